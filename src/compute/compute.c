@@ -1,0 +1,71 @@
+#include "compute/compute.h"
+
+#include "base/error.h"
+#include "compute/reference/reference.h"
+#ifndef VOCO_REAL_DOUBLE
+#include "compute/cpu/cpu.h"
+#endif
+
+#include <stdio.h>
+#include <string.h>
+
+enum voco_status compute_status(struct compute *c)
+{
+    const enum voco_status status = c->status;
+    c->status = VOCO_OK;
+    return status == VOCO_OK ? VOCO_OK : fail(status, "%s", c->message);
+}
+
+void compute_failed(struct compute *c, enum voco_status status, const char *what)
+{
+    if (c->status == VOCO_OK) {
+        c->status = status;
+        snprintf(c->message, sizeof c->message, "%s: %s", c->name, what);
+    }
+}
+
+enum voco_status compute_open(struct compute *c, const char *name, int threads)
+{
+    *c = (struct compute){0};
+    if (strcmp(name, "reference") == 0) {
+        return reference_compute_open(c);
+    }
+#ifndef VOCO_REAL_DOUBLE
+    if (strcmp(name, "cpu") == 0) {
+        return cpu_compute_open(c, threads);
+    }
+#else
+    (void)threads;
+#endif
+    return fail(VOCO_BAD_INPUT, "no compute implementation is called \"%s\" (there are: reference, cpu)", name);
+}
+
+void compute_close(struct compute *c)
+{
+    if (c->close != NULL) {
+        c->close(c);
+    }
+    *c = (struct compute){0};
+}
+
+void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift)
+{
+    const int whole = tokens <= relative_table_window;
+    *window = whole ? tokens : relative_table_window;
+    *shift = whole || !odd_block ? 0 : relative_table_window / 2;
+}
+
+void patch_merging_offset(enum patch_merging order, int j, int offset[3])
+{
+    static const unsigned char offsets[3][8][3] = {
+        [PATCH_MERGING_LEGACY] =
+            {{0, 0, 0}, {1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {1, 0, 1}, {0, 1, 0}, {0, 0, 1}, {1, 1, 1}},
+        [PATCH_MERGING_FIXED] =
+            {{0, 0, 0}, {1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {1, 1, 0}, {1, 0, 1}, {0, 1, 1}, {1, 1, 1}},
+        [PATCH_MERGING_V2] =
+            {{0, 0, 0}, {0, 0, 1}, {0, 1, 0}, {0, 1, 1}, {1, 0, 0}, {1, 0, 1}, {1, 1, 0}, {1, 1, 1}},
+    };
+    for (int axis = 0; axis < 3; axis++) {
+        offset[axis] = offsets[order][j][axis];
+    }
+}

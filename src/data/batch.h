@@ -1,0 +1,27 @@
+/* A training batch in the network's order (voco.md section 2): V volumes, S random crops and K base crops each. */
+#ifndef DATA_BATCH_H
+#define DATA_BATCH_H
+
+#include "voco/status.h"
+
+#include <stddef.h>
+
+struct batch {
+    int volumes; /* V */
+    int crops;   /* S, random crops per volume */
+    int bases;   /* K = base_grid[0] * base_grid[1] */
+    int roi;     /* R */
+    float *voxels; /* (V (S + K), R, R, R): all random crops first (volume-major), then all bases (volume-major);
+                      axes x, y, z */
+    float *labels; /* (V, S, K): position labels, each row sums to 1 */
+};
+
+/* Allocates voxels and labels (uninitialised). Free with batch_free. */
+enum voco_status batch_create(struct batch *batch, int volumes, int crops, int bases, int roi);
+void batch_free(struct batch *batch);
+
+/* Where crop s of volume i, and base k of volume i, start in batch->voxels. */
+float *batch_random_crop(const struct batch *batch, int volume, int crop);
+float *batch_base_crop(const struct batch *batch, int volume, int base);
+
+#endif

@@ -1,0 +1,32 @@
+/* From a file to what the network sees: the preprocessing of voco.md section 5, its presets, in one call. */
+#ifndef VOLUME_PREPARE_H
+#define VOLUME_PREPARE_H
+
+#include "volume/volume.h"
+
+enum intensity_kind {
+    INTENSITY_WINDOW, /* HU window [low, high] -> [0, 1], clipped */
+    INTENSITY_ZSCORE, /* MR: z-score over the foreground, clipped to its 0.5 and 99.5 percentile, scaled to [0, 1] */
+};
+
+/* How the 3R x 3R x R window is later taken from the volume. */
+enum window_kind { WINDOW_CROP, WINDOW_RESIZE };
+
+struct preset {
+    char name[32];
+    double spacing[3]; /* mm */
+    enum intensity_kind intensity;
+    double low, high; /* HU, of INTENSITY_WINDOW */
+    enum window_kind window;
+};
+
+/* "abdomen", "chest", "headneck", "mr"; VOCO_BAD_INPUT, naming them, for any other. */
+enum voco_status preset_from_name(struct preset *preset, const char *name);
+
+/* Loads, orients to RAS, resamples, scales intensity to [0, 1], crops to the foreground, zero-pads symmetrically to at
+ * least `at_least` voxels per axis (x, y, z). The result's affine is right for its voxels. A constant volume, one without
+ * foreground, NaN or infinite voxels are VOCO_BAD_INPUT; every message names the file. */
+enum voco_status prepare_volume(struct volume *out, const char *path, const struct preset *preset,
+                                const int at_least[3]);
+
+#endif
