@@ -1,4 +1,5 @@
-/* The command line: a verb describes its options once, in a table, and gets parsing, checking and help from it. */
+/* The command line: a verb describes its options once, in a table, and gets parsing, checking and help from
+ * it. */
 #ifndef APPS_COMMAND_LINE_H
 #define APPS_COMMAND_LINE_H
 
@@ -28,26 +29,30 @@ struct verb {
     const char *summary;   /* one line, shown in the list of verbs */
     const char *details;   /* paragraphs of help text, ends with a newline; may be NULL */
     const char *examples;  /* lines of commands, ends with a newline */
-    int (*run)(const struct verb *verb, int argc, char **argv); /* argv[0] is the verb; returns the exit status */
+    int (*run)(const struct verb *verb, int argc,
+               char **argv); /* argv[0] is the verb; returns the exit status */
 };
 
 enum { exit_ok = 0, exit_failed = 1, exit_usage = 2 };
 
-/* Parses argv by the table. Options and positional arguments may come in any order; `--name value` and `--name=value`.
- * Positional arguments are put into positional[], and their number must lie in [least, most].
- * Returns the number of positional arguments; -1 when the caller must return *exit_status at once (help was printed, or a
- * usage error was reported on stderr with a hint at the nearest option name). */
-int command_line_parse(const struct verb *verb, const struct option_description *options, int argc, char **argv,
-                       const char **positional, int least, int most, int *exit_status);
+/* Parses argv by the table. Options and positional arguments may come in any order; `--name value` and
+ * `--name=value`. Positional arguments are put into positional[], and their number must lie in [least, most].
+ * Returns the number of positional arguments; -1 when the caller must return *exit_status at once (help was
+ * printed, or a usage error was reported on stderr with a hint at the nearest option name). */
+int command_line_parse(const struct verb *verb, const struct option_description *options, int argc,
+                       char **argv, const char **positional, int least, int most, int *exit_status);
 
-/* Reports a failure as the one line a user sees, `voco: VERB: message`, with the thread's error message on stderr.
- * Returns the exit status: exit_failed, or exit_ok for VOCO_OK. */
+/* Reports a failure as the one line a user sees, `voco: VERB: message`, with the thread's error message on
+ * stderr. Returns the exit status: exit_failed, or exit_ok for VOCO_OK. */
 int report_failure(const struct verb *verb, enum voco_status status);
 
-/* Parses "192x192x64" into three positive integers, or "1.5,1.5,1.5" (also "1.5") into three positive numbers.
- * VOCO_BAD_INPUT names the option. */
+/* Parses "192x192x64" into three positive integers, or "1.5,1.5,1.5" (also "1.5") into three positive
+ * numbers. VOCO_BAD_INPUT names the option. */
 enum voco_status parse_size(int size[3], const char *text, const char *option);
 enum voco_status parse_spacing(double spacing[3], const char *text, const char *option);
+
+/* Whether what somebody typed looks like a slip of, or the beginning of, a known word. */
+int close_to(const char *typed, const char *meant);
 
 /* The verbs, each in the file of its name. */
 extern const struct verb verb_phantom;

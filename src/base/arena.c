@@ -10,10 +10,11 @@ enum voco_status arena_open(struct arena *arena, size_t capacity)
     void *base =
         mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED) {
-        return fail(VOCO_NO_MEMORY, "cannot reserve %zu MiB of address space for activations", capacity >> 20);
+        return fail(VOCO_NO_MEMORY, "cannot reserve %zu MiB of address space for activations",
+                    capacity >> 20);
     }
-    /* Large tensors are streamed through: huge pages save most of their page faults. It is advice, so the result
-     * does not matter. */
+    /* Large tensors are streamed through: huge pages save most of their page faults. It is advice, so the
+     * result does not matter. */
     (void)madvise(base, capacity, MADV_HUGEPAGE);
     arena->base = base;
     arena->capacity = capacity;

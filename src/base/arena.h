@@ -1,8 +1,8 @@
-/* A LIFO arena: the memory of a training step. Forward pushes what backward needs, backward releases it in the
- * opposite order; nothing in a step calls malloc.
+/* A LIFO arena: the memory of a training step. Forward pushes what backward needs, backward releases it in
+ * the opposite order; nothing in a step calls malloc.
  *
- * Address space is reserved once and pages are taken by the kernel when first touched, so a generous capacity costs
- * nothing until it is used. Not thread-safe: one arena per thread that allocates. */
+ * Address space is reserved once and pages are taken by the kernel when first touched, so a generous capacity
+ * costs nothing until it is used. Not thread-safe: one arena per thread that allocates. */
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H
 
@@ -16,8 +16,8 @@ struct arena {
     unsigned char *base;
     size_t capacity; /* bytes reserved */
     size_t used;
-    size_t peak;     /* the largest `used` so far */
-    int exhausted;   /* set by the first push that did not fit; stays until arena_reset */
+    size_t peak;   /* the largest `used` so far */
+    int exhausted; /* set by the first push that did not fit; stays until arena_reset */
 };
 
 /* Reserves `capacity` bytes of address space. Fails with VOCO_NO_MEMORY. Free with arena_close. */

@@ -61,7 +61,8 @@ enum voco_status atomic_file_commit(struct atomic_file *file)
 {
     enum voco_status status = VOCO_OK;
     errno = 0;
-    const int written = !ferror(file->stream) && fflush(file->stream) == 0 && fsync(fileno(file->stream)) == 0;
+    const int written =
+        !ferror(file->stream) && fflush(file->stream) == 0 && fsync(fileno(file->stream)) == 0;
     if (!written) {
         if (errno == 0) {
             errno = ENOSPC; /* the stream failed in an earlier write, whose errno is gone */

@@ -17,8 +17,8 @@ struct atomic_file {
 /* Opens PATH.tmp.<pid>.<n> for writing. */
 enum voco_status atomic_file_open(struct atomic_file *file, const char *path);
 
-/* Flushes, syncs, renames over `path`. On failure the temporary file is removed, `path` is as it was, and the message
- * names it. Frees `file` in any case. */
+/* Flushes, syncs, renames over `path`. On failure the temporary file is removed, `path` is as it was, and the
+ * message names it. Frees `file` in any case. */
 enum voco_status atomic_file_commit(struct atomic_file *file);
 
 /* Gives up: removes the temporary file. Does nothing on a file that is not open. */

@@ -1,13 +1,14 @@
 /* Making errors: see include/voco/status.h for how they are read.
  *
- * The usual pattern is one `return fail(...)` where the cause is known, and `add_context()` where the caller knows
- * more than the callee, such as the name of the file. */
+ * The usual pattern is one `return fail(...)` where the cause is known, and `add_context()` where the caller
+ * knows more than the callee, such as the name of the file. */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
 
 #include "voco/status.h"
 
-/* Stores the formatted message as this thread's error and returns `status`, so that it can be returned at once. */
+/* Stores the formatted message as this thread's error and returns `status`, so that it can be returned at
+ * once. */
 enum voco_status fail(enum voco_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* As fail(VOCO_IO, ...), with ": " and the text of errno behind the message. */

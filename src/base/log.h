@@ -1,4 +1,5 @@
-/* What the library has to say while it works. It never prints: a line goes to the sink that the program has set. */
+/* What the library has to say while it works. It never prints: a line goes to the sink that the program has
+ * set. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 

@@ -31,8 +31,8 @@ void philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
 }
 
 /* The place and the block number fill the 128-bit counter together with the seed's key:
- *   counter = (block, purpose | crop << 16, sample, step low), key = seed, with the step's high half mixed into it.
- * Steps of 2^32 and more are thus distinct as well. */
+ *   counter = (block, purpose | crop << 16, sample, step low), key = seed, with the step's high half mixed
+ * into it. Steps of 2^32 and more are thus distinct as well. */
 static void block_at(uint32_t out[4], const struct random_key *place, uint32_t block)
 {
     const uint32_t counter[4] = {block, (uint32_t)place->purpose | (uint32_t)place->crop << 16, place->sample,

@@ -1,6 +1,7 @@
 /* Counter-based random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
- * SC 2011). There is no generator state: a number is a pure function of the seed and of where it is used, so any
- * thread on any rank draws the same numbers for the same sample, and a resumed run draws what an unbroken one would. */
+ * SC 2011). There is no generator state: a number is a pure function of the seed and of where it is used, so
+ * any thread on any rank draws the same numbers for the same sample, and a resumed run draws what an unbroken
+ * one would. */
 #ifndef BASE_PHILOX_H
 #define BASE_PHILOX_H
 
@@ -18,8 +19,8 @@ enum random_purpose {
     RANDOM_TEST,
 };
 
-/* One place where randomness is used. `step` is the training step, `sample` the volume within the step's batch,
- * `crop` the crop within the sample; a purpose that needs no such index leaves it 0. */
+/* One place where randomness is used. `step` is the training step, `sample` the volume within the step's
+ * batch, `crop` the crop within the sample; a purpose that needs no such index leaves it 0. */
 struct random_key {
     uint64_t seed;
     uint64_t step;

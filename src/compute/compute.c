@@ -37,7 +37,8 @@ enum voco_status compute_open(struct compute *c, const char *name, int threads)
 #else
     (void)threads;
 #endif
-    return fail(VOCO_BAD_INPUT, "no compute implementation is called \"%s\" (there are: reference, cpu)", name);
+    return fail(VOCO_BAD_INPUT, "no compute implementation is called \"%s\" (there are: reference, cpu)",
+                name);
 }
 
 void compute_close(struct compute *c)

@@ -1,19 +1,19 @@
 /* The operations that the network and the optimiser are made of, behind one interface.
  *
- * An implementation ("reference": plain loops, the oracle of every test; "cpu": oneDNN and fused kernels) is one
- * struct of function pointers. All tensors are contiguous arrays of `real`; activations are NDHWC, so that one voxel
- * is one token is one row of channels, and (N x D x H x W) is simply "rows" to layers that look at one token.
- * The network's (d, h, w) are the volume's (x, y, z).
+ * An implementation ("reference": plain loops, the oracle of every test; "cpu": oneDNN and fused kernels) is
+ * one struct of function pointers. All tensors are contiguous arrays of `real`; activations are NDHWC, so
+ * that one voxel is one token is one row of channels, and (N x D x H x W) is simply "rows" to layers that
+ * look at one token. The network's (d, h, w) are the volume's (x, y, z).
  *
  * Conventions of every operation:
  *   - outputs come first, then inputs, then sizes; arrays may not overlap unless the comment allows it;
- *   - gradients of activations (dinp, dresidual, dqkv) are written; gradients of parameters (dweight, dbias, dtable) are
- *     added to what is there, so that crops can pass a few at a time;
+ *   - gradients of activations (dinp, dresidual, dqkv) are written; gradients of parameters (dweight, dbias,
+ * dtable) are added to what is there, so that crops can pass a few at a time;
  *   - a gradient that is not wanted is passed as NULL where the comment says "may be NULL";
  *   - weights are in PyTorch's layouts: Linear (out, in), Conv3d (out, in, kd, kh, kw);
- *   - operations return nothing. The first failure inside an implementation (out of memory, an unsupported shape)
- *     is remembered; from then on operations do nothing, and compute_status() reports it. Look once per step.
- * With equal threads an implementation gives equal bits for equal input. */
+ *   - operations return nothing. The first failure inside an implementation (out of memory, an unsupported
+ * shape) is remembered; from then on operations do nothing, and compute_status() reports it. Look once per
+ * step. With equal threads an implementation gives equal bits for equal input. */
 #ifndef COMPUTE_COMPUTE_H
 #define COMPUTE_COMPUTE_H
 
@@ -25,8 +25,8 @@
 enum { relative_table_window = 7 }; /* the table is always that of a 7^3 window ... */
 enum { relative_table_rows = 13 * 13 * 13 };
 
-/* A cubic 3D convolution over n volumes of d x h x w voxels. "Same" padding of (kernel - 1) / 2 where stride is 1;
- * none where stride == kernel (patch embedding: d, h, w are multiples of the stride). */
+/* A cubic 3D convolution over n volumes of d x h x w voxels. "Same" padding of (kernel - 1) / 2 where stride
+ * is 1; none where stride == kernel (patch embedding: d, h, w are multiples of the stride). */
 struct conv3d_shape {
     int n, d, h, w;
     int in_channels, out_channels;
@@ -35,8 +35,9 @@ struct conv3d_shape {
 };
 
 /* Shifted-window attention over n grids of d x h x w tokens (voco.md section 2, "Swin block").
- * window and shift per axis: an axis of at most 7 tokens has window = its tokens and shift 0; else window 7 and shift 3
- * in the odd block, 0 in the even one. Axes are padded at their end to a multiple of the window. */
+ * window and shift per axis: an axis of at most 7 tokens has window = its tokens and shift 0; else window 7
+ * and shift 3 in the odd block, 0 in the even one. Axes are padded at their end to a multiple of the window.
+ */
 struct attention_shape {
     int n, d, h, w;
     int heads, head_dim; /* channels C = heads x head_dim */
@@ -64,22 +65,24 @@ struct compute {
     const char *name; /* "reference" or "cpu" */
     void *state;      /* the implementation's own */
 
-    /* out (n, d/s, h/s, w/s, out_channels) from inp (n, d, h, w, in_channels), weight (O, I, k, k, k), bias (O) or NULL. */
-    void (*conv3d_forward)(struct compute *c, real *out, const real *inp, const real *weight, const real *bias,
-                           const struct conv3d_shape *shape);
+    /* out (n, d/s, h/s, w/s, out_channels) from inp (n, d, h, w, in_channels), weight (O, I, k, k, k), bias
+     * (O) or NULL. */
+    void (*conv3d_forward)(struct compute *c, real *out, const real *inp, const real *weight,
+                           const real *bias, const struct conv3d_shape *shape);
     /* dinp, dweight and dbias may each be NULL. */
     void (*conv3d_backward)(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
                             const real *inp, const real *weight, const struct conv3d_shape *shape);
 
     /* out (rows, out_features) = inp (rows, in_features) weight^T + bias; bias may be NULL. */
-    void (*linear_forward)(struct compute *c, real *out, const real *inp, const real *weight, const real *bias,
-                           size_t rows, int in_features, int out_features);
+    void (*linear_forward)(struct compute *c, real *out, const real *inp, const real *weight,
+                           const real *bias, size_t rows, int in_features, int out_features);
     /* dinp, dweight and dbias may each be NULL. */
     void (*linear_backward)(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                            const real *inp, const real *weight, size_t rows, int in_features, int out_features);
+                            const real *inp, const real *weight, size_t rows, int in_features,
+                            int out_features);
 
-    /* Over the channels of each row, biased variance, eps 1e-5. weight and bias (channels): both given or both NULL (no
-     * affine). mean and rstd (rows) are written for backward. */
+    /* Over the channels of each row, biased variance, eps 1e-5. weight and bias (channels): both given or
+     * both NULL (no affine). mean and rstd (rows) are written for backward. */
     void (*layer_norm_forward)(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
                                const real *weight, const real *bias, size_t rows, int channels);
     /* dweight and dbias are NULL where weight is. dinp may be dout. */
@@ -87,48 +90,51 @@ struct compute {
                                 const real *inp, const real *mean, const real *rstd, const real *weight,
                                 size_t rows, int channels);
 
-    /* out = act(norm(inp) + residual), norm over the `space` rows of each of n samples per channel, biased variance, eps
-     * 1e-5, no affine; act(v) = v > 0 ? v : slope v (1: none, 0.01: leaky ReLU, 0: ReLU). inp, out, residual are
-     * (n, space, channels); residual may be NULL. mean and rstd (n, channels) are written for backward.
-     * The projector's BatchNorm + ReLU over N crops is this with n = 1, space = N, slope = 0. */
+    /* out = act(norm(inp) + residual), norm over the `space` rows of each of n samples per channel, biased
+     * variance, eps 1e-5, no affine; act(v) = v > 0 ? v : slope v (1: none, 0.01: leaky ReLU, 0: ReLU). inp,
+     * out, residual are (n, space, channels); residual may be NULL. mean and rstd (n, channels) are written
+     * for backward. The projector's BatchNorm + ReLU over N crops is this with n = 1, space = N, slope = 0.
+     */
     void (*instance_norm_forward)(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
                                   const real *residual, real slope, int n, size_t space, int channels);
-    /* The sign of act's argument is read from out, the result of forward (not read where slope is 1, may be NULL then).
-     * dresidual may be NULL; dinp may be dout. */
+    /* The sign of act's argument is read from out, the result of forward (not read where slope is 1, may be
+     * NULL then). dresidual may be NULL; dinp may be dout. */
     void (*instance_norm_backward)(struct compute *c, real *dinp, real *dresidual, const real *dout,
                                    const real *out, const real *inp, const real *mean, const real *rstd,
                                    real slope, int n, size_t space, int channels);
 
-    /* Attention of every window and head. qkv (n, d, h, w, 3C) holds the real tokens only, its columns ordered
-     * (q | k | v, head, head_dim), bias already added. Padded tokens (the input was padded after LayerNorm) have
-     * q = k = v = qkv_bias (3C) and are attended to; their own outputs are not computed. out (n, d, h, w, C), heads
-     * head-major. Scores: q k^T head_dim^-0.5 + bias_table (2197, heads) at the index of a 7^3 window,
-     * also where the window is smaller, + -100 between tokens of different shift regions. logsumexp
-     * (n, d, h, w, heads): per query the log of the sum of exponentials of its scores, for backward. */
+    /* Attention of every window and head. qkv (n, d, h, w, 3C) holds the real tokens only, its columns
+     * ordered (q | k | v, head, head_dim), bias already added. Padded tokens (the input was padded after
+     * LayerNorm) have q = k = v = qkv_bias (3C) and are attended to; their own outputs are not computed. out
+     * (n, d, h, w, C), heads head-major. Scores: q k^T head_dim^-0.5 + bias_table (2197, heads) at the index
+     * of a 7^3 window, also where the window is smaller, + -100 between tokens of different shift regions.
+     * logsumexp (n, d, h, w, heads): per query the log of the sum of exponentials of its scores, for
+     * backward. */
     void (*window_attention_forward)(struct compute *c, real *out, real *logsumexp, const real *qkv,
                                      const real *qkv_bias, const real *bias_table,
                                      const struct attention_shape *shape);
-    /* dqkv (n, d, h, w, 3C) is written: the gradient of real tokens' q, k, v. dqkv_bias (3C): only what reaches the bias
-     * through padded tokens is added (the real tokens' share comes from the linear layer). dbias_table is added to. */
+    /* dqkv (n, d, h, w, 3C) is written: the gradient of real tokens' q, k, v. dqkv_bias (3C): only what
+     * reaches the bias through padded tokens is added (the real tokens' share comes from the linear layer).
+     * dbias_table is added to. */
     void (*window_attention_backward)(struct compute *c, real *dqkv, real *dqkv_bias, real *dbias_table,
-                                      const real *dout, const real *out, const real *logsumexp, const real *qkv,
-                                      const real *qkv_bias, const real *bias_table,
+                                      const real *dout, const real *out, const real *logsumexp,
+                                      const real *qkv, const real *qkv_bias, const real *bias_table,
                                       const struct attention_shape *shape);
 
     /* Exact GELU, x Phi(x) with the error function. dinp may be dout. */
     void (*gelu_forward)(struct compute *c, real *out, const real *inp, size_t count);
     void (*gelu_backward)(struct compute *c, real *dinp, const real *dout, const real *inp, size_t count);
 
-    /* Gathers 2^3 neighbours: out (n, ceil(d/2), ceil(h/2), ceil(w/2), 8 channels) from inp (n, d, h, w, channels); odd axes
-     * are zero-padded at their end. */
-    void (*patch_merge_forward)(struct compute *c, real *out, const real *inp, enum patch_merging order, int n,
-                                int d, int h, int w, int channels);
+    /* Gathers 2^3 neighbours: out (n, ceil(d/2), ceil(h/2), ceil(w/2), 8 channels) from inp (n, d, h, w,
+     * channels); odd axes are zero-padded at their end. */
+    void (*patch_merge_forward)(struct compute *c, real *out, const real *inp, enum patch_merging order,
+                                int n, int d, int h, int w, int channels);
     /* Neighbours that the order reads twice get the sum, those it never reads get zero. */
-    void (*patch_merge_backward)(struct compute *c, real *dinp, const real *dout, enum patch_merging order, int n,
-                                 int d, int h, int w, int channels);
+    void (*patch_merge_backward)(struct compute *c, real *dinp, const real *dout, enum patch_merging order,
+                                 int n, int d, int h, int w, int channels);
 
-    /* Global average pool: out[i * out_stride + ch] = mean over space of inp (n, space, channels); the stride lets
-     * several pools fill one concatenated embedding. */
+    /* Global average pool: out[i * out_stride + ch] = mean over space of inp (n, space, channels); the stride
+     * lets several pools fill one concatenated embedding. */
     void (*average_pool_forward)(struct compute *c, real *out, size_t out_stride, const real *inp, int n,
                                  size_t space, int channels);
     void (*average_pool_backward)(struct compute *c, real *dinp, const real *dout, size_t dout_stride, int n,
@@ -157,8 +163,8 @@ struct compute {
     char message[256];
 };
 
-/* VOCO_OK, or the first failure inside an operation since the last call, with its message as the thread's error.
- * Clears it. */
+/* VOCO_OK, or the first failure inside an operation since the last call, with its message as the thread's
+ * error. Clears it. */
 enum voco_status compute_status(struct compute *c);
 
 /* For implementations: remembers the first failure. */

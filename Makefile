@@ -1,0 +1,46 @@
+# A thin front on CMake. `make` leaves the program at build/voco.
+BUILD ?= build
+PREFIX ?= /usr/local
+DEMO ?= demo
+
+.PHONY: all setup demo test test-asan bench install format lint clean
+
+all: setup
+	@cmake --preset release -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD)
+
+setup:
+	@scripts/setup
+
+# From nothing to a pre-trained encoder: phantoms, training, evaluation on volumes it has not seen.
+demo: all
+	@scripts/demo $(BUILD)/voco $(DEMO)
+
+test: CMAKE_FLAGS += -DVOCO_WERROR=ON
+test: all
+	@ctest --test-dir $(BUILD) --output-on-failure
+
+# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+test-asan: setup
+	@cmake --preset asan -G Ninja >/dev/null
+	@cmake --build build-asan
+	@ctest --test-dir build-asan --output-on-failure
+
+# Seconds per step of each recipe and the parts of that time.
+bench: all
+	@scripts/bench $(BUILD)/voco
+
+install: all
+	@cmake --install $(BUILD)
+
+format:
+	@scripts/setup --lint
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+lint: all
+	@scripts/setup --lint
+	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+	@scripts/lint $(BUILD)
+
+clean:
+	@rm -rf $(BUILD) build-asan build-debug
