@@ -1,0 +1,30 @@
+#include "compute/reference/operations.h"
+
+void reference_add(struct compute *c, real *out, const real *a, const real *b, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    for (size_t k = 0; k < count; k++) {
+        out[k] = a[k] + b[k];
+    }
+}
+
+void reference_moving_average(struct compute *c, real *average, const real *value, real decay, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    for (size_t k = 0; k < count; k++) {
+        average[k] = (real)((double)decay * average[k] + (1 - (double)decay) * value[k]);
+    }
+}
+
+double reference_sum_of_squares(struct compute *c, const real *x, size_t count)
+{
+    double sum = 0;
+    for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
+        sum += (double)x[k] * x[k];
+    }
+    return sum;
+}

@@ -1,0 +1,48 @@
+#include "compute/reference/reference.h"
+
+#include "compute/reference/operations.h"
+
+#include <stdlib.h>
+
+double *zeroed_doubles(struct compute *c, size_t count)
+{
+    double *doubles = calloc(count > 0 ? count : 1, sizeof *doubles);
+    if (doubles == NULL) {
+        compute_failed(c, VOCO_NO_MEMORY, "no memory for sums");
+    }
+    return doubles;
+}
+
+static void no_derived_parameters(struct compute *c)
+{
+    (void)c;
+}
+
+enum voco_status reference_compute_open(struct compute *c)
+{
+    *c = (struct compute){
+        .name = "reference",
+        .conv3d_forward = reference_conv3d_forward,
+        .conv3d_backward = reference_conv3d_backward,
+        .linear_forward = reference_linear_forward,
+        .linear_backward = reference_linear_backward,
+        .layer_norm_forward = reference_layer_norm_forward,
+        .layer_norm_backward = reference_layer_norm_backward,
+        .instance_norm_forward = reference_instance_norm_forward,
+        .instance_norm_backward = reference_instance_norm_backward,
+        .window_attention_forward = reference_window_attention_forward,
+        .window_attention_backward = reference_window_attention_backward,
+        .gelu_forward = reference_gelu_forward,
+        .gelu_backward = reference_gelu_backward,
+        .patch_merge_forward = reference_patch_merge_forward,
+        .patch_merge_backward = reference_patch_merge_backward,
+        .average_pool_forward = reference_average_pool_forward,
+        .average_pool_backward = reference_average_pool_backward,
+        .add = reference_add,
+        .adamw_step = reference_adamw_step,
+        .moving_average = reference_moving_average,
+        .sum_of_squares = reference_sum_of_squares,
+        .parameters_changed = no_derived_parameters,
+    };
+    return VOCO_OK;
+}
