@@ -1,4 +1,5 @@
-/* A training batch in the network's order (voco.md section 2): V volumes, S random crops and K base crops each. */
+/* A training batch in the network's order (voco.md section 2): V volumes, S random crops and K base crops
+ * each. */
 #ifndef DATA_BATCH_H
 #define DATA_BATCH_H
 
@@ -7,12 +8,12 @@
 #include <stddef.h>
 
 struct batch {
-    int volumes; /* V */
-    int crops;   /* S, random crops per volume */
-    int bases;   /* K = base_grid[0] * base_grid[1] */
-    int roi;     /* R */
-    float *voxels; /* (V (S + K), R, R, R): all random crops first (volume-major), then all bases (volume-major);
-                      axes x, y, z */
+    int volumes;   /* V */
+    int crops;     /* S, random crops per volume */
+    int bases;     /* K = base_grid[0] * base_grid[1] */
+    int roi;       /* R */
+    float *voxels; /* (V (S + K), R, R, R): all random crops first (volume-major), then all bases
+                      (volume-major); axes x, y, z */
     float *labels; /* (V, S, K): position labels, each row sums to 1 */
 };
 
