@@ -1,0 +1,101 @@
+#include "tensors.h"
+
+#include "base/philox.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+const double accumulated_start = 0.5;
+
+static real *tensor(size_t count)
+{
+    real *t = malloc((count > 0 ? count : 1) * sizeof *t);
+    assert_non_null(t);
+    return t;
+}
+
+real *random_tensor(uint32_t seed, size_t count, double scale)
+{
+    const struct random_key key = {.seed = seed, .purpose = RANDOM_TEST};
+    real *t = tensor(count);
+    for (size_t k = 0; k < count; k++) {
+        t[k] = (real)(scale * random_normal(&key, (uint32_t)k));
+    }
+    return t;
+}
+
+real *filled_tensor(size_t count, double value)
+{
+    real *t = tensor(count);
+    for (size_t k = 0; k < count; k++) {
+        t[k] = (real)value;
+    }
+    return t;
+}
+
+real *accumulator(size_t count)
+{
+    return filled_tensor(count, accumulated_start);
+}
+
+void take_off_start(real *gradient, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        gradient[k] -= (real)accumulated_start;
+    }
+}
+
+double inner_product(const real *a, const real *b, size_t count)
+{
+    double sum = 0;
+    for (size_t k = 0; k < count; k++) {
+        sum += (double)a[k] * b[k];
+    }
+    return sum;
+}
+
+double relative_difference(const real *a, const real *expected, size_t count)
+{
+    double difference = 0, size = 0;
+    for (size_t k = 0; k < count; k++) {
+        const double d = (double)a[k] - expected[k];
+        difference += d * d;
+        size += (double)expected[k] * expected[k];
+    }
+    if (isnan(difference) || isnan(size)) {
+        return INFINITY;
+    }
+    return size > 0 ? sqrt(difference / size) : sqrt(difference);
+}
+
+void require_near(double value, double expected, double tolerance)
+{
+    if (!(fabs(value - expected) <= tolerance)) {
+        fail_msg("%.17g is not within %g of %.17g", value, tolerance, expected);
+    }
+}
+
+int same_bits(const real *a, const real *b, size_t count)
+{
+    return memcmp(a, b, count * sizeof *a) == 0;
+}
+
+void open_implementation(struct compute *c, const char *name, int threads)
+{
+    if (compute_open(c, name, threads) != VOCO_OK) {
+        fail_msg("%s", voco_error_message());
+    }
+}
+
+void require_no_failure(struct compute *c)
+{
+    if (compute_status(c) != VOCO_OK) {
+        fail_msg("%s", voco_error_message());
+    }
+}

@@ -1,0 +1,167 @@
+/* GELU, average pooling, addition, moving average and sum of squares of the reference, in double. */
+#include "finite_difference.h"
+#include "tensors.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct compute compute;
+
+static int open_reference(void **state)
+{
+    (void)state;
+    open_implementation(&compute, "reference", 1);
+    return 0;
+}
+
+static int close_reference(void **state)
+{
+    (void)state;
+    require_no_failure(&compute);
+    compute_close(&compute);
+    return 0;
+}
+
+static void gelu_is_x_times_the_normal_distribution(void **state)
+{
+    (void)state;
+    for (int k = -80; k <= 80; k++) {
+        const real x = (real)k / 10;
+        real y;
+        compute.gelu_forward(&compute, &y, &x, 1);
+        require_near(y, 0.5 * x * (1 + erf(x / sqrt(2))), 1e-15 * fabs(x));
+    }
+}
+
+struct pointwise {
+    real *inp, *out, *dout;
+    size_t count;
+};
+
+static double gelu_loss(void *context)
+{
+    struct pointwise *t = context;
+    compute.gelu_forward(&compute, t->out, t->inp, t->count);
+    return inner_product(t->out, t->dout, t->count);
+}
+
+static void gelu_backward_is_the_derivative_and_may_write_over_dout(void **state)
+{
+    (void)state;
+    enum { count = 105 };
+    struct pointwise t = {random_tensor(1, count, 2), filled_tensor(count, 0), random_tensor(2, count, 1),
+                          count};
+    real *dinp = filled_tensor(count, 77), *in_place = filled_tensor(count, 0);
+    memcpy(in_place, t.dout, count * sizeof *in_place);
+    compute.gelu_backward(&compute, dinp, t.dout, t.inp, count);
+    compute.gelu_backward(&compute, in_place, in_place, t.inp, count);
+    check_gradient("gelu dinp", gelu_loss, &t, t.inp, dinp, count);
+    assert_true(same_bits(in_place, dinp, count));
+    free(t.inp);
+    free(t.out);
+    free(t.dout);
+    free(dinp);
+    free(in_place);
+}
+
+/* Two pools of 3 and 2 channels fill rows of 5. */
+static void pools_fill_one_embedding_through_the_stride(void **state)
+{
+    (void)state;
+    enum { n = 2, space = 15, stride = 5 };
+    real *a = random_tensor(1, (size_t)n * space * 3, 1), *b = random_tensor(2, (size_t)n * space * 2, 1);
+    real *out = filled_tensor((size_t)n * stride, 77);
+    compute.average_pool_forward(&compute, out, stride, a, n, space, 3);
+    compute.average_pool_forward(&compute, out + 3, stride, b, n, space, 2);
+    for (int k = 0; k < n * stride; k++) {
+        const int sample = k / stride, column = k % stride, channels = column < 3 ? 3 : 2;
+        const real *inp = column < 3 ? a + column : b + column - 3;
+        double sum = 0;
+        for (int row = 0; row < space; row++) {
+            sum += inp[(sample * space + row) * channels];
+        }
+        require_near(out[k], sum / space, 1e-15);
+    }
+    free(a);
+    free(b);
+    free(out);
+}
+
+static void pool_backward_spreads_evenly_and_reads_through_the_stride(void **state)
+{
+    (void)state;
+    enum { n = 2, space = 15, channels = 3, stride = 5, count = n * space * channels };
+    real *dout = random_tensor(1, (size_t)n * stride, 1), *dinp = filled_tensor(count, 77);
+    compute.average_pool_backward(&compute, dinp, dout + 2, stride, n, space, channels);
+    for (int k = 0; k < count; k++) {
+        const int sample = k / channels / space, ch = k % channels;
+        require_near(dinp[k], dout[2 + sample * stride + ch] / space, 1e-15);
+    }
+    free(dout);
+    free(dinp);
+}
+
+static void addition_may_be_in_place_on_either_side(void **state)
+{
+    (void)state;
+    enum { count = 7 };
+    real *a = random_tensor(1, count, 1), *b = random_tensor(2, count, 1), *sum = filled_tensor(count, 0);
+    compute.add(&compute, sum, a, b, count);
+    for (int k = 0; k < count; k++) {
+        assert_true(sum[k] == a[k] + b[k]);
+    }
+    real *left = random_tensor(1, count, 1), *right = random_tensor(2, count, 1);
+    compute.add(&compute, left, left, b, count);
+    compute.add(&compute, right, a, right, count);
+    assert_true(same_bits(left, sum, count));
+    assert_true(same_bits(right, sum, count));
+    free(a);
+    free(b);
+    free(sum);
+    free(left);
+    free(right);
+}
+
+static void moving_average_forgets_geometrically(void **state)
+{
+    (void)state;
+    real average[2] = {4, -2};
+    const real value[2] = {1, 3};
+    for (int step = 1; step <= 20; step++) {
+        compute.moving_average(&compute, average, value, (real)0.9, 2);
+        require_near(average[0], 1 + 3 * pow(0.9, step), 1e-14);
+        require_near(average[1], 3 - 5 * pow(0.9, step), 1e-14);
+    }
+}
+
+static void sum_of_squares_shows_what_is_not_finite(void **state)
+{
+    (void)state;
+    real x[7] = {1, -2, 3, -4, 5, -6, 7};
+    require_near(compute.sum_of_squares(&compute, x, 7), 140, 0);
+    require_near(compute.sum_of_squares(&compute, x, 0), 0, 0);
+    x[3] = (real)-INFINITY;
+    assert_true(isinf(compute.sum_of_squares(&compute, x, 7)));
+    x[6] = (real)NAN;
+    assert_true(isnan(compute.sum_of_squares(&compute, x, 7)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gelu_is_x_times_the_normal_distribution),
+        cmocka_unit_test(gelu_backward_is_the_derivative_and_may_write_over_dout),
+        cmocka_unit_test(pools_fill_one_embedding_through_the_stride),
+        cmocka_unit_test(pool_backward_spreads_evenly_and_reads_through_the_stride),
+        cmocka_unit_test(addition_may_be_in_place_on_either_side),
+        cmocka_unit_test(moving_average_forgets_geometrically),
+        cmocka_unit_test(sum_of_squares_shows_what_is_not_finite),
+    };
+    return cmocka_run_group_tests(tests, open_reference, close_reference);
+}
