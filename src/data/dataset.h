@@ -1,0 +1,65 @@
+/* What the user calls DATA: which volumes there are and what each is for. DATA is one of
+ *
+ *   - a MSD/decathlon list, JSON: {"training": [...], "validation": [...], "test": [...]}, where an entry is
+ * a path or
+ *     {"image": path, ...}; "image" may be a list of paths, of which the first counts. Other keys are not
+ * looked at;
+ *   - a folder: its dataset.json where there is one, else all *.nii and *.nii.gz in it and in the folders
+ * below, sorted by name (bytes). Hidden files and folders are left out, and folders whose name begins with
+ * "labels", which hold segmentations in MSD and nnU-Net sets. A link that leads nowhere counts as a volume,
+ * so that it is reported;
+ *   - a text file of paths, one a line; lines that begin with '#' and empty ones are left out;
+ *   - one NIfTI file.
+ *
+ * Relative paths in a list are relative to the list's folder. What no list splits is for training. */
+#ifndef DATA_DATASET_H
+#define DATA_DATASET_H
+
+#include "voco/status.h"
+
+#include <stddef.h>
+
+enum dataset_split { SPLIT_TRAINING, SPLIT_VALIDATION, SPLIT_TEST };
+
+struct dataset_entry {
+    char *path; /* to open it by */
+    char *name; /* as the list has it, or relative to the folder; without a leading "./" */
+    enum dataset_split split;
+};
+
+struct dataset {
+    struct dataset_entry
+        *entries; /* (count): training, then validation, then test, each in the order of its list */
+    size_t count;
+    size_t capacity;
+};
+
+/* Reads DATA. VOCO_BAD_INPUT or VOCO_IO, naming the file and the line where there is one: nothing of that
+ * name, a folder or list without volumes, text that is not JSON, an entry that is not a path, a list that
+ * names a file that is not there. Free with dataset_free. */
+enum voco_status dataset_open(struct dataset *dataset, const char *data);
+void dataset_free(struct dataset *dataset);
+
+/* The two list formats from memory. `list` names the list in messages, `folder` is what relative paths are
+ * relative to. Whether the files exist is not looked at. `text` need not end in a zero. */
+enum voco_status dataset_parse_json(struct dataset *dataset, const char *text, size_t length,
+                                    const char *list, const char *folder);
+enum voco_status dataset_parse_text(struct dataset *dataset, const char *text, size_t length,
+                                    const char *list, const char *folder);
+
+/* Where nothing is in the validation split, moves about `fraction` (0 to 1) of the training entries there.
+ * Which ones depends on nothing but each entry's name: it is held out where hash(name) / 2^64 < fraction
+ * (hash: store/name_hash.h). So it is the same on every machine, and volumes that are added to a set or leave
+ * it never move another across the line. Of two entries and more at least one is held out (that with the
+ * smallest hash) and at least one is kept (that with the largest). Does nothing where fraction <= 0. Fails
+ * with VOCO_NO_MEMORY only. */
+enum voco_status dataset_hold_out(struct dataset *dataset, double fraction);
+
+/* How many entries are in a split. */
+size_t dataset_count(const struct dataset *dataset, enum dataset_split split);
+
+/* The paths of a split in order: an array of dataset_count() pointers into `dataset`, to be freed with
+ * free(). NULL where memory is short or the split is empty. */
+const char **dataset_paths(const struct dataset *dataset, enum dataset_split split);
+
+#endif
