@@ -6,7 +6,8 @@
 
 enum intensity_kind {
     INTENSITY_WINDOW, /* HU window [low, high] -> [0, 1], clipped */
-    INTENSITY_ZSCORE, /* MR: z-score over the foreground, clipped to its 0.5 and 99.5 percentile, scaled to [0, 1] */
+    INTENSITY_ZSCORE, /* MR: z-score over the foreground, clipped to its 0.5 and 99.5 percentile, scaled to
+                         [0, 1] */
 };
 
 /* How the 3R x 3R x R window is later taken from the volume. */
@@ -23,9 +24,10 @@ struct preset {
 /* "abdomen", "chest", "headneck", "mr"; VOCO_BAD_INPUT, naming them, for any other. */
 enum voco_status preset_from_name(struct preset *preset, const char *name);
 
-/* Loads, orients to RAS, resamples, scales intensity to [0, 1], crops to the foreground, zero-pads symmetrically to at
- * least `at_least` voxels per axis (x, y, z). The result's affine is right for its voxels. A constant volume, one without
- * foreground, NaN or infinite voxels are VOCO_BAD_INPUT; every message names the file. */
+/* Loads, orients to RAS, resamples, scales intensity to [0, 1], crops to the foreground, zero-pads
+ * symmetrically to at least `at_least` voxels per axis (x, y, z). The result's affine is right for its
+ * voxels. A constant volume, one without foreground, NaN or infinite voxels are VOCO_BAD_INPUT; every message
+ * names the file. */
 enum voco_status prepare_volume(struct volume *out, const char *path, const struct preset *preset,
                                 const int at_least[3]);
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 struct volume {
-    int size[3];         /* voxels along x, y, z; x varies fastest: voxel (x, y, z) is data[(z * ny + y) * nx + x] */
+    int size[3]; /* voxels along x, y, z; x varies fastest: voxel (x, y, z) is data[(z * ny + y) * nx + x] */
     double spacing[3];   /* mm between voxel centres, > 0 */
     double affine[3][4]; /* voxel index (x, y, z, 1) -> mm in RAS (x to the right, y to the front, z up) */
     float *data;         /* owned */
