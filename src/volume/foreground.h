@@ -1,0 +1,15 @@
+/* The box around the patient. */
+#ifndef VOLUME_FOREGROUND_H
+#define VOLUME_FOREGROUND_H
+
+#include "volume/volume.h"
+
+/* The bounding box of the values > 0: first[axis] <= voxel < end[axis]. Returns 0, and an empty box, where
+ * there is none. */
+int foreground_bounds(int first[3], int end[3], const struct volume *volume);
+
+/* Keeps the box only; voxels keep their places in the world. The box is not empty and lies within the volume.
+ */
+void crop_to_bounds(struct volume *volume, const int first[3], const int end[3]);
+
+#endif
