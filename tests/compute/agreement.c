@@ -1,0 +1,92 @@
+#include "agreement.h"
+
+#include "tensors.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+real *new_result(struct results *r, const char *name, size_t size, double start)
+{
+    assert_true(r->count < results_max);
+    struct result *result = &r->result[r->count++];
+    *result = (struct result){name, filled_tensor(size, start), size};
+    return result->data;
+}
+
+static void free_results(struct results *r)
+{
+    for (int i = 0; i < r->count; i++) {
+        free(r->result[i].data);
+    }
+    r->count = 0;
+}
+
+static void compute_results(struct compute *c, operation run, const void *shape, struct results *r)
+{
+    *r = (struct results){0};
+    c->parameters_changed(c); /* the inputs may lie where those of another run have been */
+    run(c, shape, r);
+    require_no_failure(c);
+}
+
+static void require_same_bits(const char *name, const struct results *a, const struct results *b)
+{
+    for (int i = 0; i < a->count; i++) {
+        if (!same_bits(a->result[i].data, b->result[i].data, a->result[i].size)) {
+            fail_msg("%s: %s has other bits when computed again", name, a->result[i].name);
+        }
+    }
+}
+
+static void raise_differences(double worst[results_max], const struct results *cpu,
+                              const struct results *expected)
+{
+    for (int i = 0; i < cpu->count; i++) {
+        const struct result *a = &cpu->result[i], *b = &expected->result[i];
+        worst[i] = fmax(worst[i], relative_difference(a->data, b->data, a->size));
+    }
+}
+
+static void print_differences(const char *name, const double worst[results_max], const struct results *r)
+{
+    char line[256];
+    size_t used = 0;
+    line[0] = '\0';
+    for (int i = 0; i < r->count && used < sizeof line; i++) {
+        used += (size_t)snprintf(line + used, sizeof line - used, " %s %.1e", r->result[i].name, worst[i]);
+    }
+    print_message("    %s:%s\n", name, line);
+}
+
+void hold_against_reference(const char *name, operation run, const void *shape, double tolerance)
+{
+    struct compute reference, cpu;
+    struct results expected, first, again;
+    double worst[results_max] = {0};
+    open_implementation(&reference, "reference", 1);
+    compute_results(&reference, run, shape, &expected);
+    for (int threads = 1; threads <= 3; threads++) {
+        open_implementation(&cpu, "cpu", threads);
+        compute_results(&cpu, run, shape, &first);
+        compute_results(&cpu, run, shape, &again);
+        require_same_bits(name, &first, &again);
+        raise_differences(worst, &first, &expected);
+        free_results(&first);
+        free_results(&again);
+        compute_close(&cpu);
+    }
+    print_differences(name, worst, &expected);
+    for (int i = 0; i < expected.count; i++) {
+        if (worst[i] > tolerance) {
+            fail_msg("%s: %s of cpu and reference differ by %g", name, expected.result[i].name, worst[i]);
+        }
+    }
+    free_results(&expected);
+    compute_close(&reference);
+}
