@@ -40,9 +40,10 @@ enum voco_status batch_create(struct batch *batch, int volumes, int crops, int b
     batch->labels = aligned_floats(label_factors, 3);
     if (batch->voxels == NULL || batch->labels == NULL) {
         batch_free(batch);
-        return fail(VOCO_NO_MEMORY,
-                    "a batch of %d volumes with %d crops of %d^3 voxels does not fit in memory", volumes,
-                    crops + bases, roi);
+        return fail(
+            VOCO_NO_MEMORY,
+            "a batch of %d volumes with %d random and %d base crops of %d^3 voxels does not fit in memory",
+            volumes, crops, bases, roi);
     }
     batch->volumes = volumes;
     batch->crops = crops;

@@ -23,6 +23,18 @@ static enum voco_status no_memory(const char *name)
     return fail(VOCO_NO_MEMORY, "%s: the list of its volumes does not fit in memory", name);
 }
 
+/* folder/name, or the name alone where it is absolute; NULL without memory. */
+static char *path_in(const char *folder, const char *name)
+{
+    if (name[0] == '/') {
+        return strdup(name);
+    }
+    const size_t folder_length = strlen(folder);
+    const int ends = folder_length > 0 && folder[folder_length - 1] == '/';
+    char *path = NULL;
+    return asprintf(&path, "%s%s%s", folder, ends ? "" : "/", name) < 0 ? NULL : path;
+}
+
 enum voco_status dataset_add(struct dataset *dataset, const char *folder, const char *name, size_t length,
                              enum dataset_split split)
 {
@@ -43,20 +55,13 @@ enum voco_status dataset_add(struct dataset *dataset, const char *folder, const 
         dataset->entries = grown;
         dataset->capacity = capacity;
     }
-    struct dataset_entry entry = {.name = strndup(name, length), .split = split};
-    if (entry.name != NULL) {
-        const int relative = entry.name[0] != '/';
-        const size_t folder_length = strlen(folder);
-        const int joined = !relative || (folder_length > 0 && folder[folder_length - 1] == '/');
-        if (asprintf(&entry.path, "%s%s%s", relative ? folder : "", joined ? "" : "/", entry.name) < 0) {
-            entry.path = NULL;
-        }
-    }
-    if (entry.path == NULL) {
-        free(entry.name);
+    char *copy = strndup(name, length);
+    char *path = copy != NULL ? path_in(folder, copy) : NULL;
+    if (path == NULL) {
+        free(copy);
         return no_memory(folder);
     }
-    dataset->entries[dataset->count++] = entry;
+    dataset->entries[dataset->count++] = (struct dataset_entry){path, copy, split};
     return VOCO_OK;
 }
 
@@ -335,29 +340,29 @@ enum voco_status dataset_hold_out(struct dataset *dataset, double fraction)
         return fail(VOCO_NO_MEMORY, "a list of %zu volumes does not fit in memory", dataset->count);
     }
     size_t held_out = 0;
-    struct dataset_entry *smallest = NULL;
-    struct dataset_entry *largest = NULL;
+    size_t smallest = SIZE_MAX;
+    size_t largest = SIZE_MAX;
     for (size_t i = 0; i < dataset->count; i++) {
-        struct dataset_entry *entry = &dataset->entries[i];
-        if (entry->split != SPLIT_TRAINING) {
+        struct dataset_entry *entries = dataset->entries;
+        if (entries[i].split != SPLIT_TRAINING) {
             continue;
         }
-        const uint64_t hash = hash_of_name(entry->name);
-        if (smallest == NULL || hash < hash_of_name(smallest->name)) {
-            smallest = entry;
+        const uint64_t hash = hash_of_name(entries[i].name);
+        if (smallest == SIZE_MAX || hash < hash_of_name(entries[smallest].name)) {
+            smallest = i;
         }
-        if (largest == NULL || hash > hash_of_name(largest->name)) {
-            largest = entry;
+        if (largest == SIZE_MAX || hash > hash_of_name(entries[largest].name)) {
+            largest = i;
         }
         if ((double)hash * 0x1p-64 < fraction) {
-            entry->split = SPLIT_VALIDATION;
+            entries[i].split = SPLIT_VALIDATION;
             held_out++;
         }
     }
     if (held_out == 0) {
-        smallest->split = SPLIT_VALIDATION;
+        dataset->entries[smallest].split = SPLIT_VALIDATION;
     } else if (held_out == training) {
-        largest->split = SPLIT_TRAINING;
+        dataset->entries[largest].split = SPLIT_TRAINING;
     }
     regroup(dataset, room);
     free(room);

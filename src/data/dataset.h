@@ -1,13 +1,12 @@
 /* What the user calls DATA: which volumes there are and what each is for. DATA is one of
  *
  *   - a MSD/decathlon list, JSON: {"training": [...], "validation": [...], "test": [...]}, where an entry is
- * a path or
- *     {"image": path, ...}; "image" may be a list of paths, of which the first counts. Other keys are not
- * looked at;
+ *     a path or {"image": path, ...}; "image" may be a list of paths, of which the first counts. Other keys
+ *     are not looked at;
  *   - a folder: its dataset.json where there is one, else all *.nii and *.nii.gz in it and in the folders
- * below, sorted by name (bytes). Hidden files and folders are left out, and folders whose name begins with
- * "labels", which hold segmentations in MSD and nnU-Net sets. A link that leads nowhere counts as a volume,
- * so that it is reported;
+ *     below, sorted by name (bytes). Hidden files and folders are left out, and folders whose name begins
+ *     with "labels", which hold segmentations in MSD and nnU-Net sets. A link that leads nowhere counts as a
+ *     volume, so that it is reported;
  *   - a text file of paths, one a line; lines that begin with '#' and empty ones are left out;
  *   - one NIfTI file.
  *

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <isa-l/crc.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -160,7 +161,7 @@ void cache_entry_free(struct cache_entry *entry)
 int cache_entry_is_good(const struct cache_entry *entry)
 {
     struct cached_volume volume;
-    if (cached_volume_open(&volume, entry->path) != VOCO_OK) {
+    if (cached_volume_open(&volume, entry->path) != VOCO_OK || volume.source == NULL) {
         return 0;
     }
     const int good = volume.key == entry->key && strcmp(volume.source, entry->source) == 0 &&
@@ -174,7 +175,7 @@ static uint16_t quantised(float value)
     if (!(value > 0.0F)) {
         return 0;
     }
-    return value < 1.0F ? (uint16_t)((double)value * 65535.0 + 0.5) : 65535;
+    return value < 1.0F ? (uint16_t)lrint((double)value * 65535.0) : 65535;
 }
 
 /* Writes the voxels and returns their checksum; a failed write stays in the stream's error flag. */
@@ -325,7 +326,7 @@ enum voco_status cached_volume_open(struct cached_volume *volume, const char *pa
         status = fail_errno("%s: cannot map into memory", path);
         goto done;
     }
-    struct cache_header header;
+    struct cache_header header = {0};
     const unsigned char *bytes = volume->mapping;
     status = check_header(bytes, volume->mapped_bytes, &header, path);
     if (status != VOCO_OK) {

@@ -50,14 +50,14 @@ static size_t mutated(uint8_t *out, const char *seed, size_t length, uint64_t nu
 static void check_result(enum voco_status status, struct dataset *dataset)
 {
     if (status == VOCO_OK) {
-        assert_true(dataset->count > 0);
+        assert_true(dataset->count > 0 && dataset->entries != NULL);
     } else {
         assert_int_equal(status, VOCO_BAD_INPUT);
         assert_int_equal(dataset->count, 0);
         assert_null(dataset->entries);
         assert_memory_equal(voco_error_message(), "list", 4);
     }
-    for (size_t i = 0; i < dataset->count; i++) {
+    for (size_t i = 0; dataset->entries != NULL && i < dataset->count; i++) {
         assert_true(dataset->entries[i].path[0] != '\0');
         assert_non_null(strstr(dataset->entries[i].path, dataset->entries[i].name));
     }

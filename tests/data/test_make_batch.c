@@ -163,13 +163,17 @@ static void random_and_base_crops_are_augmented_independently(void **state)
                 assert_true(b[i] == a[flipped[c] ? i / 4 * 4 + 3 - i % 4 : i]);
             }
         }
-        for (int c = 0; c < crops * crops; c++) {
-            together[c / crops][c % crops] += flipped[c / crops] && flipped[c % crops];
+        for (int a = 0; a < crops; a++) {
+            for (int b = 0; b < crops; b++) {
+                together[a][b] += flipped[a] && flipped[b];
+            }
         }
     }
-    for (int c = 0; c < crops * crops; c++) {
-        const double p = c / crops == c % crops ? 0.5 : 0.25;
-        assert_true(fabs(together[c / crops][c % crops] - steps * p) < 5.0 * sqrt(steps * p * (1.0 - p)));
+    for (int a = 0; a < crops; a++) {
+        for (int b = 0; b < crops; b++) {
+            const double p = a == b ? 0.5 : 0.25;
+            assert_true(fabs(together[a][b] - steps * p) < 5.0 * sqrt(steps * p * (1.0 - p)));
+        }
     }
     epoch_order_free(&order);
     batch_free(&plain);
