@@ -167,6 +167,8 @@ static void changes_come_as_often_as_they_should(void **state)
     int both = 0;
     int turns[4] = {0};
     int shifted = 0;
+    int turned_and_shifted = 0;
+    int turned_and_flipped = 0;
     int tenths[10] = {0};
     for (int i = 0; i < draws; i++) {
         const struct random_key place = {.seed = 77, .step = (uint64_t)(i / 11), .sample = 3};
@@ -177,6 +179,8 @@ static void changes_come_as_often_as_they_should(void **state)
         both += change.flip[0] && change.flip[1];
         assert_in_range(change.quarter_turns, 0, 3);
         turns[change.quarter_turns]++;
+        turned_and_shifted += change.quarter_turns != 0 && change.shift != 0.0F;
+        turned_and_flipped += change.quarter_turns != 0 && change.flip[2];
         assert_true(change.shift >= -0.1F && change.shift < 0.1F);
         if (change.shift != 0.0F) {
             shifted++;
@@ -187,6 +191,8 @@ static void changes_come_as_often_as_they_should(void **state)
     assert_frequency(flips[1], draws, 0.3);
     assert_frequency(flips[2], draws, 0.4);
     assert_frequency(both, draws, 0.06);
+    assert_frequency(turned_and_shifted, draws, 0.125);
+    assert_frequency(turned_and_flipped, draws, 0.1);
     assert_frequency(turns[0], draws, 0.75);
     for (int k = 1; k < 4; k++) {
         assert_frequency(turns[k], draws, 0.25 / 3.0);

@@ -275,6 +275,25 @@ static void every_epoch_is_a_permutation_and_another_one(void **state)
     }
 }
 
+static void what_order_was_drawn_before_does_not_matter(void **state)
+{
+    (void)state;
+    struct epoch_order used = {0};
+    for (uint64_t i = 0; i < 200; i++) {
+        const uint64_t seed = i % 2;
+        const uint64_t sample = i * 37 % 300;
+        const uint32_t count = i % 5 == 0 ? 90 : 100;
+        struct epoch_order fresh = {0};
+        uint32_t expected = 0;
+        uint32_t volume = 0;
+        assert_int_equal(shuffled_volume(&expected, &fresh, seed, sample, count), VOCO_OK);
+        assert_int_equal(shuffled_volume(&volume, &used, seed, sample, count), VOCO_OK);
+        assert_int_equal(volume, expected);
+        epoch_order_free(&fresh);
+    }
+    epoch_order_free(&used);
+}
+
 static void every_permutation_is_equally_likely(void **state)
 {
     (void)state;
@@ -311,6 +330,7 @@ int main(void)
         cmocka_unit_test(a_volume_too_small_or_gone_is_named),
         cmocka_unit_test(sources_without_a_batch_are_refused),
         cmocka_unit_test(every_epoch_is_a_permutation_and_another_one),
+        cmocka_unit_test(what_order_was_drawn_before_does_not_matter),
         cmocka_unit_test(every_permutation_is_equally_likely),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <isa-l/crc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -279,6 +280,46 @@ static void any_other_length_is_noticed_on_opening(void **state)
     cache_entry_free(&entry);
 }
 
+/* Puts `value` at `offset` of the header and makes the header's checksum right again. */
+static void forge_header(const char *path, size_t offset, uint32_t value)
+{
+    unsigned char header[4096];
+    const int file = open(path, O_RDWR);
+    assert_true(file >= 0);
+    assert_int_equal(pread(file, header, sizeof header, 0), sizeof header);
+    memcpy(header + offset, &value, sizeof value);
+    memset(header + 12, 0, 4);
+    const uint32_t checksum = crc32_gzip_refl(0, header, sizeof header);
+    memcpy(header + 12, &checksum, sizeof checksum);
+    assert_int_equal(pwrite(file, header, sizeof header, 0), sizeof header);
+    close(file);
+}
+
+static void a_header_that_lies_is_refused(void **state)
+{
+    struct place *place = *state;
+    const struct {
+        size_t offset;
+        uint32_t value;
+    } lies[] = {
+        {8, 2},           {20, 0},    {20, 4095},       {20, 8192},    {20, 0xFFFFF000U},
+        {32, 0},          {32, 10},   {32, 0xFFFFFFFF}, {32, 1 << 21}, {36, 1 << 20},
+        {40, 0x7FFFFFFF}, {44, 3896}, {44, 0xFFFFFFFF}, {44, 1},
+    };
+    struct cache_entry entry = stored_entry(place, 9, 7, 5);
+    forge_header(entry.path, 8, 1); /* nothing changed: the forger's checksum is right */
+    assert_true(cache_entry_is_good(&entry));
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        struct cached_volume cached;
+        cache_entry_free(&entry);
+        entry = stored_entry(place, 9, 7, 5);
+        forge_header(entry.path, lies[i].offset, lies[i].value);
+        assert_int_equal(cached_volume_open(&cached, entry.path), VOCO_BAD_INPUT);
+        assert_non_null(strstr(voco_error_message(), entry.path));
+    }
+    cache_entry_free(&entry);
+}
+
 static void a_file_of_another_source_under_this_name_is_not_taken(void **state)
 {
     struct place *place = *state;
@@ -411,6 +452,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_missing_source_is_named, make_place, remove_place),
         cmocka_unit_test_setup_teardown(any_changed_byte_is_noticed, make_place, remove_place),
         cmocka_unit_test_setup_teardown(any_other_length_is_noticed_on_opening, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(a_header_that_lies_is_refused, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_file_of_another_source_under_this_name_is_not_taken, make_place,
                                         remove_place),
         cmocka_unit_test_setup_teardown(storing_leaves_one_file_and_no_temporary, make_place, remove_place),
