@@ -1,0 +1,146 @@
+/* What a crop takes of the arena, in MiB for `base` (C = 48, R = 64, float; tests/model/test_memory.c holds
+ * the totals). F is a tensor (R^3, C), T_l the tokens of x[l]: F = 48, T_0 = 6, T_1 = 1.5, T_2 = 0.375, T_3 =
+ * 0.094, T_4 = 0.023.
+ *
+ *   kept from forward to backward                               tensors              MiB
+ *     encoder1: outputs of its two 3^3 convolutions             2 F                   96
+ *     encoder2, 3, 4, 10: the same                              2 (T_0+T_1+T_2+T_4)   16
+ *     input of each stage, and the last one's result            sum of T_l             8
+ *     conv block: outputs of the convolutions and of the block  3 T_l a stage         24
+ *     Swin block: q k v 3, attended 1, x1 1, linear1 4,
+ *       result 1, log-sum-exp 1/16                              20.1 T_l a stage     160
+ *                                                                                    304
+ *   backward's own, at most
+ *     encoder1: gradient, conv3's output, residual, result      4 F                  192
+ *
+ * Not kept, because one pass over memory gives it again: results of norms, of GELU, of gathering, those of
+ * encoder1 to encoder10, and encoder1's conv3 (one input channel). A Swin block's backward takes 11 T_l of
+ * its own, so encoder1 decides. It does so in a pass that keeps nothing as well: 3 F and x[0..4], 152 MiB. */
+#include "model/layout.h"
+
+#include "nn/hidden_norm.h"
+
+static size_t tensor_size(const struct token_grid *grid, int channels)
+{
+    return grid_rows(grid) * (size_t)channels;
+}
+
+static void keep_stage(const struct layer_run *run, const struct stage *stage, const struct token_grid *grid,
+                       struct stage_activations *kept)
+{
+    const size_t size = tensor_size(grid, stage->conv.out_channels);
+    residual_block_keep(run, &stage->conv, grid, &kept->conv);
+    kept->conv_out = push_reals(run, size);
+    for (int b = 0; b < 2; b++) {
+        swin_block_keep(run, &stage->blocks[b], grid, &kept->blocks[b]);
+        kept->block_out[b] = push_reals(run, size);
+    }
+}
+
+static struct encoder_activations *keep_encoder(const struct layer_run *run, const struct model *model,
+                                                const struct token_grid *crops,
+                                                const struct token_grid *grids)
+{
+    const struct model_layout *layout = model->layout;
+    struct encoder_activations *kept = arena_push(run->arena, sizeof *kept);
+    if (kept == NULL) {
+        return NULL;
+    }
+    for (int e = 0; e < encoder_count; e++) {
+        residual_block_keep(run, &layout->encoders[e], e == 0 ? crops : &grids[hidden_of_encoder[e]],
+                            &kept->encoders[e]);
+    }
+    for (int l = 0; l < stage_count; l++) {
+        keep_stage(run, &layout->stages[l], &grids[l], &kept->stages[l]);
+    }
+    return kept;
+}
+
+/* out = x[l + 1] from inp = x[l]. Without kept the three results in between take turns in two arrays. */
+static void stage_forward(const struct layer_run *run, const struct stage *stage, real *out, const real *inp,
+                          const struct token_grid *grid, const struct stage_activations *kept)
+{
+    const size_t size = tensor_size(grid, stage->conv.out_channels);
+    const size_t mark = arena_mark(run->arena);
+    real *conv_out = kept != NULL ? kept->conv_out : push_reals(run, size);
+    real *even_out = kept != NULL ? kept->block_out[0] : push_reals(run, size);
+    real *odd_out = kept != NULL ? kept->block_out[1] : conv_out;
+    residual_block_forward(run, &stage->conv, conv_out, inp, grid, kept != NULL ? &kept->conv : NULL);
+    swin_block_forward(run, &stage->blocks[0], even_out, conv_out, grid,
+                       kept != NULL ? &kept->blocks[0] : NULL);
+    swin_block_forward(run, &stage->blocks[1], odd_out, even_out, grid,
+                       kept != NULL ? &kept->blocks[1] : NULL);
+    patch_merging_forward(run, &stage->merging, out, odd_out, grid);
+    arena_release(run->arena, mark);
+}
+
+/* One part of the embedding: the pooled result of an encoder. inp is its input, a crop or a normed hidden
+ * state. */
+static void encode_and_pool(const struct layer_run *run, const struct residual_block *block, real *part,
+                            size_t stride, const real *inp, const struct token_grid *grid,
+                            const struct residual_block_activations *kept)
+{
+    struct compute *c = run->compute;
+    const size_t mark = arena_mark(run->arena);
+    real *out = push_reals(run, tensor_size(grid, block->out_channels));
+    residual_block_forward(run, block, out, inp, grid, kept);
+    if (!run->arena->exhausted) {
+        c->average_pool_forward(c, part, stride, out, grid->n, grid_space(grid), block->out_channels);
+    }
+    arena_release(run->arena, mark);
+}
+
+static void encode_hidden_state(const struct layer_run *run, const struct residual_block *block, real *part,
+                                size_t stride, const real *x, const struct token_grid *grid,
+                                const struct residual_block_activations *kept)
+{
+    const size_t mark = arena_mark(run->arena);
+    real *hidden = push_reals(run, tensor_size(grid, block->in_channels));
+    hidden_norm_forward(run, hidden, x, block->in_channels, grid);
+    encode_and_pool(run, block, part, stride, hidden, grid, kept);
+    arena_release(run->arena, mark);
+}
+
+enum voco_status encoder_forward(const struct model *model, struct compute *c, struct arena *arena,
+                                 const real *params, real *embedding, const real *crops, int n,
+                                 struct encoder_activations **kept)
+{
+    const struct model_layout *layout = model->layout;
+    const struct layer_run run = {.compute = c, .arena = arena, .params = params};
+    const int feature_size = model->config.feature_size;
+    const size_t stride = (size_t)model_embedding_size(&model->config);
+    const struct token_grid crop_grid = token_cube(n, model->config.roi);
+    struct token_grid grids[stage_count + 1];
+    hidden_grids(grids, &model->config, n);
+
+    const size_t mark = arena_mark(arena);
+    struct encoder_activations *a = kept != NULL ? keep_encoder(&run, model, &crop_grid, grids) : NULL;
+    real *x[stage_count + 1];
+    for (int l = 0; l <= stage_count; l++) {
+        x[l] = push_reals(&run, tensor_size(&grids[l], feature_size << l));
+        if (a != NULL) {
+            a->x[l] = x[l];
+        }
+    }
+    encode_and_pool(&run, &layout->encoders[0], embedding, stride, crops, &crop_grid,
+                    a != NULL ? &a->encoders[0] : NULL);
+    patch_embed_forward(&run, &layout->embed, x[0], crops, &crop_grid);
+    for (int l = 0; l < stage_count; l++) {
+        stage_forward(&run, &layout->stages[l], x[l + 1], x[l], &grids[l], a != NULL ? &a->stages[l] : NULL);
+    }
+    for (int e = 1; e < encoder_count; e++) {
+        const int h = hidden_of_encoder[e];
+        encode_hidden_state(&run, &layout->encoders[e],
+                            embedding + (size_t)embedding_column[e] * feature_size, stride, x[h], &grids[h],
+                            a != NULL ? &a->encoders[e] : NULL);
+    }
+
+    const enum voco_status status = pass_status(c, arena, "encoder forward", n);
+    if (kept != NULL) {
+        *kept = status == VOCO_OK ? a : NULL;
+    }
+    if (kept == NULL || status != VOCO_OK) {
+        arena_release(arena, mark);
+    }
+    return status;
+}

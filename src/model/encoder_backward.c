@@ -1,0 +1,113 @@
+#include "model/layout.h"
+
+#include "nn/hidden_norm.h"
+
+/* Gradients of tokens: each array holds the largest, x[0]'s. */
+struct token_gradients {
+    real *x;       /* of x[l], l falling */
+    real *between; /* of what lies between two layers */
+};
+
+/* g->x: from x[l + 1]'s gradient to x[l]'s by way of stage l. */
+static void stage_backward(const struct layer_run *run, const struct stage *stage,
+                           const struct token_gradients *g, const real *inp, const struct token_grid *grid,
+                           const struct stage_activations *kept)
+{
+    patch_merging_backward(run, &stage->merging, g->between, g->x, kept->block_out[1], grid);
+    swin_block_backward(run, &stage->blocks[1], g->x, g->between, kept->block_out[0], grid, &kept->blocks[1]);
+    swin_block_backward(run, &stage->blocks[0], g->between, g->x, kept->conv_out, grid, &kept->blocks[0]);
+    residual_block_backward(run, &stage->conv, g->x, g->between, kept->conv_out, inp, grid, &kept->conv);
+}
+
+/* From the gradient of an encoder's part of the embedding to that of its input (NULL: not wanted). */
+static void pooled_encoder_backward(const struct layer_run *run, const struct residual_block *block,
+                                    real *dinp, const real *dpart, size_t stride, const real *inp,
+                                    const struct token_grid *grid,
+                                    const struct residual_block_activations *kept)
+{
+    struct compute *c = run->compute;
+    const size_t mark = arena_mark(run->arena);
+    real *dout = push_reals(run, grid_rows(grid) * (size_t)block->out_channels);
+    if (!run->arena->exhausted) {
+        c->average_pool_backward(c, dout, dpart, stride, grid->n, grid_space(grid), block->out_channels);
+        residual_block_backward(run, block, dinp, dout, NULL, inp, grid, kept);
+    }
+    arena_release(run->arena, mark);
+}
+
+/* dx is written: the gradient of x by way of its norm and its encoder. */
+static void hidden_state_backward(const struct layer_run *run, const struct residual_block *block, real *dx,
+                                  const real *dpart, size_t stride, const real *x,
+                                  const struct token_grid *grid,
+                                  const struct residual_block_activations *kept)
+{
+    const size_t mark = arena_mark(run->arena);
+    real *hidden = push_reals(run, grid_rows(grid) * (size_t)block->in_channels);
+    hidden_norm_forward(run, hidden, x, block->in_channels, grid);
+    pooled_encoder_backward(run, block, dx, dpart, stride, hidden, grid, kept);
+    hidden_norm_backward(run, dx, dx, x, block->in_channels, grid);
+    arena_release(run->arena, mark);
+}
+
+/* The number of the encoder that takes hidden state l, 0 when there is none (h3). */
+static int encoder_of_hidden(int l)
+{
+    for (int e = 1; e < encoder_count; e++) {
+        if (hidden_of_encoder[e] == l) {
+            return e;
+        }
+    }
+    return 0;
+}
+
+/* From the embedding back to x[0]: the way back through the stages, where each hidden state's encoder joins.
+ */
+static void tokens_backward(const struct layer_run *run, const struct model *model,
+                            const struct token_gradients *g, const real *dembedding,
+                            const struct token_grid *grids, const struct encoder_activations *kept)
+{
+    const struct model_layout *layout = model->layout;
+    const int feature_size = model->config.feature_size;
+    const size_t stride = (size_t)model_embedding_size(&model->config);
+    for (int l = stage_count; l >= 0; l--) {
+        const int last = l == stage_count;
+        if (!last) {
+            stage_backward(run, &layout->stages[l], g, kept->x[l], &grids[l], &kept->stages[l]);
+        }
+        const int e = encoder_of_hidden(l);
+        if (e == 0) {
+            continue;
+        }
+        hidden_state_backward(run, &layout->encoders[e], last ? g->x : g->between,
+                              dembedding + (size_t)embedding_column[e] * (size_t)feature_size, stride,
+                              kept->x[l], &grids[l], &kept->encoders[e]);
+        if (!last) {
+            run->compute->add(run->compute, g->x, g->x, g->between,
+                              grid_rows(&grids[l]) * (size_t)(feature_size << l));
+        }
+    }
+}
+
+enum voco_status encoder_backward(const struct model *model, struct compute *c, struct arena *arena,
+                                  real *grads, const real *params, const real *dembedding, const real *crops,
+                                  int n, const struct encoder_activations *kept)
+{
+    const struct model_layout *layout = model->layout;
+    const struct layer_run run = {.compute = c, .arena = arena, .params = params, .grads = grads};
+    const struct token_grid crop_grid = token_cube(n, model->config.roi);
+    struct token_grid grids[stage_count + 1];
+    hidden_grids(grids, &model->config, n);
+
+    const size_t mark = arena_mark(arena);
+    pooled_encoder_backward(&run, &layout->encoders[0], NULL, dembedding,
+                            (size_t)model_embedding_size(&model->config), crops, &crop_grid,
+                            &kept->encoders[0]);
+    const size_t largest = grid_rows(&grids[0]) * (size_t)model->config.feature_size;
+    const struct token_gradients g = {.x = push_reals(&run, largest), .between = push_reals(&run, largest)};
+    if (!arena->exhausted) {
+        tokens_backward(&run, model, &g, dembedding, grids, kept);
+        patch_embed_backward(&run, &layout->embed, g.x, crops, &crop_grid);
+    }
+    arena_release(arena, mark);
+    return pass_status(c, arena, "encoder backward", n);
+}

@@ -1,0 +1,16 @@
+/* The norm of the hidden states h0..h4 (voco.md section 2): LayerNorm over channels without affine
+ * parameters. It keeps nothing: backward computes the moments anew. */
+#ifndef NN_HIDDEN_NORM_H
+#define NN_HIDDEN_NORM_H
+
+#include "nn/layer.h"
+
+/* out and inp (rows, channels) */
+void hidden_norm_forward(const struct layer_run *run, real *out, const real *inp, int channels,
+                         const struct token_grid *grid);
+
+/* dinp may be dout. */
+void hidden_norm_backward(const struct layer_run *run, real *dinp, const real *dout, const real *inp,
+                          int channels, const struct token_grid *grid);
+
+#endif

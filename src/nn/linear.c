@@ -1,0 +1,21 @@
+#include "nn/linear.h"
+
+void linear_layer_forward(const struct layer_run *run, const struct linear *linear, real *out,
+                          const real *inp, size_t rows)
+{
+    if (!run->arena->exhausted) {
+        run->compute->linear_forward(run->compute, out, inp, run->params + linear->weight,
+                                     run->params + linear->bias, rows, linear->in_features,
+                                     linear->out_features);
+    }
+}
+
+void linear_layer_backward(const struct layer_run *run, const struct linear *linear, real *dinp,
+                           const real *dout, const real *inp, size_t rows)
+{
+    if (!run->arena->exhausted) {
+        run->compute->linear_backward(run->compute, dinp, run->grads + linear->weight,
+                                      run->grads + linear->bias, dout, inp, run->params + linear->weight,
+                                      rows, linear->in_features, linear->out_features);
+    }
+}

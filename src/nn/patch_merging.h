@@ -1,0 +1,27 @@
+/* Patch merging (voco.md section 2, item 6): gathers 8 neighbours to 8 C channels, LayerNorm, Linear(8 C, 2
+ * C) without bias. Odd axes are zero-padded at their end. It keeps nothing: backward gathers and norms again.
+ */
+#ifndef NN_PATCH_MERGING_H
+#define NN_PATCH_MERGING_H
+
+#include "nn/layer.h"
+
+struct patch_merging_layer {
+    int channels; /* C, of the input */
+    enum patch_merging order;
+    size_t norm_weight, norm_bias; /* (8 C) */
+    size_t reduction;              /* (2 C, 8 C) */
+};
+
+/* The grid of the merged tokens: half of each side, rounded up. */
+struct token_grid merged_grid(const struct token_grid *grid);
+
+/* out (merged rows, 2 C) from inp (rows, C); grid is inp's. */
+void patch_merging_forward(const struct layer_run *run, const struct patch_merging_layer *layer, real *out,
+                           const real *inp, const struct token_grid *grid);
+
+/* dinp (rows, C), dout (merged rows, 2 C) */
+void patch_merging_backward(const struct layer_run *run, const struct patch_merging_layer *layer, real *dinp,
+                            const real *dout, const real *inp, const struct token_grid *grid);
+
+#endif

@@ -1,0 +1,178 @@
+#include "nn/swin_block.h"
+
+static struct attention_shape attention_shape_of(const struct swin_block *block,
+                                                 const struct token_grid *grid)
+{
+    struct attention_shape shape = {.n = grid->n,
+                                    .d = grid->d,
+                                    .h = grid->h,
+                                    .w = grid->w,
+                                    .heads = block->heads,
+                                    .head_dim = block->channels / block->heads};
+    const int tokens[3] = {grid->d, grid->h, grid->w};
+    for (int axis = 0; axis < 3; axis++) {
+        attention_window_of_axis(tokens[axis], block->odd, &shape.window[axis], &shape.shift[axis]);
+    }
+    return shape;
+}
+
+/* The result of a LayerNorm with its moments, while a pass needs it. */
+struct normed_tokens {
+    real *out, *mean, *rstd;
+};
+
+static struct normed_tokens push_normed_tokens(const struct layer_run *run, size_t rows, int channels)
+{
+    struct normed_tokens normed;
+    normed.out = push_reals(run, rows * (size_t)channels);
+    normed.mean = push_reals(run, rows);
+    normed.rstd = push_reals(run, rows);
+    return normed;
+}
+
+static void norm_forward(const struct layer_run *run, const struct normed_tokens *normed, const real *inp,
+                         size_t weight, size_t bias, size_t rows, int channels)
+{
+    run->compute->layer_norm_forward(run->compute, normed->out, normed->mean, normed->rstd, inp,
+                                     run->params + weight, run->params + bias, rows, channels);
+}
+
+/* In place. */
+static void norm_backward(const struct layer_run *run, real *gradient, const real *inp,
+                          const struct normed_tokens *normed, size_t weight, size_t bias, size_t rows,
+                          int channels)
+{
+    run->compute->layer_norm_backward(run->compute, gradient, run->grads + weight, run->grads + bias,
+                                      gradient, inp, normed->mean, normed->rstd, run->params + weight, rows,
+                                      channels);
+}
+
+void swin_block_keep(const struct layer_run *run, const struct swin_block *block,
+                     const struct token_grid *grid, struct swin_block_activations *kept)
+{
+    const size_t rows = grid_rows(grid);
+    const size_t size = rows * (size_t)block->channels;
+    kept->qkv = push_reals(run, 3 * size);
+    kept->attended = push_reals(run, size);
+    kept->logsumexp = push_reals(run, rows * (size_t)block->heads);
+    kept->x1 = push_reals(run, size);
+    kept->wide = push_reals(run, 4 * size);
+}
+
+/* x1 = inp + proj(attention(qkv(LN1(inp)))) */
+static void attention_half_forward(const struct layer_run *run, const struct swin_block *block,
+                                   const real *inp, const struct token_grid *grid,
+                                   const struct swin_block_activations *a)
+{
+    struct compute *c = run->compute;
+    const size_t rows = grid_rows(grid);
+    const struct attention_shape shape = attention_shape_of(block, grid);
+    const size_t mark = arena_mark(run->arena);
+    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    if (!run->arena->exhausted) {
+        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
+        linear_layer_forward(run, &block->qkv, a->qkv, normed.out, rows);
+        c->window_attention_forward(c, a->attended, a->logsumexp, a->qkv, run->params + block->qkv.bias,
+                                    run->params + block->bias_table, &shape);
+        linear_layer_forward(run, &block->proj, a->x1, a->attended, rows);
+        c->add(c, a->x1, a->x1, inp, rows * (size_t)block->channels);
+    }
+    arena_release(run->arena, mark);
+}
+
+/* out = x1 + linear2(GELU(linear1(LN2(x1)))) */
+static void mlp_half_forward(const struct layer_run *run, const struct swin_block *block, real *out,
+                             const struct token_grid *grid, const struct swin_block_activations *a)
+{
+    struct compute *c = run->compute;
+    const size_t rows = grid_rows(grid);
+    const size_t size = rows * (size_t)block->channels;
+    const size_t mark = arena_mark(run->arena);
+    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    real *activated = push_reals(run, 4 * size);
+    if (!run->arena->exhausted) {
+        norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
+        linear_layer_forward(run, &block->linear1, a->wide, normed.out, rows);
+        c->gelu_forward(c, activated, a->wide, 4 * size);
+        linear_layer_forward(run, &block->linear2, out, activated, rows);
+        c->add(c, out, out, a->x1, size);
+    }
+    arena_release(run->arena, mark);
+}
+
+void swin_block_forward(const struct layer_run *run, const struct swin_block *block, real *out,
+                        const real *inp, const struct token_grid *grid,
+                        const struct swin_block_activations *kept)
+{
+    const size_t mark = arena_mark(run->arena);
+    struct swin_block_activations a;
+    if (kept != NULL) {
+        a = *kept;
+    } else {
+        swin_block_keep(run, block, grid, &a);
+    }
+    attention_half_forward(run, block, inp, grid, &a);
+    mlp_half_forward(run, block, out, grid, &a);
+    arena_release(run->arena, mark);
+}
+
+/* dx1 is written: the gradient of x1, from the MLP and past it. */
+static void mlp_half_backward(const struct layer_run *run, const struct swin_block *block, real *dx1,
+                              const real *dout, const struct token_grid *grid,
+                              const struct swin_block_activations *a)
+{
+    struct compute *c = run->compute;
+    const size_t rows = grid_rows(grid);
+    const size_t size = rows * (size_t)block->channels;
+    const size_t mark = arena_mark(run->arena);
+    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    real *activated = push_reals(run, 4 * size);
+    real *dwide = push_reals(run, 4 * size);
+    if (!run->arena->exhausted) {
+        c->gelu_forward(c, activated, a->wide, 4 * size);
+        linear_layer_backward(run, &block->linear2, dwide, dout, activated, rows);
+        c->gelu_backward(c, dwide, dwide, a->wide, 4 * size);
+        norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
+        linear_layer_backward(run, &block->linear1, dx1, dwide, normed.out, rows);
+        norm_backward(run, dx1, a->x1, &normed, block->norm2_weight, block->norm2_bias, rows,
+                      block->channels);
+        c->add(c, dx1, dx1, dout, size);
+    }
+    arena_release(run->arena, mark);
+}
+
+static void attention_half_backward(const struct layer_run *run, const struct swin_block *block, real *dinp,
+                                    const real *dx1, const real *inp, const struct token_grid *grid,
+                                    const struct swin_block_activations *a)
+{
+    struct compute *c = run->compute;
+    const size_t rows = grid_rows(grid);
+    const size_t size = rows * (size_t)block->channels;
+    const struct attention_shape shape = attention_shape_of(block, grid);
+    const size_t mark = arena_mark(run->arena);
+    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    real *dattended = push_reals(run, size);
+    real *dqkv = push_reals(run, 3 * size);
+    if (!run->arena->exhausted) {
+        linear_layer_backward(run, &block->proj, dattended, dx1, a->attended, rows);
+        c->window_attention_backward(c, dqkv, run->grads + block->qkv.bias, run->grads + block->bias_table,
+                                     dattended, a->attended, a->logsumexp, a->qkv,
+                                     run->params + block->qkv.bias, run->params + block->bias_table, &shape);
+        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
+        linear_layer_backward(run, &block->qkv, dinp, dqkv, normed.out, rows);
+        norm_backward(run, dinp, inp, &normed, block->norm1_weight, block->norm1_bias, rows, block->channels);
+        c->add(c, dinp, dinp, dx1, size);
+    }
+    arena_release(run->arena, mark);
+}
+
+void swin_block_backward(const struct layer_run *run, const struct swin_block *block, real *dinp,
+                         const real *dout, const real *inp, const struct token_grid *grid,
+                         const struct swin_block_activations *kept)
+{
+    const size_t mark = arena_mark(run->arena);
+    real *dx1 = push_reals(run, grid_rows(grid) * (size_t)block->channels);
+    mlp_half_backward(run, block, dx1, dout, grid, kept);
+    attention_half_backward(run, block, dinp, dx1, inp, grid, kept);
+    arena_release(run->arena, mark);
+}

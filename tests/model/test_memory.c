@@ -1,0 +1,263 @@
+/* What a pass takes of the arena, held by operations that do nothing: sizes alone decide it. */
+#include "model/model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const size_t mebibyte = (size_t)1 << 20;
+
+static size_t in_mebibytes(size_t bytes)
+{
+    return (bytes + mebibyte / 2) / mebibyte;
+}
+
+static void conv_nothing(struct compute *c, real *out, const real *inp, const real *weight, const real *bias,
+                         const struct conv3d_shape *shape)
+{
+    (void)c, (void)out, (void)inp, (void)weight, (void)bias, (void)shape;
+}
+
+static void conv_backward_nothing(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
+                                  const real *inp, const real *weight, const struct conv3d_shape *shape)
+{
+    (void)c, (void)dinp, (void)dweight, (void)dbias, (void)dout, (void)inp, (void)weight, (void)shape;
+}
+
+static void linear_nothing(struct compute *c, real *out, const real *inp, const real *weight,
+                           const real *bias, size_t rows, int in_features, int out_features)
+{
+    (void)c, (void)out, (void)inp, (void)weight, (void)bias, (void)rows, (void)in_features,
+        (void)out_features;
+}
+
+static void linear_backward_nothing(struct compute *c, real *dinp, real *dweight, real *dbias,
+                                    const real *dout, const real *inp, const real *weight, size_t rows,
+                                    int in_features, int out_features)
+{
+    (void)c, (void)dinp, (void)dweight, (void)dbias, (void)dout, (void)inp, (void)weight, (void)rows,
+        (void)in_features, (void)out_features;
+}
+
+static void layer_norm_nothing(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
+                               const real *weight, const real *bias, size_t rows, int channels)
+{
+    (void)c, (void)out, (void)mean, (void)rstd, (void)inp, (void)weight, (void)bias, (void)rows,
+        (void)channels;
+}
+
+static void layer_norm_backward_nothing(struct compute *c, real *dinp, real *dweight, real *dbias,
+                                        const real *dout, const real *inp, const real *mean, const real *rstd,
+                                        const real *weight, size_t rows, int channels)
+{
+    (void)c, (void)dinp, (void)dweight, (void)dbias, (void)dout, (void)inp, (void)mean, (void)rstd,
+        (void)weight, (void)rows, (void)channels;
+}
+
+static void instance_norm_nothing(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
+                                  const real *residual, real slope, int n, size_t space, int channels)
+{
+    (void)c, (void)out, (void)mean, (void)rstd, (void)inp, (void)residual, (void)slope, (void)n, (void)space,
+        (void)channels;
+}
+
+static void instance_norm_backward_nothing(struct compute *c, real *dinp, real *dresidual, const real *dout,
+                                           const real *out, const real *inp, const real *mean,
+                                           const real *rstd, real slope, int n, size_t space, int channels)
+{
+    (void)c, (void)dinp, (void)dresidual, (void)dout, (void)out, (void)inp, (void)mean, (void)rstd,
+        (void)slope, (void)n, (void)space, (void)channels;
+}
+
+static void attention_nothing(struct compute *c, real *out, real *logsumexp, const real *qkv,
+                              const real *qkv_bias, const real *bias_table,
+                              const struct attention_shape *shape)
+{
+    (void)c, (void)out, (void)logsumexp, (void)qkv, (void)qkv_bias, (void)bias_table, (void)shape;
+}
+
+static void attention_backward_nothing(struct compute *c, real *dqkv, real *dqkv_bias, real *dbias_table,
+                                       const real *dout, const real *out, const real *logsumexp,
+                                       const real *qkv, const real *qkv_bias, const real *bias_table,
+                                       const struct attention_shape *shape)
+{
+    (void)c, (void)dqkv, (void)dqkv_bias, (void)dbias_table, (void)dout, (void)out, (void)logsumexp,
+        (void)qkv, (void)qkv_bias, (void)bias_table, (void)shape;
+}
+
+static void gelu_nothing(struct compute *c, real *out, const real *inp, size_t count)
+{
+    (void)c, (void)out, (void)inp, (void)count;
+}
+
+static void gelu_backward_nothing(struct compute *c, real *dinp, const real *dout, const real *inp,
+                                  size_t count)
+{
+    (void)c, (void)dinp, (void)dout, (void)inp, (void)count;
+}
+
+static void merge_nothing(struct compute *c, real *out, const real *inp, enum patch_merging order, int n,
+                          int d, int h, int w, int channels)
+{
+    (void)c, (void)out, (void)inp, (void)order, (void)n, (void)d, (void)h, (void)w, (void)channels;
+}
+
+static void pool_nothing(struct compute *c, real *out, size_t stride, const real *inp, int n, size_t space,
+                         int channels)
+{
+    (void)c, (void)out, (void)stride, (void)inp, (void)n, (void)space, (void)channels;
+}
+
+static void pool_backward_nothing(struct compute *c, real *dinp, const real *dout, size_t stride, int n,
+                                  size_t space, int channels)
+{
+    (void)c, (void)dinp, (void)dout, (void)stride, (void)n, (void)space, (void)channels;
+}
+
+static void add_nothing(struct compute *c, real *out, const real *a, const real *b, size_t count)
+{
+    (void)c, (void)out, (void)a, (void)b, (void)count;
+}
+
+static struct compute nothing(void)
+{
+    return (struct compute){
+        .name = "nothing",
+        .conv3d_forward = conv_nothing,
+        .conv3d_backward = conv_backward_nothing,
+        .linear_forward = linear_nothing,
+        .linear_backward = linear_backward_nothing,
+        .layer_norm_forward = layer_norm_nothing,
+        .layer_norm_backward = layer_norm_backward_nothing,
+        .instance_norm_forward = instance_norm_nothing,
+        .instance_norm_backward = instance_norm_backward_nothing,
+        .window_attention_forward = attention_nothing,
+        .window_attention_backward = attention_backward_nothing,
+        .gelu_forward = gelu_nothing,
+        .gelu_backward = gelu_backward_nothing,
+        .patch_merge_forward = merge_nothing,
+        .patch_merge_backward = merge_nothing,
+        .average_pool_forward = pool_nothing,
+        .average_pool_backward = pool_backward_nothing,
+        .add = add_nothing,
+    };
+}
+
+/* MiB of the arena: a pass that keeps nothing, what a pass keeps, the most that backward reaches. */
+struct use {
+    size_t passing, kept, backward;
+};
+
+static struct use use_of(const struct model_config *config, int n)
+{
+    struct compute c = nothing();
+    struct model model;
+    struct arena arena;
+    struct use use;
+    assert_int_equal(model_create(&model, config), VOCO_OK);
+    assert_int_equal(arena_open(&arena, (size_t)64 << 30), VOCO_OK);
+    /* Nothing is read or written through these. */
+    real unused[1] = {0};
+    struct encoder_activations *kept = NULL;
+
+    assert_int_equal(encoder_forward(&model, &c, &arena, unused, unused, unused, n, NULL), VOCO_OK);
+    assert_int_equal(arena_mark(&arena), 0);
+    use.passing = in_mebibytes(arena.peak);
+    assert_int_equal(encoder_forward(&model, &c, &arena, unused, unused, unused, n, &kept), VOCO_OK);
+    use.kept = in_mebibytes(arena_mark(&arena));
+    assert_int_equal(encoder_backward(&model, &c, &arena, unused, unused, unused, unused, n, kept), VOCO_OK);
+    assert_int_equal(in_mebibytes(arena_mark(&arena)), use.kept);
+    use.backward = in_mebibytes(arena.peak);
+    arena_close(&arena);
+    model_free(&model);
+    return use;
+}
+
+static void a_crop_of_base_takes_what_the_documentation_says(void **state)
+{
+    (void)state;
+    const struct model_config base = {48, 64, 1024, PATCH_MERGING_LEGACY};
+    const struct use one = use_of(&base, 1);
+    assert_int_equal(one.passing, 152);
+    assert_int_equal(one.kept, 304);
+    assert_int_equal(one.backward, 496);
+    const struct use three = use_of(&base, 3);
+    assert_in_range(three.backward, 3 * one.backward - 3, 3 * one.backward + 3);
+}
+
+static void crops_of_huge_fit_in_two_gibibytes_each(void **state)
+{
+    (void)state;
+    const struct model_config huge = {192, 64, 1024, PATCH_MERGING_LEGACY};
+    assert_in_range(use_of(&huge, 1).backward, 1, 2048);
+}
+
+static void a_small_arena_is_reported_and_left_as_it_was(void **state)
+{
+    (void)state;
+    const struct model_config config = {12, 48, 64, PATCH_MERGING_LEGACY};
+    struct compute c = nothing();
+    struct model model;
+    struct arena arena;
+    real unused[1] = {0};
+    assert_int_equal(model_create(&model, &config), VOCO_OK);
+    for (size_t size = 0; size <= 40; size += 4) {
+        assert_int_equal(arena_open(&arena, size * mebibyte + 64), VOCO_OK);
+        struct encoder_activations *kept = (void *)&arena;
+        const enum voco_status status = encoder_forward(&model, &c, &arena, unused, unused, unused, 1, &kept);
+        assert_int_equal(status, VOCO_NO_MEMORY);
+        assert_null(kept);
+        assert_int_equal(arena_mark(&arena), 0);
+        assert_non_null(strstr(voco_error_message(), "encoder forward"));
+        arena_reset(&arena);
+        assert_int_equal(encoder_forward(&model, &c, &arena, unused, unused, unused, 1, NULL),
+                         size > 16 ? VOCO_OK : VOCO_NO_MEMORY);
+        arena_close(&arena);
+    }
+    /* Room for forward, not for backward. */
+    struct encoder_activations *kept = NULL;
+    assert_int_equal(arena_open(&arena, 44 * mebibyte), VOCO_OK);
+    assert_int_equal(encoder_forward(&model, &c, &arena, unused, unused, unused, 1, &kept), VOCO_OK);
+    const size_t mark = arena_mark(&arena);
+    assert_int_equal(encoder_backward(&model, &c, &arena, unused, unused, unused, unused, 1, kept),
+                     VOCO_NO_MEMORY);
+    assert_int_equal(arena_mark(&arena), mark);
+    arena_close(&arena);
+    model_free(&model);
+}
+
+static void a_failed_operation_is_what_the_pass_reports(void **state)
+{
+    (void)state;
+    const struct model_config config = {12, 48, 64, PATCH_MERGING_LEGACY};
+    struct compute c = nothing();
+    struct model model;
+    struct arena arena;
+    real unused[1] = {0};
+    assert_int_equal(model_create(&model, &config), VOCO_OK);
+    assert_int_equal(arena_open(&arena, 64 * mebibyte), VOCO_OK);
+    struct encoder_activations *kept = (void *)&arena;
+    compute_failed(&c, VOCO_UNSUPPORTED, "no such shape");
+    assert_int_equal(encoder_forward(&model, &c, &arena, unused, unused, unused, 1, &kept), VOCO_UNSUPPORTED);
+    assert_null(kept);
+    assert_int_equal(arena_mark(&arena), 0);
+    assert_non_null(strstr(voco_error_message(), "no such shape"));
+    arena_close(&arena);
+    model_free(&model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_crop_of_base_takes_what_the_documentation_says),
+        cmocka_unit_test(crops_of_huge_fit_in_two_gibibytes_each),
+        cmocka_unit_test(a_small_arena_is_reported_and_left_as_it_was),
+        cmocka_unit_test(a_failed_operation_is_what_the_pass_reports),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
