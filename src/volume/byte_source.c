@@ -181,7 +181,8 @@ static int next_member_begins(struct byte_source *source)
 {
     source->members++;
     refill(source);
-    if (source->available == 0 || source->next[0] != 0x1f) {
+    if (source->available == 0 || source->next[0] != 0x1f ||
+        (source->available > 1 && source->next[1] != 0x8b)) {
         return 0;
     }
     isal_inflate_reset(&source->inflate);
