@@ -3,7 +3,6 @@
 #include "base/error.h"
 #include "model/layout.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,16 +15,12 @@ struct places {
     int missing;
 };
 
-static size_t place(struct places *places, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static size_t place(struct places *places, const char *format, ...)
+/* The offset of "<prefix>.<suffix>". */
+static size_t place(struct places *places, const char *prefix, const char *suffix)
 {
     char name[parameter_name_size];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(name, sizeof name, format, arguments);
-    va_end(arguments);
-    const struct parameter *p = parameter_find(places->table, name);
+    const int length = snprintf(name, sizeof name, "%s.%s", prefix, suffix);
+    const struct parameter *p = length < (int)sizeof name ? parameter_find(places->table, name) : NULL;
     if (p == NULL) {
         places->missing = 1;
         return 0;
@@ -36,20 +31,23 @@ static size_t place(struct places *places, const char *format, ...)
 static struct linear place_linear(struct places *places, const char *prefix, const char *layer,
                                   int in_features, int out_features)
 {
-    return (struct linear){.in_features = in_features,
-                           .out_features = out_features,
-                           .weight = place(places, "%s.%s.weight", prefix, layer),
-                           .bias = place(places, "%s.%s.bias", prefix, layer)};
+    char suffix[32];
+    struct linear linear = {.in_features = in_features, .out_features = out_features};
+    snprintf(suffix, sizeof suffix, "%s.weight", layer);
+    linear.weight = place(places, prefix, suffix);
+    snprintf(suffix, sizeof suffix, "%s.bias", layer);
+    linear.bias = place(places, prefix, suffix);
+    return linear;
 }
 
 static struct residual_block place_residual_block(struct places *places, const char *prefix, int in_channels,
                                                   int out_channels)
 {
     struct residual_block block = {.in_channels = in_channels, .out_channels = out_channels};
-    block.conv1 = place(places, "%s.layer.conv1.conv.weight", prefix);
-    block.conv2 = place(places, "%s.layer.conv2.conv.weight", prefix);
+    block.conv1 = place(places, prefix, "layer.conv1.conv.weight");
+    block.conv2 = place(places, prefix, "layer.conv2.conv.weight");
     if (in_channels != out_channels) {
-        block.conv3 = place(places, "%s.layer.conv3.conv.weight", prefix);
+        block.conv3 = place(places, prefix, "layer.conv3.conv.weight");
     }
     return block;
 }
@@ -62,13 +60,13 @@ static struct swin_block place_swin_block(struct places *places, int stage, int 
         .channels = channels,
         .heads = heads,
         .odd = odd,
-        .norm1_weight = place(places, "%s.norm1.weight", prefix),
-        .norm1_bias = place(places, "%s.norm1.bias", prefix),
-        .bias_table = place(places, "%s.attn.relative_position_bias_table", prefix),
+        .norm1_weight = place(places, prefix, "norm1.weight"),
+        .norm1_bias = place(places, prefix, "norm1.bias"),
+        .bias_table = place(places, prefix, "attn.relative_position_bias_table"),
         .qkv = place_linear(places, prefix, "attn.qkv", channels, 3 * channels),
         .proj = place_linear(places, prefix, "attn.proj", channels, channels),
-        .norm2_weight = place(places, "%s.norm2.weight", prefix),
-        .norm2_bias = place(places, "%s.norm2.bias", prefix),
+        .norm2_weight = place(places, prefix, "norm2.weight"),
+        .norm2_bias = place(places, prefix, "norm2.bias"),
         .linear1 = place_linear(places, prefix, "mlp.linear1", channels, 4 * channels),
         .linear2 = place_linear(places, prefix, "mlp.linear2", 4 * channels, channels),
     };
@@ -88,9 +86,9 @@ static struct stage place_stage(struct places *places, int l, int channels, int 
     stage.merging = (struct patch_merging_layer){
         .channels = channels,
         .order = order,
-        .norm_weight = place(places, "%s.norm.weight", prefix),
-        .norm_bias = place(places, "%s.norm.bias", prefix),
-        .reduction = place(places, "%s.reduction.weight", prefix),
+        .norm_weight = place(places, prefix, "norm.weight"),
+        .norm_bias = place(places, prefix, "norm.bias"),
+        .reduction = place(places, prefix, "reduction.weight"),
     };
     return stage;
 }
@@ -110,8 +108,8 @@ static void place_layers(struct places *places, struct model_layout *layout,
     const int c = config->feature_size;
     layout->embed = (struct patch_embed){
         .channels = c,
-        .weight = place(places, "backbone.swinViT.patch_embed.proj.weight"),
-        .bias = place(places, "backbone.swinViT.patch_embed.proj.bias"),
+        .weight = place(places, "backbone.swinViT.patch_embed", "proj.weight"),
+        .bias = place(places, "backbone.swinViT.patch_embed", "proj.bias"),
     };
     for (int l = 0; l < stage_count; l++) {
         layout->stages[l] = place_stage(places, l, c << l, 3 << l, config->patch_merging);

@@ -3,7 +3,6 @@
 #include "base/error.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +89,7 @@ static struct parameter *append(struct builder *b)
 
 /* name = "<prefix>.<suffix>" */
 static void add(struct builder *b, const char *prefix, const char *suffix, enum parameter_init init, int rank,
-                ...)
+                const int *shape)
 {
     struct parameter *p = append(b);
     if (p == NULL) {
@@ -99,13 +98,10 @@ static void add(struct builder *b, const char *prefix, const char *suffix, enum 
     snprintf(p->name, sizeof p->name, "%s.%s", prefix, suffix);
     p->rank = rank;
     p->count = 1;
-    va_list sizes;
-    va_start(sizes, rank);
     for (int axis = 0; axis < rank; axis++) {
-        p->shape[axis] = va_arg(sizes, int);
+        p->shape[axis] = shape[axis];
         p->count *= (size_t)p->shape[axis];
     }
-    va_end(sizes);
     p->group = b->group;
     p->init = init;
     if (init == INIT_UNIFORM) {
@@ -123,24 +119,24 @@ static void add_linear(struct builder *b, const char *prefix, const char *layer,
 {
     char suffix[32];
     snprintf(suffix, sizeof suffix, "%s.weight", layer);
-    add(b, prefix, suffix, INIT_UNIFORM, 2, out_features, in_features);
+    add(b, prefix, suffix, INIT_UNIFORM, 2, (const int[]){out_features, in_features});
     snprintf(suffix, sizeof suffix, "%s.bias", layer);
-    add(b, prefix, suffix, INIT_UNIFORM, 1, out_features);
+    add(b, prefix, suffix, INIT_UNIFORM, 1, (const int[]){out_features});
 }
 
 static void add_layer_norm(struct builder *b, const char *prefix, const char *layer, int channels)
 {
     char suffix[32];
     snprintf(suffix, sizeof suffix, "%s.weight", layer);
-    add(b, prefix, suffix, INIT_ONE, 1, channels);
+    add(b, prefix, suffix, INIT_ONE, 1, (const int[]){channels});
     snprintf(suffix, sizeof suffix, "%s.bias", layer);
-    add(b, prefix, suffix, INIT_ZERO, 1, channels);
+    add(b, prefix, suffix, INIT_ZERO, 1, (const int[]){channels});
 }
 
 static void add_swin_block(struct builder *b, const char *prefix, int channels, int heads)
 {
     add_layer_norm(b, prefix, "norm1", channels);
-    add(b, prefix, table_suffix, INIT_TRUNCATED_NORMAL, 2, relative_table_rows, heads);
+    add(b, prefix, table_suffix, INIT_TRUNCATED_NORMAL, 2, (const int[]){relative_table_rows, heads});
     add_linear(b, prefix, "attn.qkv", channels, 3 * channels);
     add_linear(b, prefix, "attn.proj", channels, channels);
     add_layer_norm(b, prefix, "norm2", channels);
@@ -156,24 +152,27 @@ static void add_stage(struct builder *b, int stage, int channels, int heads)
         add_swin_block(b, prefix, channels, heads);
     }
     snprintf(prefix, sizeof prefix, "backbone.swinViT.layers%d.0.downsample", stage);
-    add(b, prefix, "reduction.weight", INIT_UNIFORM, 2, 2 * channels, 8 * channels);
+    add(b, prefix, "reduction.weight", INIT_UNIFORM, 2, (const int[]){2 * channels, 8 * channels});
     add_layer_norm(b, prefix, "norm", 8 * channels);
 }
 
 static void add_residual_block(struct builder *b, const char *prefix, int in_channels, int out_channels)
 {
-    add(b, prefix, "layer.conv1.conv.weight", INIT_UNIFORM, 5, out_channels, in_channels, 3, 3, 3);
-    add(b, prefix, "layer.conv2.conv.weight", INIT_UNIFORM, 5, out_channels, out_channels, 3, 3, 3);
+    add(b, prefix, "layer.conv1.conv.weight", INIT_UNIFORM, 5,
+        (const int[]){out_channels, in_channels, 3, 3, 3});
+    add(b, prefix, "layer.conv2.conv.weight", INIT_UNIFORM, 5,
+        (const int[]){out_channels, out_channels, 3, 3, 3});
     if (in_channels != out_channels) {
-        add(b, prefix, "layer.conv3.conv.weight", INIT_UNIFORM, 5, out_channels, in_channels, 1, 1, 1);
+        add(b, prefix, "layer.conv3.conv.weight", INIT_UNIFORM, 5,
+            (const int[]){out_channels, in_channels, 1, 1, 1});
     }
 }
 
 static void add_backbone(struct builder *b, int c)
 {
     b->group = GROUP_BACKBONE;
-    add(b, "backbone.swinViT.patch_embed", "proj.weight", INIT_UNIFORM, 5, c, 1, 2, 2, 2);
-    add(b, "backbone.swinViT.patch_embed", "proj.bias", INIT_UNIFORM, 1, c);
+    add(b, "backbone.swinViT.patch_embed", "proj.weight", INIT_UNIFORM, 5, (const int[]){c, 1, 2, 2, 2});
+    add(b, "backbone.swinViT.patch_embed", "proj.bias", INIT_UNIFORM, 1, (const int[]){c});
     for (int l = 0; l < 4; l++) {
         add_stage(b, l + 1, c << l, 3 << l);
     }

@@ -50,7 +50,7 @@ static void open_network(struct network *net, const struct model_config *config,
     assert_int_equal(compute_open(&net->compute, "reference", 1), VOCO_OK);
     assert_int_equal(arena_open(&net->arena, (size_t)2 << 30), VOCO_OK);
     const size_t total = net->model.table.total;
-    const size_t embeddings = (size_t)(n * model_embedding_size(config));
+    const size_t embeddings = (size_t)n * (size_t)model_embedding_size(config);
     const size_t voxels = (size_t)n * (size_t)config->roi * (size_t)config->roi * (size_t)config->roi;
     net->params = random_array(total, 1, 0);
     parameters_initialise(net->params, &net->model.table, 5);
@@ -59,7 +59,7 @@ static void open_network(struct network *net, const struct model_config *config,
     assert_non_null(net->grads);
     assert_non_null(net->direction);
     net->inp = projector ? random_array(embeddings, 2, 0) : random_array(voxels, 2, 1);
-    net->out_size = projector ? (size_t)(n * config->projector) : embeddings;
+    net->out_size = projector ? (size_t)n * (size_t)config->projector : embeddings;
     net->out = random_array(net->out_size, 3, 0);
     net->weights = random_array(net->out_size, 4, 0);
 }
@@ -222,7 +222,7 @@ static void check_projector(int projector, const char *const *groups)
 {
     const struct model_config config = {3, 48, 10, PATCH_MERGING_LEGACY};
     const int n = 9;
-    const size_t inputs = (size_t)(n * model_embedding_size(&config));
+    const size_t inputs = (size_t)n * (size_t)model_embedding_size(&config);
     struct network net;
     open_network(&net, &config, n, projector);
     real *dinp = random_array(inputs, 5, 0);

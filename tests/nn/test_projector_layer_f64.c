@@ -25,7 +25,7 @@ static void forward(const void *layer, const struct layer_run *run, real *out, c
     projector_layer_keep(run, &it->linear, it->n, &kept);
     projector_layer_forward(run, &it->linear, inp, it->n, &kept);
     if (!run->arena->exhausted) {
-        memcpy(out, kept.out, (size_t)(it->n * it->linear.out_features) * sizeof(real));
+        memcpy(out, kept.out, (size_t)it->n * (size_t)it->linear.out_features * sizeof(real));
     }
     arena_release(run->arena, mark);
 }
@@ -39,7 +39,7 @@ static void backward(const void *layer, const struct layer_run *run, real *out, 
     projector_layer_keep(run, &it->linear, it->n, &kept);
     projector_layer_forward(run, &it->linear, inp, it->n, &kept);
     if (!run->arena->exhausted) {
-        memcpy(out, kept.out, (size_t)(it->n * it->linear.out_features) * sizeof(real));
+        memcpy(out, kept.out, (size_t)it->n * (size_t)it->linear.out_features * sizeof(real));
     }
     projector_layer_backward(run, &it->linear, dinp, dout, inp, it->n, &kept);
     arena_release(run->arena, mark);

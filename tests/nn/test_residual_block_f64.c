@@ -43,10 +43,10 @@ static void check(int in_channels, int out_channels, struct token_grid grid, int
     checked.inp = grid_rows(&grid) * (size_t)in_channels;
     checked.out = grid_rows(&grid) * (size_t)out_channels;
     checked.without_dinp = without_dinp;
-    it.block.conv1 = add_segment(&checked, "conv1", (size_t)(in_channels * out_channels * 27));
-    it.block.conv2 = add_segment(&checked, "conv2", (size_t)(out_channels * out_channels * 27));
+    it.block.conv1 = add_segment(&checked, "conv1", (size_t)in_channels * (size_t)out_channels * 27);
+    it.block.conv2 = add_segment(&checked, "conv2", (size_t)out_channels * (size_t)out_channels * 27);
     if (in_channels != out_channels) {
-        it.block.conv3 = add_segment(&checked, "conv3", (size_t)(in_channels * out_channels));
+        it.block.conv3 = add_segment(&checked, "conv3", (size_t)in_channels * (size_t)out_channels);
     }
     check_gradients(&checked);
 }

@@ -37,7 +37,7 @@ static struct linear add_linear(struct checked_layer *checked, const char *name,
                                 int out_features)
 {
     struct linear linear = {.in_features = in_features, .out_features = out_features};
-    linear.weight = add_segment(checked, name, (size_t)(in_features * out_features));
+    linear.weight = add_segment(checked, name, (size_t)in_features * (size_t)out_features);
     linear.bias = add_segment(checked, name, (size_t)out_features);
     return linear;
 }
@@ -52,7 +52,7 @@ static void check(int heads, int head_dim, int odd, struct token_grid grid)
     checked.out = checked.inp;
     it.block.norm1_weight = add_segment(&checked, "norm1.weight", wide);
     it.block.norm1_bias = add_segment(&checked, "norm1.bias", wide);
-    it.block.bias_table = add_segment(&checked, "bias table", (size_t)(relative_table_rows * heads));
+    it.block.bias_table = add_segment(&checked, "bias table", (size_t)relative_table_rows * (size_t)heads);
     it.block.qkv = add_linear(&checked, "qkv", channels, 3 * channels);
     it.block.proj = add_linear(&checked, "proj", channels, channels);
     it.block.norm2_weight = add_segment(&checked, "norm2.weight", wide);
