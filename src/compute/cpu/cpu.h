@@ -1,5 +1,5 @@
-/* The fast implementation for processors: oneDNN convolutions and matrix products, own vectorised kernels for the rest
- * (AVX-512, AVX2 or portable, chosen at run time), OpenMP threads. */
+/* The fast implementation for processors: oneDNN convolutions and matrix products, own vectorised kernels for
+ * the rest (AVX-512, AVX2 or portable, chosen at run time), OpenMP threads. */
 #ifndef COMPUTE_CPU_CPU_H
 #define COMPUTE_CPU_CPU_H
 

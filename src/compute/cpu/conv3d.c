@@ -1,0 +1,96 @@
+#include "compute/cpu/cpu_state.h"
+#include "compute/cpu/onednn.h"
+
+static size_t output_rows(const struct conv3d_shape *s)
+{
+    return (size_t)s->n * (s->d / s->stride) * (s->h / s->stride) * (s->w / s->stride);
+}
+
+static int unsupported(struct compute *c, const struct conv3d_shape *s)
+{
+    const int same = s->stride == 1 && s->kernel % 2 == 1;
+    if (s->kernel >= 1 && s->kernel <= 3 && (same || s->stride == s->kernel)) {
+        return 0;
+    }
+    compute_failed(c, VOCO_UNSUPPORTED, "convolution with this kernel and stride");
+    return 1;
+}
+
+static struct convolution *convolution_of(struct compute *c, enum convolution_pass pass,
+                                          const struct conv3d_shape *shape)
+{
+    struct convolution *convolution = onednn_convolution(cpu_state(c)->onednn, pass, shape);
+    if (convolution == NULL) {
+        compute_failed(c, VOCO_NO_MEMORY, "oneDNN cannot make this convolution");
+    }
+    return convolution;
+}
+
+static void run(struct compute *c, enum convolution_pass pass, float *result, const float *first,
+                const float *weight, const struct conv3d_shape *shape)
+{
+    struct convolution *convolution = convolution_of(c, pass, shape);
+    if (convolution == NULL) {
+        return;
+    }
+    void *scratch = cpu_scratch(c, convolution_scratch(convolution));
+    if (scratch != NULL &&
+        convolution_run(cpu_state(c)->onednn, convolution, result, first, weight, scratch) != 0) {
+        compute_failed(c, VOCO_NO_MEMORY, "convolution");
+    }
+}
+
+static void add_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
+                                const struct conv3d_shape *shape)
+{
+    struct convolution *convolution = convolution_of(c, CONVOLUTION_BACKWARD_WEIGHTS, shape);
+    if (convolution == NULL) {
+        return;
+    }
+    void *scratch = cpu_scratch(c, convolution_scratch(convolution));
+    if (scratch != NULL && convolution_add_weight_gradient(cpu_state(c)->onednn, convolution, dweight, dout,
+                                                           inp, scratch) != 0) {
+        compute_failed(c, VOCO_NO_MEMORY, "weight gradient of a convolution");
+    }
+}
+
+static void add_bias(const struct compute *c, float *out, const float *bias, size_t rows, int channels)
+{
+#pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t row = 0; row < rows; row++) {
+        for (int ch = 0; ch < channels; ch++) {
+            out[row * channels + ch] += bias[ch];
+        }
+    }
+}
+
+void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const float *weight,
+                        const float *bias, const struct conv3d_shape *shape)
+{
+    if (c->status != VOCO_OK || unsupported(c, shape)) {
+        return;
+    }
+    use_threads(c);
+    run(c, CONVOLUTION_FORWARD, out, inp, weight, shape);
+    if (bias != NULL) {
+        add_bias(c, out, bias, output_rows(shape), shape->out_channels);
+    }
+}
+
+void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
+                         const float *inp, const float *weight, const struct conv3d_shape *shape)
+{
+    if (c->status != VOCO_OK || unsupported(c, shape)) {
+        return;
+    }
+    use_threads(c);
+    if (dinp != NULL) {
+        run(c, CONVOLUTION_BACKWARD_DATA, dinp, dout, weight, shape);
+    }
+    if (dweight != NULL) {
+        add_weight_gradient(c, dweight, dout, inp, shape);
+    }
+    if (dbias != NULL) {
+        cpu_state(c)->kernels.add_row_sums(c, dbias, dout, output_rows(shape), shape->out_channels);
+    }
+}

@@ -1,0 +1,99 @@
+#include "compute/cpu/cpu.h"
+
+#include "base/error.h"
+#include "compute/cpu/cpu_state.h"
+#include "compute/cpu/isa.h"
+#include "compute/cpu/kernels/install.h"
+#include "compute/cpu/onednn.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+enum { most_threads = 1024 };
+
+void *cpu_scratch(struct compute *c, size_t bytes)
+{
+    struct cpu_state *state = cpu_state(c);
+    if (bytes > state->scratch_bytes) {
+        free(state->scratch);
+        const size_t rounded = (bytes + 4095) / 4096 * 4096;
+        state->scratch = aligned_alloc(4096, rounded);
+        state->scratch_bytes = state->scratch != NULL ? rounded : 0;
+        if (state->scratch == NULL) {
+            compute_failed(c, VOCO_NO_MEMORY, "no scratch memory");
+        }
+    }
+    return state->scratch;
+}
+
+void use_threads(const struct compute *c)
+{
+    if (omp_get_max_threads() != cpu_state(c)->threads) {
+        omp_set_num_threads(cpu_state(c)->threads);
+    }
+}
+
+static void parameters_changed(struct compute *c)
+{
+    onednn_forget_weights(cpu_state(c)->onednn);
+}
+
+static void close_cpu(struct compute *c)
+{
+    struct cpu_state *state = cpu_state(c);
+    onednn_close(state->onednn);
+    free(state->scratch);
+    free(state);
+}
+
+static void install_kernels(struct compute *c, enum isa isa)
+{
+#ifdef VOCO_X86_KERNELS
+    if (isa == ISA_AVX512) {
+        install_kernels_avx512(c);
+        return;
+    }
+    if (isa == ISA_AVX2) {
+        install_kernels_avx2(c);
+        return;
+    }
+#else
+    (void)isa;
+#endif
+    install_kernels_portable(c);
+}
+
+enum voco_status cpu_compute_open(struct compute *c, int threads)
+{
+    enum isa isa;
+    const enum voco_status status = isa_choose(&isa);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    const int count = threads > 0 ? threads : omp_get_max_threads();
+    if (count > most_threads) {
+        return fail(VOCO_BAD_INPUT, "%d threads are more than %d", count, most_threads);
+    }
+    struct cpu_state *state = calloc(1, sizeof *state);
+    if (state == NULL) {
+        return fail(VOCO_NO_MEMORY, "no memory for the cpu implementation");
+    }
+    state->threads = count;
+    state->onednn = onednn_open();
+    if (state->onednn == NULL) {
+        free(state);
+        return fail(VOCO_NO_MEMORY, "cannot start oneDNN");
+    }
+    *c = (struct compute){
+        .name = "cpu",
+        .state = state,
+        .conv3d_forward = cpu_conv3d_forward,
+        .conv3d_backward = cpu_conv3d_backward,
+        .linear_forward = cpu_linear_forward,
+        .linear_backward = cpu_linear_backward,
+        .parameters_changed = parameters_changed,
+        .close = close_cpu,
+    };
+    install_kernels(c, isa);
+    return VOCO_OK;
+}

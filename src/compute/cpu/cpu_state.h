@@ -1,0 +1,61 @@
+/* What the cpu implementation keeps between operations. */
+#ifndef COMPUTE_CPU_CPU_STATE_H
+#define COMPUTE_CPU_CPU_STATE_H
+
+#include "compute/compute.h"
+
+#include <stddef.h>
+
+struct onednn;
+
+/* What kernels/ offers beyond the operations of struct compute. */
+struct kernels {
+    /* sums (channels) += the sum of the rows of x (rows, channels) */
+    void (*add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels);
+};
+
+struct cpu_state {
+    int threads;
+    struct kernels kernels;
+    void *scratch; /* memory of the operation at work */
+    size_t scratch_bytes;
+    struct onednn *onednn;
+};
+
+static inline struct cpu_state *cpu_state(const struct compute *c)
+{
+    return c->state;
+}
+
+/* At least `bytes` bytes, aligned to 64 and uninitialised, until the next call: an operation calls it once.
+ * The memory is kept for the operations to come. NULL when there is none, which is then c's status. */
+void *cpu_scratch(struct compute *c, size_t bytes);
+
+/* Lets oneDNN, which asks OpenMP, work with the threads of c, whichever thread calls. */
+void use_threads(const struct compute *c);
+
+/* `count` floats as bytes, rounded up so that what follows is aligned to 64 too. */
+static inline size_t float_bytes(size_t count)
+{
+    return (count * sizeof(float) + 63) / 64 * 64;
+}
+
+/* Where part `part` of `parts` begins when 0 .. count - 1 are dealt out in equal, contiguous shares: the
+ * fixed division of work that makes sums over threads reproducible. */
+static inline size_t share_begin(size_t count, int part, int parts)
+{
+    return count / parts * part + (count % parts) * part / parts;
+}
+
+void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const float *weight,
+                        const float *bias, const struct conv3d_shape *shape);
+void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
+                         const float *inp, const float *weight, const struct conv3d_shape *shape);
+
+void cpu_linear_forward(struct compute *c, float *out, const float *inp, const float *weight,
+                        const float *bias, size_t rows, int in_features, int out_features);
+void cpu_linear_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
+                         const float *inp, const float *weight, size_t rows, int in_features,
+                         int out_features);
+
+#endif

@@ -1,0 +1,44 @@
+#include "compute/cpu/isa.h"
+
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *isa_name(enum isa isa)
+{
+    static const char *const names[isa_count] = {"portable", "avx2", "avx512"};
+    return names[isa];
+}
+
+static int has(enum isa isa)
+{
+#ifdef VOCO_X86_KERNELS
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                     __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    if (isa == ISA_AVX512) {
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl");
+    }
+    if (isa == ISA_AVX2) {
+        return avx2;
+    }
+#endif
+    return isa == ISA_PORTABLE;
+}
+
+enum voco_status isa_choose(enum isa *isa)
+{
+    const char *wanted = getenv("VOCO_ISA");
+    for (int k = isa_count - 1; k >= 0; k--) {
+        const int named = wanted == NULL || *wanted == '\0' || strcmp(wanted, isa_name(k)) == 0;
+        if (named && has(k)) {
+            *isa = k;
+            return VOCO_OK;
+        }
+    }
+    return fail(VOCO_BAD_INPUT, "VOCO_ISA=%s: not one of portable, avx2, avx512 that this processor has",
+                wanted);
+}

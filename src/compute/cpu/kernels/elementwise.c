@@ -1,0 +1,97 @@
+#include "compute/cpu/kernels/kernels.h"
+#include "compute/cpu/kernels/vector.h"
+
+void KERNEL(add)(struct compute *c, float *out, const float *a, const float *b, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+#pragma omp parallel for simd schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t k = 0; k < count; k++) {
+        out[k] = a[k] + b[k];
+    }
+}
+
+void KERNEL(moving_average)(struct compute *c, float *average, const float *value, float decay, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    const float rest = 1 - decay;
+#pragma omp parallel for simd schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t k = 0; k < count; k++) {
+        average[k] = decay * average[k] + rest * value[k];
+    }
+}
+
+double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count)
+{
+    enum { block = 4096 };
+    const size_t blocks = (count + block - 1) / block;
+    const int threads = cpu_state(c)->threads;
+    if (c->status != VOCO_OK) {
+        return 0;
+    }
+    double *sums = cpu_scratch(c, threads * sizeof *sums);
+    if (sums == NULL) {
+        return 0;
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        double sum = 0;
+        for (size_t b = share_begin(blocks, part, threads); b < share_begin(blocks, part + 1, threads); b++) {
+            const size_t end = (b + 1) * block < count ? (b + 1) * block : count;
+            double of_block = 0;
+#pragma omp simd reduction(+ : of_block)
+            for (size_t k = b * block; k < end; k++) {
+                of_block += (double)x[k] * x[k];
+            }
+            sum += of_block;
+        }
+        sums[part] = sum;
+    }
+    double total = 0;
+    for (int part = 0; part < threads; part++) {
+        total += sums[part];
+    }
+    return total;
+}
+
+void KERNEL(add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels)
+{
+    enum { block = 256 }; /* rows that are summed in float before they join the double */
+    const int threads = cpu_state(c)->threads;
+    const size_t blocks = (rows + block - 1) / block;
+    const size_t stride = float_bytes(channels) / sizeof(float);
+    double *totals = cpu_scratch(c, threads * stride * (sizeof(double) + sizeof(float)));
+    if (totals == NULL) {
+        return;
+    }
+    float *partials = (float *)(totals + threads * stride);
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        double *total = totals + part * stride;
+        float *partial = partials + part * stride;
+        memset(total, 0, channels * sizeof *total);
+        for (size_t b = share_begin(blocks, part, threads); b < share_begin(blocks, part + 1, threads); b++) {
+            const size_t end = (b + 1) * block < rows ? (b + 1) * block : rows;
+            memset(partial, 0, channels * sizeof *partial);
+            for (size_t row = b * block; row < end; row++) {
+#pragma omp simd
+                for (int ch = 0; ch < channels; ch++) {
+                    partial[ch] += x[row * channels + ch];
+                }
+            }
+            for (int ch = 0; ch < channels; ch++) {
+                total[ch] += partial[ch];
+            }
+        }
+    }
+    for (int ch = 0; ch < channels; ch++) {
+        double sum = 0;
+        for (int part = 0; part < threads; part++) {
+            sum += totals[part * stride + ch];
+        }
+        sums[ch] += (float)sum;
+    }
+}

@@ -1,0 +1,24 @@
+#include "compute/cpu/kernels/install.h"
+
+#include "compute/cpu/kernels/kernels.h"
+
+void KERNEL(install_kernels)(struct compute *c)
+{
+    c->layer_norm_forward = KERNEL(layer_norm_forward);
+    c->layer_norm_backward = KERNEL(layer_norm_backward);
+    c->instance_norm_forward = KERNEL(instance_norm_forward);
+    c->instance_norm_backward = KERNEL(instance_norm_backward);
+    c->window_attention_forward = KERNEL(window_attention_forward);
+    c->window_attention_backward = KERNEL(window_attention_backward);
+    c->gelu_forward = KERNEL(gelu_forward);
+    c->gelu_backward = KERNEL(gelu_backward);
+    c->patch_merge_forward = KERNEL(patch_merge_forward);
+    c->patch_merge_backward = KERNEL(patch_merge_backward);
+    c->average_pool_forward = KERNEL(average_pool_forward);
+    c->average_pool_backward = KERNEL(average_pool_backward);
+    c->add = KERNEL(add);
+    c->adamw_step = KERNEL(adamw_step);
+    c->moving_average = KERNEL(moving_average);
+    c->sum_of_squares = KERNEL(sum_of_squares);
+    cpu_state(c)->kernels.add_row_sums = KERNEL(add_row_sums);
+}

@@ -1,0 +1,354 @@
+#include "compute/cpu/kernels/kernels.h"
+#include "compute/cpu/kernels/vector.h"
+
+#include <math.h>
+
+/* Rows of channels are not whole vectors, but every `period` floats, the least common multiple of channels
+ * and lanes, vectors and channels meet again. What belongs to a channel is therefore kept repeated over a
+ * period, and a sample is worked through in blocks of whole periods: blocks are what threads share out, and
+ * what sums in float run over before they are merged in double, in order. */
+struct blocks {
+    int n, channels;
+    size_t sample;     /* floats of one sample */
+    size_t period;     /* floats */
+    size_t block;      /* floats of a block, but for the last of a sample */
+    size_t per_sample; /* blocks */
+    size_t stride;     /* floats between the sums of two blocks: two for each channel */
+};
+
+enum { preferred_block = 8192 };
+
+static struct blocks cut_blocks(int n, size_t space, int channels)
+{
+    int period = channels;
+    while (period % lanes != 0) {
+        period += channels;
+    }
+    struct blocks b = {.n = n, .channels = channels, .sample = space * channels, .period = period};
+    const size_t periods = preferred_block / period;
+    b.block = b.period * (periods > 0 ? periods : 1);
+    b.per_sample = (b.sample + b.block - 1) / b.block;
+    b.stride = 2 * (size_t)channels;
+    return b;
+}
+
+/* Scratch memory: sums of all blocks, four repeated statistics for each sample, two sums over a period for
+ * each thread. */
+struct norm_memory {
+    float *sums, *repeated, *period_sums;
+};
+
+static int norm_memory(struct compute *c, struct norm_memory *m, const struct blocks *b)
+{
+    const size_t sums = float_bytes(b->n * b->per_sample * b->stride);
+    const size_t repeated = float_bytes(4 * b->n * b->period);
+    const size_t period_sums = float_bytes(2 * cpu_state(c)->threads * b->period);
+    unsigned char *memory = cpu_scratch(c, sums + repeated + period_sums);
+    if (memory == NULL) {
+        return 0;
+    }
+    m->sums = (float *)memory;
+    m->repeated = (float *)(memory + sums);
+    m->period_sums = (float *)(memory + sums + repeated);
+    return 1;
+}
+
+static size_t block_length(const struct blocks *b, size_t index)
+{
+    const size_t start = index % b->per_sample * b->block;
+    return b->sample - start < b->block ? b->sample - start : b->block;
+}
+
+static size_t block_start(const struct blocks *b, size_t index)
+{
+    return index / b->per_sample * b->sample + index % b->per_sample * b->block;
+}
+
+/* result (channels) = the sum over a period's repetitions; then repeated over the period again. */
+static void fold(float *result, const float *period_sum, const struct blocks *b)
+{
+    for (int ch = 0; ch < b->channels; ch++) {
+        result[ch] = 0;
+    }
+    for (size_t k = 0; k < b->period; k += b->channels) {
+        for (int ch = 0; ch < b->channels; ch++) {
+            result[ch] += period_sum[k + ch];
+        }
+    }
+}
+
+static void repeat(float *period, const float *value, const struct blocks *b)
+{
+    for (size_t k = 0; k < b->period; k += b->channels) {
+        memcpy(period + k, value, b->channels * sizeof *value);
+    }
+}
+
+static vec deviation_squared(const float *x, vec mean)
+{
+    const vec distance = load(x) - mean;
+    return distance * distance;
+}
+
+static void block_sum(float *sum, const float *x, size_t length, size_t period)
+{
+    for (size_t v = 0; v < period; v += lanes) {
+        vec first = {0}, second = {0};
+        size_t k = v;
+        for (; k + period + lanes <= length; k += 2 * period) {
+            first += load(x + k);
+            second += load(x + k + period);
+        }
+        if (k < length) {
+            const size_t left = length - k;
+            first += left < lanes ? load_part(x + k, (int)left) : load(x + k);
+        }
+        if (k < length && length - k > period) {
+            second += load_part(x + k + period, (int)(length - k - period));
+        }
+        store(sum + v, first + second);
+    }
+}
+
+static void block_deviation(float *sum, const float *x, const float *mean, size_t length, size_t period)
+{
+    for (size_t v = 0; v < period; v += lanes) {
+        const vec average = load(mean + v);
+        vec first = {0}, second = {0};
+        size_t k = v;
+        for (; k + period + lanes <= length; k += 2 * period) {
+            first += deviation_squared(x + k, average);
+            second += deviation_squared(x + k + period, average);
+        }
+        for (; k < length; k += period) {
+            float part[lanes] = {0};
+            const int left = length - k < lanes ? (int)(length - k) : lanes;
+            store_part(part, load_part(x + k, left) - average, left);
+            first += load(part) * load(part);
+        }
+        store(sum + v, first + second);
+    }
+}
+
+/* Mean and sum of squared deviations from it, for each channel of one block. */
+static void block_statistics(float *sums, float *work, const float *x, size_t length, const struct blocks *b)
+{
+    const float rows = (float)(length / b->channels);
+    float *mean = sums, *deviation = sums + b->channels;
+    block_sum(work, x, length, b->period);
+    fold(mean, work, b);
+    for (int ch = 0; ch < b->channels; ch++) {
+        mean[ch] /= rows;
+    }
+    repeat(work + b->period, mean, b);
+    block_deviation(work, x, work + b->period, length, b->period);
+    fold(deviation, work, b);
+}
+
+/* Statistics of a sample from those of its blocks (Chan et al., "Algorithms for computing the sample
+ * variance", 1983). */
+static void merge_statistics(float *mean, float *rstd, const float *sums, const struct blocks *b)
+{
+    const double rows = (double)(b->sample / b->channels);
+    for (int ch = 0; ch < b->channels; ch++) {
+        double average = 0, deviation = 0;
+        for (size_t k = 0; k < b->per_sample; k++) {
+            average += (double)(block_length(b, k) / b->channels) * sums[k * b->stride + ch];
+        }
+        average /= rows;
+        for (size_t k = 0; k < b->per_sample; k++) {
+            const double apart = sums[k * b->stride + ch] - average;
+            deviation += sums[k * b->stride + b->channels + ch] +
+                         (double)(block_length(b, k) / b->channels) * apart * apart;
+        }
+        mean[ch] = (float)average;
+        rstd[ch] = (float)(1 / sqrt(deviation / rows + normalisation_epsilon));
+    }
+}
+
+static vec activate(vec v, float slope)
+{
+    return choose(v > 0, v, v * slope);
+}
+
+static void normalise_block(float *out, const float *inp, const float *residual, float slope,
+                            const float *mean, const float *rstd, size_t length, size_t period)
+{
+    for (size_t start = 0; start < length; start += period) {
+        const size_t end = length - start < period ? length - start : period;
+        size_t k = 0;
+        for (; k + lanes <= end; k += lanes) {
+            vec v = (load(inp + start + k) - load(mean + k)) * load(rstd + k);
+            if (residual != NULL) {
+                v += load(residual + start + k);
+            }
+            store(out + start + k, activate(v, slope));
+        }
+        if (k < end) {
+            const int left = (int)(end - k);
+            vec v = (load_part(inp + start + k, left) - load(mean + k)) * load(rstd + k);
+            if (residual != NULL) {
+                v += load_part(residual + start + k, left);
+            }
+            store_part(out + start + k, activate(v, slope), left);
+        }
+    }
+}
+
+void KERNEL(instance_norm_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
+                                   const float *residual, float slope, int n, size_t space, int channels)
+{
+    const struct blocks b = cut_blocks(n, space, channels);
+    struct norm_memory m;
+    if (c->status != VOCO_OK || !norm_memory(c, &m, &b)) {
+        return;
+    }
+    const int threads = cpu_state(c)->threads;
+    const size_t count = n * b.per_sample;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        for (size_t k = share_begin(count, part, threads); k < share_begin(count, part + 1, threads); k++) {
+            block_statistics(m.sums + k * b.stride, m.period_sums + 2 * part * b.period,
+                             inp + block_start(&b, k), block_length(&b, k), &b);
+        }
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int i = 0; i < n; i++) {
+        merge_statistics(mean + (size_t)i * channels, rstd + (size_t)i * channels,
+                         m.sums + i * b.per_sample * b.stride, &b);
+        repeat(m.repeated + 2 * i * b.period, mean + (size_t)i * channels, &b);
+        repeat(m.repeated + (2 * i + 1) * b.period, rstd + (size_t)i * channels, &b);
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size_t k = 0; k < count; k++) {
+        const size_t start = block_start(&b, k);
+        const float *average = m.repeated + 2 * (k / b.per_sample) * b.period;
+        normalise_block(out + start, inp + start, residual != NULL ? residual + start : NULL, slope, average,
+                        average + b.period, block_length(&b, k), b.period);
+    }
+}
+
+/* What one block's backward pass reads; out is NULL where there is no activation. */
+struct backward_block {
+    const float *dout, *out, *inp;
+    float slope;
+    size_t length;
+};
+
+/* The gradient before the activation, of `left` floats from k. */
+static vec before_activation(const struct backward_block *x, size_t k, int left)
+{
+    const vec g = load_part(x->dout + k, left);
+    return x->out == NULL ? g : choose(load_part(x->out + k, left) > 0, g, g * x->slope);
+}
+
+/* Sums of g and of g (x - mean) for each channel of one block. */
+static void block_gradient_sums(float *sums, float *work, const struct backward_block *x, const float *mean,
+                                const struct blocks *b)
+{
+    for (size_t v = 0; v < b->period; v += lanes) {
+        const vec average = load(mean + v);
+        vec g_sum = {0}, product_sum = {0};
+        for (size_t k = v; k < x->length; k += b->period) {
+            const int left = x->length - k < lanes ? (int)(x->length - k) : lanes;
+            const vec g = before_activation(x, k, left);
+            g_sum += g;
+            product_sum += g * (load_part(x->inp + k, left) - average);
+        }
+        store(work + v, g_sum);
+        store(work + b->period + v, product_sum);
+    }
+    fold(sums, work, b);
+    fold(sums + b->channels, work + b->period, b);
+}
+
+/* With xhat = (x - mean) rstd, means over space: dinp = rstd (g - mean(g) - xhat mean(g xhat))
+ *  = rstd g - (shift + (x - mean) factor): shift and factor of each channel replace the sums of the first
+ * block. */
+static void merge_gradient_sums(float *shift, float *factor, const float *sums, const float *rstd,
+                                const struct blocks *b)
+{
+    const double rows = (double)(b->sample / b->channels);
+    for (int ch = 0; ch < b->channels; ch++) {
+        double g = 0, product = 0;
+        for (size_t k = 0; k < b->per_sample; k++) {
+            g += sums[k * b->stride + ch];
+            product += sums[k * b->stride + b->channels + ch];
+        }
+        const double scale = rstd[ch];
+        shift[ch] = (float)(scale * g / rows);
+        factor[ch] = (float)(scale * scale * scale * product / rows);
+    }
+}
+
+static void block_input_gradient(float *dinp, float *dresidual, const struct backward_block *x,
+                                 const float *mean, const float *rstd, const float *shift,
+                                 const float *factor, size_t period)
+{
+    for (size_t start = 0; start < x->length; start += period) {
+        const size_t end = x->length - start < period ? x->length - start : period;
+        for (size_t k = 0; k < end; k += lanes) {
+            const int left = end - k < lanes ? (int)(end - k) : lanes;
+            const vec g = before_activation(x, start + k, left);
+            const vec distance = load_part(x->inp + start + k, left) - load(mean + k);
+            if (dresidual != NULL) {
+                store_part(dresidual + start + k, g, left);
+            }
+            store_part(dinp + start + k, g * load(rstd + k) - load(shift + k) - distance * load(factor + k),
+                       left);
+        }
+    }
+}
+
+static struct backward_block backward_block(const struct blocks *b, size_t index, const float *dout,
+                                            const float *out, const float *inp, float slope)
+{
+    const size_t start = block_start(b, index);
+    return (struct backward_block){.dout = dout + start,
+                                   .out = slope == 1 ? NULL : out + start,
+                                   .inp = inp + start,
+                                   .slope = slope,
+                                   .length = block_length(b, index)};
+}
+
+void KERNEL(instance_norm_backward)(struct compute *c, float *dinp, float *dresidual, const float *dout,
+                                    const float *out, const float *inp, const float *mean, const float *rstd,
+                                    float slope, int n, size_t space, int channels)
+{
+    const struct blocks b = cut_blocks(n, space, channels);
+    struct norm_memory m;
+    if (c->status != VOCO_OK || !norm_memory(c, &m, &b)) {
+        return;
+    }
+    const int threads = cpu_state(c)->threads;
+    const size_t count = n * b.per_sample;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int i = 0; i < n; i++) {
+        repeat(m.repeated + 4 * i * b.period, mean + (size_t)i * channels, &b);
+        repeat(m.repeated + (4 * i + 1) * b.period, rstd + (size_t)i * channels, &b);
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        for (size_t k = share_begin(count, part, threads); k < share_begin(count, part + 1, threads); k++) {
+            const struct backward_block x = backward_block(&b, k, dout, out, inp, slope);
+            block_gradient_sums(m.sums + k * b.stride, m.period_sums + 2 * part * b.period, &x,
+                                m.repeated + 4 * (k / b.per_sample) * b.period, &b);
+        }
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int i = 0; i < n; i++) {
+        float *sums = m.sums + i * b.per_sample * b.stride;
+        merge_gradient_sums(sums, sums + channels, sums, rstd + (size_t)i * channels, &b);
+        repeat(m.repeated + (4 * i + 2) * b.period, sums, &b);
+        repeat(m.repeated + (4 * i + 3) * b.period, sums + channels, &b);
+    }
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size_t k = 0; k < count; k++) {
+        const struct backward_block x = backward_block(&b, k, dout, out, inp, slope);
+        const size_t start = block_start(&b, k);
+        const float *statistics = m.repeated + 4 * (k / b.per_sample) * b.period;
+        block_input_gradient(dinp + start, dresidual != NULL ? dresidual + start : NULL, &x, statistics,
+                             statistics + b.period, statistics + 2 * b.period, statistics + 3 * b.period,
+                             b.period);
+    }
+}
