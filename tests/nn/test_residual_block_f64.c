@@ -1,8 +1,10 @@
-/* The residual block against finite differences, and against its formula by hand where that is short. */
+/* The residual block against finite differences, and its forward against the formula, written out with
+ * convolutions that copy. */
 #include "nn/residual_block.h"
 
 #include "nn/gradient_check.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,9 +79,96 @@ static void a_crop_needs_no_gradient(void **state)
     check(3, 3, (struct token_grid){1, 2, 2, 2}, 0, 1);
 }
 
+/* ---- the formula, with convolutions that copy channels ---- */
+
+enum { space = 24 };
+
+static double leaky(double v)
+{
+    return v > 0 ? v : 0.01 * v;
+}
+
+static void norm(double *values)
+{
+    double mean = 0;
+    double variance = 0;
+    for (int i = 0; i < space; i++) {
+        mean += values[i] / space;
+    }
+    for (int i = 0; i < space; i++) {
+        variance += (values[i] - mean) * (values[i] - mean) / space;
+    }
+    for (int i = 0; i < space; i++) {
+        values[i] = (values[i] - mean) / sqrt(variance + 1e-5);
+    }
+}
+
+/* One channel: lrelu(IN(second lrelu(IN(first x))) + r). */
+static void formula(double *out, const double *x, double first, double second, const double *residual)
+{
+    for (int i = 0; i < space; i++) {
+        out[i] = first * x[i];
+    }
+    norm(out);
+    for (int i = 0; i < space; i++) {
+        out[i] = second * leaky(out[i]);
+    }
+    norm(out);
+    for (int i = 0; i < space; i++) {
+        out[i] = leaky(out[i] + residual[i]);
+    }
+}
+
+static void forward_is_the_formula(void **state)
+{
+    (void)state;
+    const struct token_grid grid = {1, 2, 3, 4};
+    /* The middle tap of each 3^3 kernel copies its channel; conv3 maps the one channel to two. */
+    const struct residual_block block = {
+        .in_channels = 1, .out_channels = 2, .conv1 = 0, .conv2 = 54, .conv3 = 162};
+    real params[164] = {0};
+    const double first[2] = {0.5, -2};
+    const double second[2] = {3, 0.25};
+    const double third[2] = {-1.5, 0.75};
+    for (int ch = 0; ch < 2; ch++) {
+        params[ch * 27 + 13] = (real)first[ch];
+        params[54 + (ch * 2 + ch) * 27 + 13] = (real)second[ch];
+        params[162 + ch] = (real)third[ch];
+    }
+    double x[space];
+    real inp[space];
+    real out[2 * space];
+    for (int i = 0; i < space; i++) {
+        x[i] = (double)((i * 7) % 11) - 3.5 + 0.01 * i;
+        inp[i] = (real)x[i];
+    }
+    struct compute c;
+    struct arena arena;
+    assert_int_equal(compute_open(&c, "reference", 1), VOCO_OK);
+    assert_int_equal(arena_open(&arena, 1 << 20), VOCO_OK);
+    const struct layer_run run = {.compute = &c, .arena = &arena, .params = params};
+    residual_block_forward(&run, &block, out, inp, &grid, NULL);
+    assert_int_equal(compute_status(&c), VOCO_OK);
+    for (int ch = 0; ch < 2; ch++) {
+        double residual[space];
+        double expected[space];
+        for (int i = 0; i < space; i++) {
+            residual[i] = third[ch] * x[i];
+        }
+        norm(residual);
+        formula(expected, x, first[ch], second[ch], residual);
+        for (int i = 0; i < space; i++) {
+            assert_true(fabs((double)out[2 * i + ch] - expected[i]) < 1e-12);
+        }
+    }
+    arena_close(&arena);
+    compute_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forward_is_the_formula),
         cmocka_unit_test(equal_channels_add_the_input),
         cmocka_unit_test(a_kept_result_serves_backward),
         cmocka_unit_test(other_channels_add_conv3_of_the_input),
