@@ -140,7 +140,11 @@ static enum voco_status read_voxels(struct volume *out, const struct nifti_heade
     if (skipped < gap) {
         return byte_source_failure(source, at + skipped, "what precedes the voxels");
     }
-    struct volume volume = {.data = malloc(header->voxels * sizeof(float))};
+    struct volume volume = {0};
+    memcpy(volume.size, header->info.size, sizeof volume.size);
+    memcpy(volume.spacing, header->info.spacing, sizeof volume.spacing);
+    memcpy(volume.affine, header->info.affine, sizeof volume.affine);
+    volume.data = malloc(volume_count(&volume) * sizeof *volume.data);
     if (volume.data == NULL) {
         return fail(VOCO_NO_MEMORY, "%s: no memory for %zu voxels", byte_source_name(source), header->voxels);
     }
@@ -152,9 +156,6 @@ static enum voco_status read_voxels(struct volume *out, const struct nifti_heade
         volume_free(&volume);
         return status;
     }
-    memcpy(volume.size, header->info.size, sizeof volume.size);
-    memcpy(volume.spacing, header->info.spacing, sizeof volume.spacing);
-    memcpy(volume.affine, header->info.affine, sizeof volume.affine);
     *out = volume;
     return VOCO_OK;
 }
@@ -163,7 +164,7 @@ enum voco_status nifti_read_memory(struct volume *out, const void *bytes, size_t
 {
     *out = (struct volume){0};
     struct byte_source *source = NULL;
-    struct nifti_header header;
+    struct nifti_header header = {0};
     uint64_t at = 0;
     enum voco_status status = byte_source_open_memory(&source, bytes, count, name);
     if (status == VOCO_OK) {
@@ -213,10 +214,10 @@ static enum voco_status open_header(struct byte_source **source, struct nifti_he
 
 enum voco_status nifti_read_info(struct nifti_info *info, const char *path)
 {
-    struct nifti_header header;
+    struct nifti_header header = {0};
     struct byte_source *source;
     char *image_path;
-    uint64_t at;
+    uint64_t at = 0;
     const enum voco_status status = open_header(&source, &header, &at, &image_path, path);
     if (status == VOCO_OK) {
         *info = header.info;
@@ -229,10 +230,10 @@ enum voco_status nifti_read_info(struct nifti_info *info, const char *path)
 enum voco_status nifti_read(struct volume *out, const char *path)
 {
     *out = (struct volume){0};
-    struct nifti_header header;
+    struct nifti_header header = {0};
     struct byte_source *source;
     char *image_path;
-    uint64_t at;
+    uint64_t at = 0;
     enum voco_status status = open_header(&source, &header, &at, &image_path, path);
     if (status != VOCO_OK) {
         return status;

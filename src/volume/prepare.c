@@ -11,10 +11,10 @@
 #include <string.h>
 
 static const struct preset presets[] = {
-    {"abdomen", {1.5, 1.5, 1.5}, INTENSITY_WINDOW, -175, 250, WINDOW_CROP},
-    {"chest", {1.25, 1.25, 5.0}, INTENSITY_WINDOW, -1000, 500, WINDOW_CROP},
-    {"headneck", {1.5, 1.5, 1.5}, INTENSITY_WINDOW, -175, 250, WINDOW_RESIZE},
-    {"mr", {1.5, 1.5, 1.5}, INTENSITY_ZSCORE, 0, 0, WINDOW_RESIZE},
+    {"abdomen", {1.5, 1.5, 1.5}, -175, 250, INTENSITY_WINDOW, WINDOW_CROP},
+    {"chest", {1.25, 1.25, 5.0}, -1000, 500, INTENSITY_WINDOW, WINDOW_CROP},
+    {"headneck", {1.5, 1.5, 1.5}, -175, 250, INTENSITY_WINDOW, WINDOW_RESIZE},
+    {"mr", {1.5, 1.5, 1.5}, 0, 0, INTENSITY_ZSCORE, WINDOW_RESIZE},
 };
 
 enum voco_status preset_from_name(struct preset *preset, const char *name)

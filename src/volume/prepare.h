@@ -16,8 +16,8 @@ enum window_kind { WINDOW_CROP, WINDOW_RESIZE };
 struct preset {
     char name[32];
     double spacing[3]; /* mm */
+    double low, high;  /* HU, of INTENSITY_WINDOW */
     enum intensity_kind intensity;
-    double low, high; /* HU, of INTENSITY_WINDOW */
     enum window_kind window;
 };
 

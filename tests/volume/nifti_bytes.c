@@ -49,6 +49,13 @@ static void put_real(unsigned char *bytes, int big_endian, double value, int wid
     put(bytes, big_endian, width == 4 ? (const void *)&single : (const void *)&value, width);
 }
 
+static void put_text(unsigned char *bytes, const char *text, int length)
+{
+    for (int i = 0; i < length; i++) {
+        bytes[i] = (unsigned char)text[i];
+    }
+}
+
 /* Where a field lies in NIfTI-1 and -2, and how wide one of its numbers is. */
 struct field {
     int offset[2], width[2];
@@ -104,11 +111,11 @@ static void fill_head(unsigned char *head, const struct nifti_sample *s, double 
     }
     if (s->version == 1) {
         put_real(head + 108, s->big_endian, voxel_offset, 4);
-        memcpy(head + 344, s->magic != NULL ? s->magic : "n+1", 4);
+        put_text(head + 344, s->magic != NULL ? s->magic : "n+1", 3);
     } else {
         put_integer(head + 168, s->big_endian, (int64_t)voxel_offset, 8);
-        memcpy(head + 4, s->magic != NULL ? s->magic : "n+2", 4);
-        memcpy(head + 8, "\r\n\032\n", 4);
+        put_text(head + 4, s->magic != NULL ? s->magic : "n+2", 3);
+        put_text(head + 8, "\r\n\032\n", 4);
     }
 }
 

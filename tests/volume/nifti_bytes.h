@@ -19,7 +19,7 @@ struct nifti_sample {
     double quatern[3], qoffset[3];
     double srow[3][4];
     double voxel_offset;
-    const char *magic; /* NULL: the right one of a single file */
+    const char *magic; /* 3 characters, or NULL: the right ones of a single file */
 };
 
 /* A NIfTI-1 of nx x ny x nz float32 voxels with an identity sform, little endian; change what the test is

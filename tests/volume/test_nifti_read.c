@@ -48,7 +48,7 @@ enum { nx = 3, ny = 5, nz = 2, voxel_count = nx * ny * nz };
 /* Values of each type with its extremes, and what they are as floats with slope and inter. */
 #define FILL(ctype, least, most)                                                                             \
     do {                                                                                                     \
-        ctype *typed = voxels;                                                                               \
+        ctype typed[voxel_count];                                                                            \
         for (int i = 0; i < voxel_count; i++) {                                                              \
             typed[i] = (ctype)(i * 3 + 1);                                                                   \
         }                                                                                                    \
@@ -57,6 +57,7 @@ enum { nx = 3, ny = 5, nz = 2, voxel_count = nx * ny * nz };
         for (int i = 0; i < voxel_count; i++) {                                                              \
             expected[i] = (float)(slope * (double)typed[i] + inter);                                         \
         }                                                                                                    \
+        memcpy(voxels, typed, sizeof typed);                                                                 \
     } while (0)
 
 static const struct {
