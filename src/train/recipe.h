@@ -16,12 +16,11 @@
 #include "data/augment.h"
 #include "data/sampling.h"
 #include "model/model.h"
+#include "train/drop.h"
+#include "train/schedule.h"
 
 #include <stdint.h>
 #include <stdio.h>
-
-/* What the student's input loses (voco.md section 3): whole crops, single features, nothing. */
-enum drop_mode { DROP_CROP, DROP_FEATURE, DROP_NONE };
 
 struct recipe {
     struct model_config model;
@@ -34,12 +33,13 @@ struct recipe {
     int loader_threads; /* 0: batches are made when they are asked for */
     int loader_ahead;   /* batches kept ready */
 
-    enum drop_mode drop;
+    enum drop_mode drop; /* what the student's input loses */
     double drop_rate;
     double ema_decay; /* of the teacher, voco.md section 3: 0.9 */
 
-    int volumes;       /* V, per step */
-    long long steps;   /* T, which the cosine ends at */
+    int volumes;     /* V, per step */
+    long long steps; /* T, where the cosine ends */
+    enum schedule_kind schedule;
     long long warm_up; /* steps of linear growth of the learning rate */
     double learning_rate;
     double weight_decay;
@@ -63,9 +63,8 @@ struct recipe {
 void recipe_default(struct recipe *recipe);
 
 /* Loads a recipe by its name, tiny, base, large or huge, which are part of the program, else from the YAML
- * file of that path. A file is asked for by a name that ends in .yaml or .yml or contains a slash, or that
- * exists. Checked as recipe_check does. VOCO_IO or VOCO_BAD_INPUT: one line that names the file and the line
- * in it. */
+ * file of that path. Checked as recipe_check does. VOCO_IO or VOCO_BAD_INPUT: one line that names the file
+ * and, where there is one, the line in it. */
 enum voco_status recipe_load(struct recipe *recipe, const char *name_or_path);
 
 /* The names that recipe_load knows, in order of size; NULL after the last. */

@@ -1,0 +1,18 @@
+# Puts the recipes into the program as text, so that `--recipe tiny` works wherever the binary is.
+# voco_embed_recipes(TARGET NAME...): recipes/NAME.yaml, in this order, as src/train/builtin_recipes.h declares them.
+function(voco_embed_recipes target)
+  set(entries)
+  foreach(name IN LISTS ARGN)
+    set(file ${PROJECT_SOURCE_DIR}/recipes/${name}.yaml)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    file(READ ${file} text)
+    string(REPLACE "\\" "\\\\" text "${text}")
+    string(REPLACE "\"" "\\\"" text "${text}")
+    string(REPLACE "\n" "\\n\"\n     \"" text "${text}")
+    string(APPEND entries "    {\"${name}\",\n     \"${text}\"},\n")
+  endforeach()
+  set(RECIPE_ENTRIES "${entries}")
+  set(source ${PROJECT_BINARY_DIR}/builtin_recipes.c)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/builtin_recipes.c.in ${source} @ONLY)
+  target_sources(${target} PRIVATE ${source})
+endfunction()

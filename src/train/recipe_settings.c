@@ -1,0 +1,370 @@
+#include "train/recipe_settings.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* In the order of enum patch_merging, enum drop_mode and enum schedule_kind. */
+static const char *const merging_orders[] = {"legacy", "fixed", "v2", NULL};
+static const char *const drop_modes[] = {"crop", "feature", "none", NULL};
+static const char *const schedules[] = {"cosine", "constant", NULL};
+static const char *const presets[] = {"abdomen", "chest", "headneck", "mr", NULL};
+static const char *const computes[] = {"cpu", "reference", NULL};
+
+#define AT(field) offsetof(struct recipe, field)
+
+/* clang-format off */
+const struct recipe_setting recipe_settings[] = {
+    {"model", "feature_size", SETTING_INT, AT(model.feature_size), 1, 3, 768, NULL, "C, a multiple of 3: 48 base, 96 large, 192 huge"},
+    {"model", "roi", SETTING_INT, AT(model.roi), 1, 48, 512, NULL, "R, voxels an axis of a crop: a multiple of 16"},
+    {"model", "projector", SETTING_INT, AT(model.projector), 1, 1, 65536, NULL, "D, width of the projectors"},
+    {"model", "patch_merging", SETTING_CHOICE, AT(model.patch_merging), 1, 0, 0, merging_orders, "legacy (MONAI <= 1.4), fixed (later MONAI), v2 (mergingv2)"},
+
+    {"sampling", "crops", SETTING_INT, AT(sampling.crops), 1, 1, 1024, NULL, "S, random crops per volume"},
+    {"sampling", "base_grid", SETTING_INT, AT(sampling.base_grid), 2, 1, 64, NULL, "base crops along x and y"},
+
+    {"augmentation", "flip", SETTING_FLOAT, AT(augmentation.flip), 3, 0, 1, NULL, "probability of a flip along x, y, z"},
+    {"augmentation", "rotate", SETTING_FLOAT, AT(augmentation.rotate), 1, 0, 1, NULL, "probability of a turn by 90, 180 or 270 degrees in the x-y plane"},
+    {"augmentation", "shift", SETTING_FLOAT, AT(augmentation.shift), 1, 0, 1, NULL, "probability of a shift of intensity"},
+    {"augmentation", "shift_range", SETTING_FLOAT, AT(augmentation.shift_range), 1, 0, 1, NULL, "the shift is uniform within this, both ways"},
+
+    {"data", "preset", SETTING_WORD, AT(preset), 1, 0, 0, presets, "how volumes are prepared: abdomen, chest, headneck, mr"},
+    {"data", "held_out", SETTING_REAL, AT(held_out), 1, 0, 0.9, NULL, "fraction kept for evaluation where the data list splits none"},
+
+    {"training", "steps", SETTING_LONG, AT(steps), 1, 1, 1e12, NULL, "T, the whole run"},
+    {"training", "volumes", SETTING_INT, AT(volumes), 1, 1, 1024, NULL, "V, volumes per step"},
+    {"training", "drop", SETTING_CHOICE, AT(drop), 1, 0, 0, drop_modes, "what the student loses: crop (as published), feature, none"},
+    {"training", "drop_rate", SETTING_REAL, AT(drop_rate), 1, 0, 0.95, NULL, "how likely each is lost"},
+    {"training", "ema_decay", SETTING_REAL, AT(ema_decay), 1, 0, 1, NULL, "the teacher's share that stays at each step"},
+
+    {"optimiser", "learning_rate", SETTING_REAL, AT(learning_rate), 1, 0, 10, NULL, "the highest, after warm-up"},
+    {"optimiser", "schedule", SETTING_CHOICE, AT(schedule), 1, 0, 0, schedules, "cosine: warm-up, then down to 0 at the last step; constant: neither"},
+    {"optimiser", "warm_up", SETTING_LONG, AT(warm_up), 1, 0, 1e12, NULL, "steps of linear growth; the first step has rate 0 unless this is 0"},
+    {"optimiser", "weight_decay", SETTING_REAL, AT(weight_decay), 1, 0, 1, NULL, "decoupled"},
+    {"optimiser", "beta1", SETTING_REAL, AT(beta1), 1, 0, 0.999999, NULL, "decay of the first moment"},
+    {"optimiser", "beta2", SETTING_REAL, AT(beta2), 1, 0, 0.999999, NULL, "decay of the second moment"},
+    {"optimiser", "epsilon", SETTING_REAL, AT(epsilon), 1, 1e-30, 1, NULL, "added after the square root"},
+    {"optimiser", "clip_norm", SETTING_REAL, AT(clip_norm), 1, 0, 1e6, NULL, "largest norm of the whole gradient; 0: no clipping"},
+
+    {"run", "seed", SETTING_LONG, AT(seed), 1, 0, 9.2e18, NULL, "of initialisation, sampling, augmentation, drop and order"},
+    {"run", "checkpoint_every", SETTING_LONG, AT(checkpoint_every), 1, 0, 1e12, NULL, "steps; 0: only at the end"},
+    {"run", "keep", SETTING_INT, AT(keep), 1, 1, 100000, NULL, "how many checkpoints stay"},
+    {"run", "max_skipped", SETTING_INT, AT(max_skipped), 1, 1, 1000000, NULL, "the run stops after so many steps in a row without a finite loss and gradient"},
+
+    {"machine", "compute", SETTING_WORD, AT(compute), 1, 0, 0, computes, "cpu, or reference: slow, for comparison"},
+    {"machine", "crops_at_once", SETTING_INT, AT(crops_at_once), 1, 0, 65536, NULL, "through the backbone; 0: as many as activation_budget holds"},
+    {"machine", "activation_budget", SETTING_BYTES, AT(activation_budget), 1, 1048576, 1e15, NULL, "memory for the activations of a step"},
+    {"machine", "loader_threads", SETTING_INT, AT(loader_threads), 1, 0, 256, NULL, "that make batches beside the computation"},
+    {"machine", "loader_ahead", SETTING_INT, AT(loader_ahead), 1, 1, 256, NULL, "batches kept ready"},
+
+    {"evaluation", "draws", SETTING_INT, AT(evaluation_draws), 1, 1, 100000, NULL, "how often random crops are drawn from each held-out volume"},
+    {"evaluation", "volumes", SETTING_INT, AT(evaluation_volumes), 1, 1, 1024, NULL, "per batch, which is what the projectors' BatchNorm sees"},
+};
+/* clang-format on */
+const int recipe_setting_count = (int)(sizeof recipe_settings / sizeof recipe_settings[0]);
+
+/* Insertions, deletions and replacements that turn a into b (Levenshtein), for words of at most 31 letters.
+ */
+static int edit_distance(const char *a, const char *b)
+{
+    enum { longest = 31 };
+    const int rows = (int)strnlen(a, longest + 1);
+    const int columns = (int)strnlen(b, longest + 1);
+    if (rows > longest || columns > longest) {
+        return longest;
+    }
+    int previous[longest + 1];
+    for (int j = 0; j <= columns; j++) {
+        previous[j] = j;
+    }
+    for (int i = 1; i <= rows; i++) {
+        int diagonal = previous[0];
+        previous[0] = i;
+        for (int j = 1; j <= columns; j++) {
+            const int replaced = diagonal + (a[i - 1] != b[j - 1]);
+            const int other = (previous[j] < previous[j - 1] ? previous[j] : previous[j - 1]) + 1;
+            diagonal = previous[j];
+            previous[j] = replaced < other ? replaced : other;
+        }
+    }
+    return previous[columns];
+}
+
+/* Writes ", did you mean ...?" for the nearest of the names that `section` (NULL: of all sections) offers, if
+ * any is near. */
+static void add_nearest(char reason[setting_reason_size], const char *section, const char *typed)
+{
+    const char *nearest = NULL;
+    int distance = 1 + (int)strnlen(typed, 31) / 3;
+    for (int i = 0; i < recipe_setting_count; i++) {
+        const char *name = section == NULL ? recipe_settings[i].section : recipe_settings[i].name;
+        if (section != NULL && strcmp(section, recipe_settings[i].section) != 0) {
+            continue;
+        }
+        const int d = edit_distance(typed, name);
+        if (d <= distance && (nearest == NULL || d < distance)) {
+            nearest = name;
+            distance = d;
+        }
+    }
+    if (nearest != NULL) {
+        const size_t used = strlen(reason);
+        (void)snprintf(reason + used, setting_reason_size - used, ", did you mean \"%s\"?", nearest);
+    }
+}
+
+int recipe_section_known(const char *section, char reason[setting_reason_size])
+{
+    for (int i = 0; i < recipe_setting_count; i++) {
+        if (strcmp(section, recipe_settings[i].section) == 0) {
+            return 1;
+        }
+    }
+    for (int i = 0; i < recipe_setting_count; i++) {
+        if (strcmp(section, recipe_settings[i].name) == 0) {
+            (void)snprintf(reason, setting_reason_size, "\"%s\" belongs in the section \"%s\"", section,
+                           recipe_settings[i].section);
+            return 0;
+        }
+    }
+    (void)snprintf(reason, setting_reason_size, "there is no section \"%.64s\"", section);
+    add_nearest(reason, NULL, section);
+    return 0;
+}
+
+const struct recipe_setting *recipe_setting_find(const char *section, const char *name,
+                                                 char reason[setting_reason_size])
+{
+    const struct recipe_setting *elsewhere = NULL;
+    for (int i = 0; i < recipe_setting_count; i++) {
+        if (strcmp(name, recipe_settings[i].name) == 0) {
+            if (strcmp(section, recipe_settings[i].section) == 0) {
+                return &recipe_settings[i];
+            }
+            elsewhere = &recipe_settings[i];
+        }
+    }
+    if (elsewhere != NULL) {
+        (void)snprintf(reason, setting_reason_size, "\"%s\" belongs in the section \"%s\"", name,
+                       elsewhere->section);
+    } else {
+        (void)snprintf(reason, setting_reason_size, "there is no setting \"%.64s\" in the section \"%s\"",
+                       name, section);
+        add_nearest(reason, section, name);
+    }
+    return NULL;
+}
+
+static int refuse(char reason[setting_reason_size], const struct recipe_setting *setting, const char *text,
+                  const char *wanted)
+{
+    (void)snprintf(reason, setting_reason_size, "%s.%s: \"%.64s\" is not %s", setting->section, setting->name,
+                   text, wanted);
+    return 0;
+}
+
+static int within(char reason[setting_reason_size], const struct recipe_setting *setting, const char *text,
+                  double value)
+{
+    if (value >= setting->least && value <= setting->most) {
+        return 1;
+    }
+    char wanted[96];
+    (void)snprintf(wanted, sizeof wanted, "between %.15g and %.15g", setting->least, setting->most);
+    return refuse(reason, setting, text, wanted);
+}
+
+static int assign_integer(void *at, const struct recipe_setting *setting, const char *text,
+                          char reason[setting_reason_size])
+{
+    char *end = NULL;
+    errno = 0;
+    const long long value = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || text[0] == ' ' || text[0] == '+') {
+        return refuse(reason, setting, text, "a whole number");
+    }
+    if (!within(reason, setting, text, (double)value)) {
+        return 0;
+    }
+    if (setting->kind == SETTING_INT) {
+        const int narrow = (int)value;
+        memcpy(at, &narrow, sizeof narrow);
+    } else {
+        memcpy(at, &value, sizeof value);
+    }
+    return 1;
+}
+
+static int parse_real(double *value, char **end, const char *text)
+{
+    *value = strtod(text, end);
+    return *end != text && isfinite(*value) && strchr("+-.0123456789", text[0]) != NULL &&
+           strpbrk(text, "xX") == NULL;
+}
+
+static int assign_real(void *at, const struct recipe_setting *setting, const char *text,
+                       char reason[setting_reason_size])
+{
+    char *end = NULL;
+    double value = 0.0;
+    if (!parse_real(&value, &end, text) || *end != '\0') {
+        return refuse(reason, setting, text, "a number");
+    }
+    if (!within(reason, setting, text, value)) {
+        return 0;
+    }
+    if (setting->kind == SETTING_FLOAT) {
+        const float narrow = (float)value;
+        memcpy(at, &narrow, sizeof narrow);
+    } else {
+        memcpy(at, &value, sizeof value);
+    }
+    return 1;
+}
+
+static const char units[] = "KMGT";
+
+/* "512M", "1.5G", "2GiB" or plain bytes; units are powers of 1024. */
+static int assign_bytes(void *at, const struct recipe_setting *setting, const char *text,
+                        char reason[setting_reason_size])
+{
+    char *end = NULL;
+    double value = 0.0;
+    int known = parse_real(&value, &end, text) && value >= 0.0;
+    const char *unit = known && *end != '\0' ? strchr(units, *end) : NULL;
+    if (unit != NULL) {
+        value = ldexp(value, 10 * (int)(unit - units + 1));
+        known = strcmp(end + 1, "") == 0 || strcmp(end + 1, "B") == 0 || strcmp(end + 1, "iB") == 0;
+    } else {
+        known = known && *end == '\0';
+    }
+    if (!known || value != floor(value)) {
+        return refuse(reason, setting, text, "a number of bytes, such as 512M or 2G");
+    }
+    if (!within(reason, setting, text, value)) {
+        return 0;
+    }
+    const uint64_t bytes = (uint64_t)value;
+    memcpy(at, &bytes, sizeof bytes);
+    return 1;
+}
+
+static int assign_choice(void *at, const struct recipe_setting *setting, const char *text,
+                         char reason[setting_reason_size])
+{
+    char wanted[128] = "";
+    for (int i = 0; setting->choices[i] != NULL; i++) {
+        if (strcmp(text, setting->choices[i]) == 0) {
+            if (setting->kind == SETTING_WORD) {
+                memcpy(at, text, strlen(text) + 1);
+            } else {
+                memcpy(at, &i, sizeof i);
+            }
+            return 1;
+        }
+        const size_t used = strlen(wanted);
+        (void)snprintf(wanted + used, sizeof wanted - used, "%s%s",
+                       i == 0 ? "" : (setting->choices[i + 1] == NULL ? " or " : ", "), setting->choices[i]);
+    }
+    return refuse(reason, setting, text, wanted);
+}
+
+static size_t element_size(enum setting_kind kind)
+{
+    switch (kind) {
+    case SETTING_LONG:
+    case SETTING_BYTES:
+        return sizeof(int64_t);
+    case SETTING_REAL:
+        return sizeof(double);
+    case SETTING_FLOAT:
+        return sizeof(float);
+    case SETTING_INT:
+    case SETTING_CHOICE:
+    case SETTING_WORD: /* never in an array */
+        break;
+    }
+    return sizeof(int);
+}
+
+int recipe_setting_assign(struct recipe *recipe, const struct recipe_setting *setting, int index,
+                          const char *text, char reason[setting_reason_size])
+{
+    void *at = (char *)recipe + setting->offset + (size_t)index * element_size(setting->kind);
+    switch (setting->kind) {
+    case SETTING_INT:
+    case SETTING_LONG:
+        return assign_integer(at, setting, text, reason);
+    case SETTING_REAL:
+    case SETTING_FLOAT:
+        return assign_real(at, setting, text, reason);
+    case SETTING_BYTES:
+        return assign_bytes(at, setting, text, reason);
+    case SETTING_CHOICE:
+    case SETTING_WORD:
+        break;
+    }
+    return assign_choice(at, setting, text, reason);
+}
+
+static void format_real(char text[setting_text_size], double value, int is_float)
+{
+    for (int digits = 1; digits <= 17; digits++) {
+        (void)snprintf(text, setting_text_size, "%.*g", digits, value);
+        const double back = strtod(text, NULL);
+        if (is_float ? (float)back == (float)value : back == value) {
+            return;
+        }
+    }
+}
+
+static void format_bytes(char text[setting_text_size], uint64_t value)
+{
+    int unit = 0;
+    while (unit < 4 && value != 0 && value % 1024 == 0) {
+        value /= 1024;
+        unit++;
+    }
+    (void)snprintf(text, setting_text_size, "%llu%.*s", (unsigned long long)value, unit > 0,
+                   units + unit - (unit > 0));
+}
+
+void recipe_setting_format(char text[setting_text_size], const struct recipe *recipe,
+                           const struct recipe_setting *setting, int index)
+{
+    const char *at = (const char *)recipe + setting->offset + (size_t)index * element_size(setting->kind);
+    union {
+        int number;
+        long long wide;
+        double real;
+        float small;
+        uint64_t bytes;
+    } value = {0};
+    if (setting->kind != SETTING_WORD) {
+        memcpy(&value, at, element_size(setting->kind));
+    }
+    switch (setting->kind) {
+    case SETTING_INT:
+        (void)snprintf(text, setting_text_size, "%d", value.number);
+        break;
+    case SETTING_LONG:
+        (void)snprintf(text, setting_text_size, "%lld", value.wide);
+        break;
+    case SETTING_REAL:
+        format_real(text, value.real, 0);
+        break;
+    case SETTING_FLOAT:
+        format_real(text, (double)value.small, 1);
+        break;
+    case SETTING_BYTES:
+        format_bytes(text, value.bytes);
+        break;
+    case SETTING_CHOICE:
+        (void)snprintf(text, setting_text_size, "%s", setting->choices[value.number]);
+        break;
+    case SETTING_WORD:
+        (void)snprintf(text, setting_text_size, "%s", at);
+        break;
+    }
+}
