@@ -74,11 +74,13 @@ void hold_against_reference(const char *name, operation run, const void *shape, 
     for (int threads = 1; threads <= 3; threads++) {
         open_implementation(&cpu, "cpu", threads);
         compute_results(&cpu, run, shape, &first);
-        compute_results(&cpu, run, shape, &again);
-        require_same_bits(name, &first, &again);
         raise_differences(worst, &first, &expected);
+        if (threads == 2) {
+            compute_results(&cpu, run, shape, &again);
+            require_same_bits(name, &first, &again);
+            free_results(&again);
+        }
         free_results(&first);
-        free_results(&again);
         compute_close(&cpu);
     }
     print_differences(name, worst, &expected);
