@@ -2,12 +2,14 @@
 #include "nifti_bytes.h"
 #include "volume/nifti.h"
 
-#include <math.h>
+#include <dirent.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -165,6 +167,43 @@ static void what_cannot_be_written_is_refused_and_leaves_nothing(void **state)
     assert_non_null(strstr(voco_error_message(), nowhere));
 }
 
+static void a_full_disk_leaves_the_old_file(void **state)
+{
+    (void)state;
+    static uint8_t noise[64 * 64 * 64];
+    uint32_t word = 3;
+    for (size_t i = 0; i < sizeof noise; i++) {
+        word = word * 1664525u + 1013904223u;
+        noise[i] = (uint8_t)(word >> 24);
+    }
+    const int large[3] = {64, 64, 64};
+    const char *names[] = {"full.nii", "full.nii.gz"};
+    for (int i = 0; i < 2; i++) {
+        const char *path = write_test_file(names[i], "old", 3);
+        struct rlimit before;
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+        (void)signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){65536, before.rlim_max}), 0);
+        const enum voco_status status = nifti_write(path, large, sheared, NIFTI_UINT8, noise);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(status, VOCO_IO);
+        assert_non_null(strstr(voco_error_message(), path));
+        size_t count;
+        unsigned char *bytes = read_test_file(&count, path);
+        assert_int_equal(count, 3);
+        assert_memory_equal(bytes, "old", 3);
+        free(bytes);
+        assert_int_equal(unlink(path), 0);
+    }
+    /* No temporary file is left: but for the files of the other tests, the folder is empty. */
+    DIR *entries = opendir(test_folder());
+    assert_non_null(entries);
+    for (struct dirent *entry = readdir(entries); entry != NULL; entry = readdir(entries)) {
+        assert_null(strstr(entry->d_name, "full.nii"));
+    }
+    closedir(entries);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +212,7 @@ int main(void)
         cmocka_unit_test(an_affine_with_shear_has_no_qform),
         cmocka_unit_test(a_large_volume_packs_and_unpacks),
         cmocka_unit_test(what_cannot_be_written_is_refused_and_leaves_nothing),
+        cmocka_unit_test(a_full_disk_leaves_the_old_file),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     remove_test_folder();
