@@ -1,0 +1,330 @@
+#include "train/checkpoint.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(sizeof(real) == sizeof(float), "checkpoints hold float32");
+
+static const char checkpoint_format[] = "voco-checkpoint-1";
+
+enum { moment_count = 3, tensor_name_size = parameter_name_size + 32 };
+static const char *const moment_names[moment_count] = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
+
+/* The buffer that belongs to a name of moment_names. */
+static real *moment_of(const struct training_state *state, int moment)
+{
+    real *const moments[moment_count] = {state->exp_avg, state->exp_avg_sq, state->max_exp_avg_sq};
+    return moments[moment];
+}
+
+static void moment_tensor_name(char name[tensor_name_size], int moment, const struct parameter *parameter)
+{
+    (void)snprintf(name, tensor_name_size, "optimizer.%s.%s", moment_names[moment], parameter->name);
+}
+
+enum voco_status training_state_create(struct training_state *state, const struct parameter_table *table)
+{
+    *state = (struct training_state){
+        .params = calloc(table->total, sizeof(real)),
+        .exp_avg = calloc(table->trained, sizeof(real)),
+        .exp_avg_sq = calloc(table->trained, sizeof(real)),
+        .max_exp_avg_sq = calloc(table->trained, sizeof(real)),
+    };
+    if (state->params == NULL || state->exp_avg == NULL || state->exp_avg_sq == NULL ||
+        state->max_exp_avg_sq == NULL) {
+        training_state_free(state);
+        return fail(VOCO_NO_MEMORY, "no memory for parameters and moments: %.1f GB",
+                    (double)(table->total + 3 * table->trained) * sizeof(real) / 1e9);
+    }
+    return VOCO_OK;
+}
+
+void training_state_free(struct training_state *state)
+{
+    free(state->params);
+    free(state->exp_avg);
+    free(state->exp_avg_sq);
+    free(state->max_exp_avg_sq);
+    *state = (struct training_state){0};
+}
+
+/* ---- writing; the writer remembers the first failure, so it is looked at once, at commit ---- */
+
+static void put_number(struct safetensors_writer *writer, const char *key, long long value)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%lld", value);
+    (void)safetensors_writer_metadata(writer, key, text);
+}
+
+static void put_metadata(struct safetensors_writer *writer, const struct model_config *config,
+                         const struct training_state *state, const struct recipe *recipe,
+                         const char *recipe_text)
+{
+    (void)safetensors_writer_metadata(writer, "format", checkpoint_format);
+    (void)safetensors_writer_metadata(writer, "voco", VOCO_VERSION);
+    put_number(writer, "feature_size", config->feature_size);
+    put_number(writer, "roi", config->roi);
+    put_number(writer, "projector", config->projector);
+    (void)safetensors_writer_metadata(writer, "patch_merging", patch_merging_name(config->patch_merging));
+    put_number(writer, "step", state->step);
+    put_number(writer, "optimizer_step", state->optimizer_step);
+    put_number(writer, "seed", (long long)recipe->seed);
+    (void)safetensors_writer_metadata(writer, "config", recipe_text);
+}
+
+/* The int64 buffers come first, as larger types must. */
+static void declare_tensors(struct safetensors_writer *writer, const struct parameter_table *table)
+{
+    static const int64_t index_shape[] = {relative_position_tokens, relative_position_tokens};
+    char name[tensor_name_size];
+    for (int i = 0; i < table->count; i++) {
+        if (parameter_buffer_after(name, &table->entries[i])) {
+            (void)safetensors_writer_declare(writer, name, SAFETENSORS_I64, 2, index_shape);
+        }
+    }
+    for (int moment = -1; moment < moment_count; moment++) {
+        for (int i = 0; i < table->count; i++) {
+            const struct parameter *p = &table->entries[i];
+            if (moment >= 0 && p->group == GROUP_TEACHER) {
+                continue;
+            }
+            if (moment >= 0) {
+                moment_tensor_name(name, moment, p);
+            }
+            (void)safetensors_writer_declare(writer, moment < 0 ? p->name : name, SAFETENSORS_F32, p->rank,
+                                             p->shape);
+        }
+    }
+}
+
+static void put_tensors(struct safetensors_writer *writer, const struct parameter_table *table,
+                        const struct training_state *state, const int64_t *position_index)
+{
+    char name[parameter_name_size];
+    for (int i = 0; i < table->count; i++) {
+        if (parameter_buffer_after(name, &table->entries[i])) {
+            (void)safetensors_writer_put(writer, position_index);
+        }
+    }
+    for (int moment = -1; moment < moment_count; moment++) {
+        const real *buffer = moment < 0 ? state->params : moment_of(state, moment);
+        for (int i = 0; i < table->count; i++) {
+            if (moment < 0 || table->entries[i].group != GROUP_TEACHER) {
+                (void)safetensors_writer_put(writer, buffer + table->entries[i].offset);
+            }
+        }
+    }
+}
+
+enum voco_status checkpoint_save(const char *path, const struct model *model,
+                                 const struct training_state *state, const struct recipe *recipe)
+{
+    enum voco_status status = VOCO_OK;
+    struct safetensors_writer *writer = NULL;
+    char *recipe_text = recipe_to_text(recipe);
+    int64_t *position_index = malloc(sizeof(int64_t) * relative_position_tokens * relative_position_tokens);
+    if (recipe_text == NULL || position_index == NULL) {
+        status = fail(VOCO_NO_MEMORY, "%s: out of memory", path);
+        goto done;
+    }
+    model_relative_position_index(position_index);
+    status = safetensors_writer_open(&writer, path);
+    if (status != VOCO_OK) {
+        goto done;
+    }
+    put_metadata(writer, &model->config, state, recipe, recipe_text);
+    declare_tensors(writer, &model->table);
+    put_tensors(writer, &model->table, state, position_index);
+    status = safetensors_writer_commit(writer);
+done:
+    free(position_index);
+    free(recipe_text);
+    return status;
+}
+
+/* ---- reading ---- */
+
+/* A whole number in [0, most] from the metadata. */
+static enum voco_status read_number(long long *value, const struct safetensors *file, const char *key,
+                                    long long most)
+{
+    const char *text = safetensors_metadata(file, key);
+    if (text == NULL) {
+        return fail(VOCO_BAD_INPUT, "%s: not a checkpoint: its metadata lacks %s", file->path, key);
+    }
+    char *end = NULL;
+    errno = 0;
+    *value = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || *value < 0 || *value > most) {
+        return fail(VOCO_BAD_INPUT, "%s: its metadata has %s \"%s\"", file->path, key, text);
+    }
+    return VOCO_OK;
+}
+
+static enum voco_status read_config(struct model_config *config, const struct safetensors *file)
+{
+    static const struct {
+        const char *key;
+        size_t offset;
+    } numbers[] = {
+        {"feature_size", offsetof(struct model_config, feature_size)},
+        {"roi", offsetof(struct model_config, roi)},
+        {"projector", offsetof(struct model_config, projector)},
+    };
+    enum voco_status status = VOCO_OK;
+    *config = (struct model_config){.patch_merging = PATCH_MERGING_LEGACY};
+    for (size_t i = 0; status == VOCO_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        long long value = 0;
+        status = read_number(&value, file, numbers[i].key, 1 << 30);
+        const int narrow = (int)value;
+        memcpy((char *)config + numbers[i].offset, &narrow, sizeof narrow);
+    }
+    if (status != VOCO_OK) {
+        return status;
+    }
+    const char *merging = safetensors_metadata(file, "patch_merging");
+    if (merging != NULL) {
+        status = patch_merging_from_name(&config->patch_merging, merging);
+    }
+    if (status == VOCO_OK) {
+        status = model_config_check(config);
+    }
+    return status == VOCO_OK ? status : add_context(status, "%s", file->path);
+}
+
+static enum voco_status read_progress(struct checkpoint *checkpoint)
+{
+    const struct safetensors *file = &checkpoint->file;
+    enum voco_status status = read_number(&checkpoint->step, file, "step", INT64_MAX);
+    if (status == VOCO_OK) {
+        status = read_number(&checkpoint->optimizer_step, file, "optimizer_step", checkpoint->step);
+    }
+    if (status != VOCO_OK) {
+        return status;
+    }
+    const char *config = safetensors_metadata(file, "config");
+    if (config == NULL) {
+        return fail(VOCO_BAD_INPUT, "%s: its metadata lacks config", file->path);
+    }
+    status = recipe_from_text(&checkpoint->recipe, config, file->path);
+    const struct model_config *a = &checkpoint->recipe.model;
+    const struct model_config *b = &checkpoint->config;
+    if (status == VOCO_OK && (a->feature_size != b->feature_size || a->roi != b->roi ||
+                              a->projector != b->projector || a->patch_merging != b->patch_merging)) {
+        status = fail(VOCO_BAD_INPUT, "%s: its config and the rest of its metadata describe different models",
+                      file->path);
+    }
+    return status;
+}
+
+enum voco_status checkpoint_open(struct checkpoint *checkpoint, const char *path)
+{
+    *checkpoint = (struct checkpoint){0};
+    enum voco_status status = safetensors_open(&checkpoint->file, path);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    const char *format = safetensors_metadata(&checkpoint->file, "format");
+    const char *version = safetensors_metadata(&checkpoint->file, "voco");
+    (void)snprintf(checkpoint->version, sizeof checkpoint->version, "%s", version != NULL ? version : "");
+    checkpoint->resumable = format != NULL && strcmp(format, checkpoint_format) == 0;
+    if (!checkpoint->resumable && format != NULL && strncmp(format, "voco-checkpoint-", 16) == 0) {
+        status = fail(VOCO_UNSUPPORTED, "%s: its format is %s, this voco reads %s", path, format,
+                      checkpoint_format);
+        goto done;
+    }
+    status = read_config(&checkpoint->config, &checkpoint->file);
+    if (status != VOCO_OK) {
+        goto done;
+    }
+    recipe_default(&checkpoint->recipe);
+    checkpoint->recipe.model = checkpoint->config;
+    checkpoint->recipe.sampling.roi = checkpoint->config.roi;
+    if (checkpoint->resumable) {
+        status = read_progress(checkpoint);
+    }
+done:
+    if (status != VOCO_OK) {
+        checkpoint_close(checkpoint);
+    }
+    return status;
+}
+
+void checkpoint_close(struct checkpoint *checkpoint)
+{
+    safetensors_close(&checkpoint->file);
+    *checkpoint = (struct checkpoint){0};
+}
+
+/* Fills a flat buffer: with the parameters where moment is -1, else with that moment of the trained ones. */
+static enum voco_status read_buffer(const struct checkpoint *checkpoint, const struct parameter_table *table,
+                                    int moment, real *buffer, int exact)
+{
+    char name[tensor_name_size];
+    for (int i = 0; i < table->count; i++) {
+        const struct parameter *p = &table->entries[i];
+        if (moment >= 0 && p->group == GROUP_TEACHER) {
+            continue;
+        }
+        if (moment >= 0) {
+            moment_tensor_name(name, moment, p);
+        }
+        const struct safetensors_tensor *tensor = NULL;
+        enum voco_status status =
+            safetensors_require(&tensor, &checkpoint->file, moment >= 0 ? name : p->name, p->rank, p->shape);
+        if (status == VOCO_OK && exact && tensor->type != SAFETENSORS_F32) {
+            status = fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s; going on exactly needs F32",
+                          checkpoint->file.path, tensor->name, safetensors_type_name(tensor->type));
+        }
+        if (status == VOCO_OK) {
+            status = safetensors_read_floats(&checkpoint->file, tensor, buffer + p->offset);
+        }
+        if (status != VOCO_OK) {
+            return status;
+        }
+    }
+    return VOCO_OK;
+}
+
+enum voco_status checkpoint_read_params(const struct checkpoint *checkpoint,
+                                        const struct parameter_table *table, real *params)
+{
+    memset(params, 0, table->total * sizeof *params);
+    return read_buffer(checkpoint, table, -1, params, 0);
+}
+
+enum voco_status checkpoint_read_state(const struct checkpoint *checkpoint, const struct model *model,
+                                       struct training_state *state)
+{
+    const struct parameter_table *table = &model->table;
+    const char *path = checkpoint->file.path;
+    if (!checkpoint->resumable) {
+        return fail(VOCO_BAD_INPUT, "%s: holds weights only, so training cannot go on from it", path);
+    }
+    memset(state->params, 0, table->total * sizeof(real));
+    enum voco_status status = read_buffer(checkpoint, table, -1, state->params, 1);
+    for (int moment = 0; status == VOCO_OK && moment < moment_count; moment++) {
+        memset(moment_of(state, moment), 0, table->trained * sizeof(real));
+        status = read_buffer(checkpoint, table, moment, moment_of(state, moment), 1);
+    }
+    if (status != VOCO_OK) {
+        return status;
+    }
+    /* What no shape shows. */
+    if (checkpoint->config.roi != model->config.roi) {
+        return fail(VOCO_BAD_INPUT, "%s: was trained with roi %d, not %d", path, checkpoint->config.roi,
+                    model->config.roi);
+    }
+    if (checkpoint->config.patch_merging != model->config.patch_merging) {
+        return fail(VOCO_BAD_INPUT, "%s: was trained with patch merging %s, not %s", path,
+                    patch_merging_name(checkpoint->config.patch_merging),
+                    patch_merging_name(model->config.patch_merging));
+    }
+    state->step = checkpoint->step;
+    state->optimizer_step = checkpoint->optimizer_step;
+    return VOCO_OK;
+}
