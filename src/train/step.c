@@ -1,0 +1,487 @@
+#include "train/step.h"
+
+#include "base/error.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A batch on its way through the network. Arrays lie on the arena. */
+struct batch_pass {
+    const struct model *model;
+    struct compute *compute;
+    struct arena *arena;
+    const real *params;
+    const struct batch *batch;
+    int rows; /* N */
+    int crops_at_once;
+    real *embedding;  /* (N, E) */
+    real *student;    /* (N, D) */
+    real *teacher;    /* (N, D) */
+    real *dstudent;   /* (N, D) */
+    real *similarity; /* (V, S, K) */
+};
+
+/* Activations of consecutive crops that wait on the arena for backward. */
+struct kept_chunk {
+    struct encoder_activations *activations;
+    size_t mark; /* of the arena, before them */
+};
+
+static double now(void)
+{
+    struct timespec time;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* Adds the time since *since to *seconds and sets *since to now. */
+static void count_time(double *seconds, double *since)
+{
+    const double then = *since;
+    *since = now();
+    *seconds += *since - then;
+}
+
+struct train_step_settings train_step_settings_of(const struct recipe *recipe)
+{
+    return (struct train_step_settings){
+        .drop = {.mode = recipe->drop, .rate = recipe->drop_rate, .seed = recipe->seed},
+        .teacher_decay = recipe->ema_decay,
+        .beta1 = recipe->beta1,
+        .beta2 = recipe->beta2,
+        .epsilon = recipe->epsilon,
+        .weight_decay = recipe->weight_decay,
+        .clip_norm = recipe->clip_norm,
+        .crops_at_once = recipe->crops_at_once,
+        .activation_budget = recipe->activation_budget,
+    };
+}
+
+/* ---- passes over a batch ---- */
+
+static size_t crop_size(const struct batch_pass *pass)
+{
+    const size_t side = (size_t)pass->model->config.roi;
+    return side * side * side;
+}
+
+static enum voco_status pass_begin(struct batch_pass *pass)
+{
+    const struct batch *batch = pass->batch;
+    if (batch->roi != pass->model->config.roi) {
+        return fail(VOCO_BAD_INPUT, "the batch holds crops of %d voxels an axis, the model takes %d",
+                    batch->roi, pass->model->config.roi);
+    }
+    pass->rows = batch->volumes * (batch->crops + batch->bases);
+    const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
+    const size_t pairs = (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
+    const size_t features = (size_t)model_embedding_size(&pass->model->config);
+    pass->embedding = arena_push(pass->arena, rows * features * sizeof(real));
+    pass->student = arena_push(pass->arena, rows * width * sizeof(real));
+    pass->teacher = arena_push(pass->arena, rows * width * sizeof(real));
+    pass->dstudent = arena_push(pass->arena, rows * width * sizeof(real));
+    pass->similarity = arena_push(pass->arena, pairs * sizeof(real));
+    if (pass->arena->exhausted) {
+        return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
+    }
+    return VOCO_OK;
+}
+
+static int chunk_count(const struct batch_pass *pass)
+{
+    return (pass->rows + pass->crops_at_once - 1) / pass->crops_at_once;
+}
+
+static int chunk_crops(const struct batch_pass *pass, int chunk)
+{
+    const int left = pass->rows - chunk * pass->crops_at_once;
+    return left < pass->crops_at_once ? left : pass->crops_at_once;
+}
+
+/* kept as in encoder_forward. */
+static enum voco_status forward_chunk(const struct batch_pass *pass, int chunk,
+                                      struct encoder_activations **kept)
+{
+    const size_t first = (size_t)chunk * (size_t)pass->crops_at_once;
+    const size_t features = (size_t)model_embedding_size(&pass->model->config);
+    return encoder_forward(pass->model, pass->compute, pass->arena, pass->params,
+                           pass->embedding + first * features, pass->batch->voxels + first * crop_size(pass),
+                           chunk_crops(pass, chunk), kept);
+}
+
+/* The last `count` chunks keep their activations, in kept (count). */
+static enum voco_status forward_all(const struct batch_pass *pass, struct kept_chunk *kept, int count)
+{
+    const int chunks = chunk_count(pass);
+    enum voco_status status = VOCO_OK;
+    for (int chunk = 0; chunk < chunks && status == VOCO_OK; chunk++) {
+        const int place = chunk - (chunks - count);
+        if (place >= 0) {
+            kept[place].mark = arena_mark(pass->arena);
+        }
+        status = forward_chunk(pass, chunk, place >= 0 ? &kept[place].activations : NULL);
+    }
+    return status;
+}
+
+/* From the last chunk to the first; kept as forward_all left it. Releases the kept activations. */
+static enum voco_status backward_all(const struct batch_pass *pass, real *gradients, const real *dembedding,
+                                     const struct kept_chunk *kept, int count)
+{
+    const int chunks = chunk_count(pass);
+    const size_t features = (size_t)model_embedding_size(&pass->model->config);
+    enum voco_status status = VOCO_OK;
+    for (int chunk = chunks - 1; chunk >= 0 && status == VOCO_OK; chunk--) {
+        const int place = chunk - (chunks - count);
+        struct kept_chunk own = {.mark = arena_mark(pass->arena)};
+        if (place >= 0) {
+            own = kept[place];
+        } else {
+            status = forward_chunk(pass, chunk, &own.activations);
+        }
+        if (status == VOCO_OK) {
+            const size_t first = (size_t)chunk * (size_t)pass->crops_at_once;
+            status =
+                encoder_backward(pass->model, pass->compute, pass->arena, gradients, pass->params,
+                                 dembedding + first * features, pass->batch->voxels + first * crop_size(pass),
+                                 chunk_crops(pass, chunk), own.activations);
+        }
+        arena_release(pass->arena, own.mark);
+    }
+    return status;
+}
+
+/* From projections to the loss and what else is measured. */
+static enum voco_status measure(const struct batch_pass *pass, struct step_result *result)
+{
+    const struct batch *batch = pass->batch;
+    const struct loss_shape shape = {batch->volumes, batch->crops, batch->bases,
+                                     pass->model->config.projector};
+    enum voco_status status = voco_loss(&result->loss, pass->dstudent, pass->similarity, pass->student,
+                                        pass->teacher, batch->labels, &shape, pass->arena);
+    if (status == VOCO_OK) {
+        position_signals_add(&result->positions, pass->similarity, batch->labels,
+                             (size_t)batch->volumes * (size_t)batch->crops, batch->bases);
+        status = embedding_signals(&result->embeddings, pass->embedding, (size_t)pass->rows,
+                                   (size_t)model_embedding_size(&pass->model->config), pass->arena);
+    }
+    return status;
+}
+
+static enum voco_status project(const struct batch_pass *pass, enum parameter_group group, real *z,
+                                const real *embedding, struct projector_activations **kept)
+{
+    return projector_forward(pass->model, pass->compute, pass->arena, pass->params, group, z, embedding,
+                             pass->rows, kept);
+}
+
+static void copy_out(real *to, const real *from, size_t count)
+{
+    if (to != NULL) {
+        memcpy(to, from, count * sizeof *to);
+    }
+}
+
+static void give_outputs(const struct batch_pass *pass, const struct batch_outputs *outputs)
+{
+    const struct batch *batch = pass->batch;
+    const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
+    if (outputs == NULL) {
+        return;
+    }
+    copy_out(outputs->embedding, pass->embedding, rows * (size_t)model_embedding_size(&pass->model->config));
+    copy_out(outputs->student, pass->student, rows * width);
+    copy_out(outputs->teacher, pass->teacher, rows * width);
+    copy_out(outputs->similarity, pass->similarity,
+             (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases);
+}
+
+enum voco_status evaluate_batch(const struct model *model, struct compute *compute, struct arena *arena,
+                                const real *params, const struct batch *batch, int crops_at_once,
+                                struct step_result *result, const struct batch_outputs *outputs)
+{
+    const size_t mark = arena_mark(arena);
+    struct batch_pass pass = {.model = model,
+                              .compute = compute,
+                              .arena = arena,
+                              .params = params,
+                              .batch = batch,
+                              .crops_at_once = crops_at_once};
+    double since = now();
+    *result = (struct step_result){0};
+    enum voco_status status = pass_begin(&pass);
+    if (status == VOCO_OK) {
+        status = forward_all(&pass, NULL, 0);
+        count_time(&result->seconds.encoder_forward, &since);
+    }
+    if (status == VOCO_OK) {
+        status = project(&pass, GROUP_STUDENT, pass.student, pass.embedding, NULL);
+    }
+    if (status == VOCO_OK) {
+        status = project(&pass, GROUP_TEACHER, pass.teacher, pass.embedding, NULL);
+    }
+    if (status == VOCO_OK) {
+        status = measure(&pass, result);
+        count_time(&result->seconds.projector_and_loss, &since);
+    }
+    if (status == VOCO_OK) {
+        give_outputs(&pass, outputs);
+    }
+    arena_release(arena, mark);
+    return status;
+}
+
+/* ---- memory ---- */
+
+/* Passes one crop of zeros forward and backward to see what it takes. */
+static enum voco_status measure_crop(struct train_step *step)
+{
+    const struct model *model = step->model;
+    struct arena *arena = &step->arena;
+    const size_t side = (size_t)model->config.roi, features = (size_t)model_embedding_size(&model->config);
+    const size_t voxels = side * side * side;
+    real *crop = arena_push(arena, voxels * sizeof *crop);
+    real *embedding = arena_push(arena, features * sizeof *embedding);
+    struct encoder_activations *kept = NULL;
+    const size_t mark = arena_mark(arena);
+    if (crop == NULL || embedding == NULL) {
+        return fail(VOCO_NO_MEMORY, "one crop does not fit into the arena");
+    }
+    memset(crop, 0, voxels * sizeof *crop);
+    enum voco_status status =
+        encoder_forward(model, step->compute, arena, step->state->params, embedding, crop, 1, &kept);
+    if (status == VOCO_OK) {
+        step->crop_kept = arena_mark(arena) - mark;
+        memset(embedding, 0, features * sizeof *embedding);
+        status = encoder_backward(model, step->compute, arena, step->gradients, step->state->params,
+                                  embedding, crop, 1, kept);
+        step->crop_peak = arena->peak - mark;
+    }
+    arena_reset(arena);
+    return status;
+}
+
+/* How many of the batch's chunks keep their activations: the last one always does, since backward begins with
+ * it. */
+static int chunks_to_keep(const struct train_step *step, const struct batch_pass *pass)
+{
+    const size_t at_once = (size_t)pass->crops_at_once, budget = step->settings.activation_budget;
+    const size_t peak = at_once * step->crop_peak, kept = at_once * step->crop_kept;
+    const size_t more = budget > peak ? (budget - peak) / kept : 0;
+    const int chunks = chunk_count(pass);
+    return more >= (size_t)chunks ? chunks : 1 + (int)more < chunks ? 1 + (int)more : chunks;
+}
+
+/* Address space: the encoder's activations are below 16 tensors of (R^3, C) a crop (src/model/encoder.c), and
+ * what is kept lies within the budget. The rest of a batch is small. */
+static size_t arena_capacity(const struct model_config *config, const struct train_step_settings *settings)
+{
+    const size_t side = (size_t)config->roi, rest = (size_t)4 << 30;
+    const size_t crop = 16 * side * side * side * (size_t)config->feature_size * sizeof(real);
+    const size_t at_once = settings->crops_at_once > 0 ? (size_t)settings->crops_at_once : 1;
+    return settings->activation_budget + at_once * crop + rest;
+}
+
+enum voco_status train_step_create(struct train_step *step, const struct model *model,
+                                   struct compute *compute, struct training_state *state,
+                                   const struct train_step_settings *settings)
+{
+    const struct parameter_table *table = &model->table;
+    *step = (struct train_step){.model = model, .compute = compute, .state = state, .settings = *settings};
+    enum voco_status status = arena_open(&step->arena, arena_capacity(&model->config, settings));
+    step->gradients = calloc(table->trained, sizeof(real));
+    step->previous_teacher = calloc(table->total - table->trained, sizeof(real));
+    if (status == VOCO_OK && (step->gradients == NULL || step->previous_teacher == NULL)) {
+        status = fail(VOCO_NO_MEMORY, "no memory for the gradient of %zu parameters", table->trained);
+    }
+    if (status == VOCO_OK) {
+        compute->parameters_changed(compute);
+        status = measure_crop(step);
+    }
+    if (status != VOCO_OK) {
+        train_step_free(step);
+        return status;
+    }
+    if (settings->crops_at_once <= 0) {
+        const size_t fitting = settings->activation_budget / step->crop_peak;
+        step->settings.crops_at_once = fitting < 1 ? 1 : fitting > 65536 ? 65536 : (int)fitting;
+    }
+    return VOCO_OK;
+}
+
+void train_step_free(struct train_step *step)
+{
+    arena_close(&step->arena);
+    free(step->gradients);
+    free(step->previous_teacher);
+    *step = (struct train_step){0};
+}
+
+/* ---- the step ---- */
+
+static real *teacher_of(const struct train_step *step)
+{
+    const struct parameter_table *table = &step->model->table;
+    return step->state->params + table->backbone + table->teacher_distance;
+}
+
+static size_t teacher_size(const struct train_step *step)
+{
+    return step->model->table.total - step->model->table.trained;
+}
+
+static void move_teacher(struct train_step *step)
+{
+    struct compute *c = step->compute;
+    real *teacher = teacher_of(step);
+    memcpy(step->previous_teacher, teacher, teacher_size(step) * sizeof(real));
+    c->moving_average(c, teacher, step->state->params + step->model->table.backbone,
+                      (real)step->settings.teacher_decay, teacher_size(step));
+    c->parameters_changed(c);
+}
+
+static void undo_teacher(struct train_step *step)
+{
+    memcpy(teacher_of(step), step->previous_teacher, teacher_size(step) * sizeof(real));
+    step->compute->parameters_changed(step->compute);
+}
+
+/* Projectors and loss on the embeddings, and back: dembedding (N, E) is written. */
+static enum voco_status embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
+                                               real *dembedding, struct step_result *result)
+{
+    const size_t features = (size_t)model_embedding_size(&pass->model->config), rows = (size_t)pass->rows;
+    const uint64_t number = (uint64_t)step->state->step;
+    const size_t mark = arena_mark(pass->arena);
+    struct projector_activations *kept = NULL;
+    real *dropped = arena_push(pass->arena, rows * features * sizeof *dropped);
+    if (dropped == NULL) {
+        return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
+    }
+    drop_apply(dropped, pass->embedding, &step->settings.drop, number, rows, features);
+    enum voco_status status = project(pass, GROUP_STUDENT, pass->student, dropped, &kept);
+    if (status == VOCO_OK) {
+        status = project(pass, GROUP_TEACHER, pass->teacher, pass->embedding, NULL);
+    }
+    if (status == VOCO_OK) {
+        status = measure(pass, result);
+    }
+    if (status == VOCO_OK) {
+        status = projector_backward(pass->model, pass->compute, pass->arena, step->gradients, pass->params,
+                                    GROUP_STUDENT, dembedding, pass->dstudent, dropped, pass->rows, kept);
+        drop_apply(dembedding, dembedding, &step->settings.drop, number, rows, features);
+    }
+    arena_release(pass->arena, mark);
+    return status;
+}
+
+/* Forward, loss, backward, with the teacher where it is. */
+static enum voco_status fill_gradients(struct train_step *step, struct batch_pass *pass,
+                                       struct step_result *result, const struct batch_outputs *outputs)
+{
+    const size_t features = (size_t)model_embedding_size(&pass->model->config);
+    const int count = chunks_to_keep(step, pass);
+    double since = now();
+    real *dembedding = arena_push(pass->arena, (size_t)pass->rows * features * sizeof *dembedding);
+    struct kept_chunk *kept = arena_push(pass->arena, (size_t)count * sizeof *kept);
+    if (dembedding == NULL || kept == NULL) {
+        return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
+    }
+    memset(step->gradients, 0, step->model->table.trained * sizeof *step->gradients);
+    enum voco_status status = forward_all(pass, kept, count);
+    count_time(&result->seconds.encoder_forward, &since);
+    if (status == VOCO_OK) {
+        status = embeddings_to_gradient(step, pass, dembedding, result);
+        count_time(&result->seconds.projector_and_loss, &since);
+    }
+    if (status == VOCO_OK) {
+        status = backward_all(pass, step->gradients, dembedding, kept, count);
+        count_time(&result->seconds.encoder_backward, &since);
+    }
+    if (status == VOCO_OK) {
+        give_outputs(pass, outputs);
+    }
+    return status;
+}
+
+enum voco_status train_step_gradients(struct train_step *step, const struct batch *batch,
+                                      struct step_result *result, const struct batch_outputs *outputs)
+{
+    struct batch_pass pass = {.model = step->model,
+                              .compute = step->compute,
+                              .arena = &step->arena,
+                              .params = step->state->params,
+                              .batch = batch,
+                              .crops_at_once = step->settings.crops_at_once};
+    double since = now();
+    *result = (struct step_result){0};
+    enum voco_status status = pass_begin(&pass);
+    if (status == VOCO_OK) {
+        move_teacher(step);
+        count_time(&result->seconds.optimiser, &since);
+        status = fill_gradients(step, &pass, result, outputs);
+        if (status != VOCO_OK) {
+            undo_teacher(step);
+        }
+    }
+    arena_reset(&step->arena);
+    return status;
+}
+
+static void clip_gradients(struct train_step *step, double norm)
+{
+    const double most = step->settings.clip_norm;
+    if (most <= 0 || norm <= most) {
+        return;
+    }
+    const real scale = (real)(most / norm);
+    for (size_t i = 0; i < step->model->table.trained; i++) {
+        step->gradients[i] *= scale;
+    }
+}
+
+enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result)
+{
+    struct compute *c = step->compute;
+    struct training_state *state = step->state;
+    const size_t trained = step->model->table.trained;
+    double since = now();
+    const double squares = c->sum_of_squares(c, step->gradients, trained);
+    result->gradient_norm = sqrt(squares);
+    /* Beyond FLT_MAX the second moment would be infinite and the parameter stuck. */
+    result->skipped = !isfinite(result->loss.total) || !(squares <= FLT_MAX);
+    if (!result->skipped) {
+        const struct adamw_settings adamw = {
+            .learning_rate = learning_rate,
+            .beta1 = step->settings.beta1,
+            .beta2 = step->settings.beta2,
+            .epsilon = step->settings.epsilon,
+            .weight_decay = step->settings.weight_decay,
+            .step = (long)state->optimizer_step + 1,
+        };
+        clip_gradients(step, result->gradient_norm);
+        c->adamw_step(c, state->params, state->exp_avg, state->exp_avg_sq, state->max_exp_avg_sq,
+                      step->gradients, &adamw, trained);
+        c->parameters_changed(c);
+    }
+    const enum voco_status status = compute_status(c);
+    if (status != VOCO_OK || result->skipped) {
+        undo_teacher(step);
+    }
+    if (status == VOCO_OK) {
+        state->step += 1;
+        state->optimizer_step += !result->skipped;
+    }
+    count_time(&result->seconds.optimiser, &since);
+    return status;
+}
+
+enum voco_status train_step_run(struct train_step *step, const struct batch *batch, double learning_rate,
+                                struct step_result *result, const struct batch_outputs *outputs)
+{
+    const enum voco_status status = train_step_gradients(step, batch, result, outputs);
+    return status != VOCO_OK ? status : train_step_update(step, learning_rate, result);
+}

@@ -1,0 +1,103 @@
+/* One optimiser step on a batch, exactly (voco.md sections 2 to 4), in memory that does not grow with the
+ * batch.
+ *
+ *     teacher <- decay teacher + (1 - decay) student
+ *     embeddings of all crops, a few crops at a time; projectors, loss and its gradient on the embeddings
+ *     backward through the encoder, a few crops at a time, from the last to the first; where the activations
+ *       were not kept, after a second forward pass
+ *     AdamW on backbone and student
+ *
+ * How many crops pass at once and how many activations are kept follow from the settings and the shapes
+ * alone, never from free memory: equal settings give equal bits. Keeping more only saves time and changes no
+ * bit; more crops at once changes the order of sums. */
+#ifndef TRAIN_STEP_H
+#define TRAIN_STEP_H
+
+#include "base/arena.h"
+#include "data/batch.h"
+#include "model/model.h"
+#include "train/checkpoint.h"
+#include "train/drop.h"
+#include "train/learning_signals.h"
+#include "train/loss.h"
+
+struct train_step_settings {
+    struct drop drop;
+    double teacher_decay; /* 0.9 */
+    double beta1, beta2, epsilon, weight_decay;
+    double clip_norm;         /* the gradient is scaled down to this norm; 0: no clipping */
+    int crops_at_once;        /* through the encoder; 0: as many as activation_budget holds */
+    size_t activation_budget; /* bytes for the encoder's activations; at least one pass is made, even where
+                                 it takes more */
+};
+
+/* The settings that a recipe has for this. */
+struct train_step_settings train_step_settings_of(const struct recipe *recipe);
+
+/* What can be read of a pass over a batch; each array belongs to the caller, NULL where it is not wanted. */
+struct batch_outputs {
+    real *embedding;  /* (N, E) */
+    real *student;    /* (N, D) */
+    real *teacher;    /* (N, D) */
+    real *similarity; /* (V, S, K), see voco_loss */
+};
+
+struct step_seconds {
+    double encoder_forward;
+    double projector_and_loss; /* forward and backward */
+    double encoder_backward;   /* second forward passes included */
+    double optimiser;          /* teacher, norm, clipping, AdamW */
+};
+
+struct step_result {
+    struct loss loss;
+    struct position_signals positions;
+    struct embedding_signals embeddings;
+    double gradient_norm; /* before clipping */
+    int skipped;          /* no update was made: loss or gradient is not finite */
+    struct step_seconds seconds;
+};
+
+struct train_step {
+    const struct model *model;
+    struct compute *compute;
+    struct training_state *state;
+    struct train_step_settings settings; /* crops_at_once as resolved */
+    struct arena arena;                  /* empty between steps; may be lent to evaluate_batch */
+    real *gradients;                     /* (table.trained): of the last step, after clipping */
+    real *previous_teacher;              /* (table.total - table.trained): as it was before the step */
+    size_t crop_kept;                    /* bytes of the arena that a crop keeps from forward to backward */
+    size_t crop_peak;                    /* bytes that it takes in backward, the kept ones included */
+};
+
+/* Measures what a crop takes of the arena by passing an empty one. Borrows model, compute and state, which
+ * must outlive `step`. VOCO_NO_MEMORY, or what the passes return. Free with train_step_free, which is
+ * harmless on a failed or zeroed one. */
+enum voco_status train_step_create(struct train_step *step, const struct model *model,
+                                   struct compute *compute, struct training_state *state,
+                                   const struct train_step_settings *settings);
+void train_step_free(struct train_step *step);
+
+/* One step at this learning rate. state->step grows by one, and so does state->optimizer_step unless the step
+ * was skipped: where the loss or the gradient is NaN or infinite, or the gradient's square is no float any
+ * more, parameters, teacher and moments stay as before. `outputs` may be NULL. Where something fails (memory,
+ * an operation, a batch of another size) the state is as before too, step count included. */
+enum voco_status train_step_run(struct train_step *step, const struct batch *batch, double learning_rate,
+                                struct step_result *result, const struct batch_outputs *outputs);
+
+/* The same in two halves, for a caller that looks at or changes step->gradients in between. The first moves
+ * the teacher and fills the gradients; the second finds their norm, and updates or skips. After a first half
+ * that succeeded the second must follow before anything else is done with the state. */
+enum voco_status train_step_gradients(struct train_step *step, const struct batch *batch,
+                                      struct step_result *result, const struct batch_outputs *outputs);
+enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result);
+
+/* Forward only, without drop: embeddings, projections, loss and signals of a batch. Parameters stay as they
+ * are, the teacher's as well. Of `result` loss, positions, embeddings and seconds are filled. Uses the arena
+ * above its present mark and releases that. Tell compute->parameters_changed before, when anything but a step
+ * has changed params. */
+enum voco_status evaluate_batch(const struct model *model, struct compute *compute, struct arena *arena,
+                                const real *params, const struct batch *batch, int crops_at_once,
+                                struct step_result *result, const struct batch_outputs *outputs);
+
+#endif
