@@ -26,8 +26,9 @@ real *new_result(struct results *r, const char *name, size_t size, double start)
 typedef void (*operation)(struct compute *c, const void *shape, struct results *r);
 
 /* Ends the test unless every result of "cpu" is within `tolerance` of that of "reference" (relative, L2) with
- * 1, 2 and 3 threads, and has the same bits when it is computed again (with 2). Prints the largest difference of
- * each result. */
+ * 1 and 2 threads, as well as with its AVX2 kernels (where the processor has it) and its portable ones, with
+ * 3 threads, and has the same bits when it is computed again. Prints the largest difference of each result.
+ */
 void hold_against_reference(const char *name, operation run, const void *shape, double tolerance);
 
 #endif
