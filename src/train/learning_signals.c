@@ -128,10 +128,18 @@ static void gram_matrix(double *gram, const struct matrix *x)
     }
 }
 
-/* From squares of singular values; what is below the rounding of the largest counts as zero. */
-static double rank_of_spectrum(const double *squares, size_t n)
+static double sum_of_squares(const struct matrix *x)
 {
-    const double noise = squares[n - 1] * 1e-14 * (double)n;
+    double sum = 0;
+    for (size_t e = 0; e < x->rows * x->width; e++) {
+        sum += x->values[e] * x->values[e];
+    }
+    return sum;
+}
+
+/* From squares of singular values; up to `noise` they count as zero. */
+static double rank_of_spectrum(const double *squares, size_t n, double noise)
+{
     double sum = 0, entropy = 0;
     for (size_t i = 0; i < n; i++) {
         sum += squares[i] > noise ? sqrt(squares[i]) : 0;
@@ -163,12 +171,15 @@ enum voco_status embedding_signals(struct embedding_signals *signals, const real
         centre(&x);
         const double normalised = mean_deviation_of_centred(&x) * sqrt((double)width);
         fill(&x, embedding);
+        const double all = sum_of_squares(&x); /* the mean row included */
         centre(&x);
         const double spread = mean_deviation_of_centred(&x);
         if (isfinite(spread)) {
             gram_matrix(gram, &x);
             symmetric_eigenvalues(squares, gram, work, n);
-            *signals = (struct embedding_signals){spread, normalised, rank_of_spectrum(squares, n)};
+            /* what rounding leaves of subtracting the mean, and of the largest eigenvalue */
+            const double noise = fmax(1e-26 * all, 1e-14 * (double)n * squares[n - 1]);
+            *signals = (struct embedding_signals){spread, normalised, rank_of_spectrum(squares, n, noise)};
         }
     }
     arena_release(arena, mark);
