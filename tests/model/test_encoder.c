@@ -74,8 +74,8 @@ static double distance(const float *found, const float *expected, size_t count)
 static void crops_pass_independently_and_keeping_changes_no_bit(void **state)
 {
     const char *implementation = *state;
-    const struct model_config config = {6, 48, 16, PATCH_MERGING_LEGACY};
-    enum { n = 3 };
+    const struct model_config config = {3, 48, 16, PATCH_MERGING_LEGACY};
+    enum { n = 2 };
     const size_t features = (size_t)model_embedding_size(&config);
     const size_t voxels = (size_t)48 * 48 * 48;
     struct network net;
