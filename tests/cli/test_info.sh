@@ -1,0 +1,67 @@
+#!/bin/bash
+# voco info tells every kind of file apart and says what is in it.
+. "$(dirname "$0")/harness.sh"
+
+says() { # says WHAT PATTERN...: the last output has each pattern (grep -E)
+    what=$1
+    shift
+    for pattern in "$@"; do
+        checked=$((checked + 1))
+        grep -Eq -- "$pattern" out || {
+            complain "$what: the output lacks /$pattern/"
+            head -n 20 out
+        }
+    done
+}
+
+succeeds "phantoms" "$voco" phantom data --count 3 --size 40x36x44 --spacing 9
+image=data/imagesTr/phantom_0000.nii.gz
+succeeds "info of a volume" "$voco" info "$image"
+says "info of a volume" '^kind +volume$' '^type +int16$' '^size +40 36 44$' '^spacing mm +9 9 9$' '^orientation +RAS$' \
+    '^range +-[0-9.]+ [0-9.]+$'
+cp "$image" volume-without-ending
+succeeds "a volume is known by its content" "$voco" info volume-without-ending --json
+says "a volume as JSON" '"kind": "volume"' '"orientation": "RAS"'
+
+succeeds "info of a data list" "$voco" info data/dataset.json
+says "info of a data list" '^kind +data list$' '^training +2$' '^validation +1$'
+succeeds "info of a folder of volumes" "$voco" info data/imagesTr
+says "info of a folder of volumes" '^training +3$'
+
+succeeds "info of a recipe by name" "$voco" info large
+says "info of a recipe by name" '^kind +recipe$' 'feature size +96$' 'patch merging +fixed$'
+smallest_recipe >smallest.yaml
+succeeds "info of a recipe's file" "$voco" info smallest.yaml --json
+says "info of a recipe's file" '"feature_size": 3,' '"steps": 2000000'
+
+# A safetensors file by hand: an 8-byte length, the header, 4 bytes of data.
+header='{"__metadata__":{"who":"me"},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+{
+    printf "\\x$(printf %x ${#header})\\0\\0\\0\\0\\0\\0\\0"
+    printf %s "$header"
+    printf '\0\0\0\0'
+} >hand.bin
+succeeds "info of safetensors" "$voco" info hand.bin
+says "info of safetensors" '^kind +safetensors$' 'who +me$' '^elements +1$' '^  a  F32  1$'
+head -c 90 hand.bin >cut.safetensors
+refuses "safetensors cut short" 1 'cut.safetensors: cut short: the header promises 94 bytes, the file has 90' \
+    "$voco" info cut.safetensors
+
+succeeds "a run of one step" "$voco" pretrain data --out run --recipe smallest.yaml --steps 1 --batch 1
+succeeds "info of a run" "$voco" info run
+says "info of a run" '^newest checkpoint +run/checkpoint-00000001.safetensors$' '^kind +checkpoint$' '^steps done +1$' \
+    'feature size +3$' '^  backbone +[0-9]+$' 'steps +1$'
+succeeds "the tensors of a checkpoint" "$voco" info run/checkpoint-00000001.safetensors --tensors
+says "the tensors of a checkpoint" '^  backbone.swinViT.patch_embed.proj.weight +F32  3 1 2 2 2$' \
+    '^  backbone.swinViT.layers1.0.blocks.0.attn.relative_position_index +I64  343 343$' \
+    '^  optimizer.max_exp_avg_sq.student.layer3.0.bias +F32  16$'
+
+echo "only words" >words
+: >empty
+refuses "text that is no list" 1 'words: neither a volume' "$voco" info words
+refuses "an empty file" 1 'empty: neither a volume' "$voco" info empty
+refuses "a file that is not there" 1 'nothing: cannot open: No such file' "$voco" info nothing
+head -c 5000 "$image" >cut.nii.gz
+refuses "a volume cut short" 1 'cut.nii.gz: gzip stream ends' "$voco" info cut.nii.gz
+refuses "no file" 2 'info' "$voco" info
+finish
