@@ -1,8 +1,6 @@
-#include "compute/cpu/kernels/kernels.h"
-
 #include "compute/cpu/kernels/attention_window.h"
 
-#include <stdint.h>
+#include "compute/cpu/kernels/kernels.h"
 
 static int windows_along(int extent, int window)
 {
@@ -18,6 +16,8 @@ int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes, co
             return 0;
         }
     }
+    sizes->heads = s->heads;
+    sizes->head_dim = s->head_dim;
     sizes->channels = s->heads * s->head_dim;
     sizes->width = (s->head_dim + 3) / 4 * 4;
     sizes->tokens = s->window[0] * s->window[1] * s->window[2];
@@ -44,9 +44,11 @@ static struct axis_places places_along(int extent, int window, int shift, int co
     return a;
 }
 
-void KERNEL(cut_window)(struct window *window, size_t index, const struct attention_shape *s)
+void KERNEL(cut_window)(struct window *window, size_t index, const float *qkv, const float *qkv_bias,
+                        const struct attention_shape *s)
 {
     const int extent[3] = {s->d, s->h, s->w};
+    const size_t row_length = 3 * (size_t)s->heads * s->head_dim;
     struct axis_places axes[3];
     for (int axis = 2; axis >= 0; axis--) {
         const int along = windows_along(extent[axis], s->window[axis]);
@@ -61,22 +63,22 @@ void KERNEL(cut_window)(struct window *window, size_t index, const struct attent
                 const int d = axes[0].place[z], h = axes[1].place[y], w = axes[2].place[x];
                 window->region[t] = (axes[0].region[z] * 3 + axes[1].region[y]) * 3 + axes[2].region[x];
                 different |= window->region[t] ^ window->region[0];
-                window->row[t] = SIZE_MAX;
-                if (d >= 0 && h >= 0 && w >= 0) {
+                window->padding[t] = d < 0 || h < 0 || w < 0;
+                window->qkv[t] = qkv_bias;
+                if (!window->padding[t]) {
                     window->row[t] = ((index * s->d + d) * s->h + h) * s->w + w;
+                    window->qkv[t] = qkv + window->row[t] * row_length;
                     window->query[queries++] = t;
                 }
             }
         }
     }
-    window->tokens = t;
-    window->keys = (t + 2 * lanes - 1) / (2 * lanes) * (2 * lanes);
     window->queries = queries;
-    window->regions = different != 0 ? 2 : 1;
+    window->masked = different != 0;
     for (int k = 0; k < query_tile && queries > 0; k++) {
         window->query[queries + k] = window->query[queries - 1];
     }
-    for (; t < window->keys; t++) {
+    for (; t < whole_window_keys; t++) {
         window->region[t] = 0;
     }
 }
@@ -94,72 +96,86 @@ static int first_row(int query)
     return offset_in_table(query) + (relative_table_rows - 1) / 2;
 }
 
-void KERNEL(head_bias)(float *bias, const float *bias_table, int head, int heads,
-                       const struct attention_sizes *sizes)
+void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *z)
 {
-    float column[relative_table_rows];
+    /* Backwards, so that keys along an axis lie side by side; some room behind for copies that are too long.
+     */
+    float column[relative_table_rows + 8];
+    memset(column, 0, sizeof column);
     for (int row = 0; row < relative_table_rows; row++) {
-        column[row] = bias_table[(size_t)row * heads + head] * log2_of_e;
+        column[relative_table_rows - 1 - row] = bias_table[(size_t)row * z->heads + head] * log2_of_e;
     }
     int offset[window_tokens_max];
-    for (int key = 0; key < sizes->tokens; key++) {
+    for (int key = 0; key < z->tokens; key += relative_table_window) {
         offset[key] = offset_in_table(key);
     }
-    for (int query = 0; query < sizes->tokens; query++) {
-        float *to = bias + (size_t)query * sizes->keys;
-        const float *from = column + first_row(query);
-        for (int key = 0; key < sizes->tokens; key++) {
-            to[key] = from[-offset[key]];
+    for (int query = 0; query < z->tokens; query++) {
+        float *to = bias + (size_t)query * z->keys;
+        const float *from = column + relative_table_rows - 1 - first_row(query);
+        int key = 0;
+        for (; key + 8 <= z->keys && key < z->tokens; key += relative_table_window) {
+            memcpy(to + key, from + offset[key], 8 * sizeof *to);
         }
-        for (int key = sizes->tokens; key < sizes->keys; key++) {
+        for (int k = key; k < z->tokens; k++) {
+            to[k] = from[offset[key] + k - key];
+        }
+        for (key = z->tokens; key < z->keys; key++) {
             to[key] = absent_key;
         }
     }
 }
 
-void KERNEL(add_table_gradient)(double *dtable, const float *dbias, const struct attention_sizes *sizes)
+void KERNEL(add_table_gradient)(double *dtable, const float *dbias, const struct attention_sizes *z)
 {
     int offset[window_tokens_max];
-    for (int key = 0; key < sizes->tokens; key++) {
+    for (int key = 0; key < z->tokens; key++) {
         offset[key] = offset_in_table(key);
     }
-    for (int query = 0; query < sizes->tokens; query++) {
+    for (int query = 0; query < z->tokens; query++) {
         double *to = dtable + first_row(query);
-        const float *from = dbias + (size_t)query * sizes->keys;
-        for (int key = 0; key < sizes->tokens; key++) {
+        const float *from = dbias + (size_t)query * z->keys;
+        for (int key = 0; key < z->tokens; key++) {
             to[-offset[key]] += from[key];
         }
     }
 }
 
-void KERNEL(gather_transposed)(float *result, const float *rows, size_t row_length, const float *padding,
-                               int first, const struct window *window, const struct attention_shape *s,
-                               int width)
+void KERNEL(gather_transposed)(float *result, int first, const struct window *window,
+                               const struct attention_sizes *z)
 {
-    const size_t keys = window->keys;
-    for (int t = 0; t < window->tokens; t++) {
-        const float *from =
-            window->row[t] == SIZE_MAX ? padding + first : rows + window->row[t] * row_length + first;
-        for (int d = 0; d < s->head_dim; d++) {
-            result[d * keys + t] = from[d];
+    const size_t keys = z->keys;
+    for (int d = 0; d < z->width; d += 4) {
+        float *to = result + d * keys;
+        int t = 0;
+        for (; d + 4 <= z->head_dim && t + 4 <= z->tokens; t += 4) {
+            const float *const rows[4] = {window->qkv[t] + first + d, window->qkv[t + 1] + first + d,
+                                          window->qkv[t + 2] + first + d, window->qkv[t + 3] + first + d};
+            transpose_4x4(to + t, keys, rows);
+        }
+        for (int j = 0; j < 4; j++) {
+            for (int k = t; k < z->tokens; k++) {
+                to[j * keys + k] = d + j < z->head_dim ? window->qkv[k][first + d + j] : 0;
+            }
+            for (size_t k = z->tokens; k < keys; k++) {
+                to[j * keys + k] = 0;
+            }
         }
     }
-    for (int d = 0; d < s->head_dim; d++) {
-        for (size_t t = window->tokens; t < keys; t++) {
-            result[d * keys + t] = 0;
-        }
-    }
-    memset(result + s->head_dim * keys, 0, (width - s->head_dim) * keys * sizeof *result);
 }
 
 void KERNEL(gather_queries)(float *result, const float *rows, size_t row_length, int first, float factor,
-                            const struct window *window, const struct attention_shape *s, int width)
+                            const struct window *window, const struct attention_sizes *z)
 {
-    for (int k = 0; k < window->queries + query_tile; k++) {
-        const int real_query = k < window->queries;
-        const float *from = real_query ? rows + window->row[window->query[k]] * row_length + first : NULL;
-        for (int d = 0; d < width; d++) {
-            result[(size_t)k * width + d] = real_query && d < s->head_dim ? from[d] * factor : 0;
+    memset(result + (size_t)window->queries * z->width, 0, (size_t)query_tile * z->width * sizeof *result);
+    for (int k = 0; k < window->queries; k++) {
+        const float *from = rows + window->row[window->query[k]] * row_length + first;
+        float *to = result + (size_t)k * z->width;
+        int d = 0;
+        for (; d + 4 <= z->head_dim; d += 4) {
+            store_quad(to + d, load_quad(from + d) * factor);
+        }
+        for (; d < z->width; d++) {
+            to[d] = d < z->head_dim ? from[d] * factor : 0;
         }
     }
 }

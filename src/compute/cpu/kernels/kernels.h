@@ -13,6 +13,9 @@
 #define KERNEL_EXPAND(name, isa) KERNEL_PASTE(name, isa)
 #define KERNEL(name) KERNEL_EXPAND(name, KERNEL_ISA)
 
+/* Lets a parameter be a constant that loops are unrolled by. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 static const float normalisation_epsilon = 1e-5F; /* of layer_norm and instance_norm */
 
 void KERNEL(layer_norm_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,

@@ -2,6 +2,7 @@
 #ifndef COMPUTE_CPU_KERNELS_VECTOR_H
 #define COMPUTE_CPU_KERNELS_VECTOR_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -34,6 +35,34 @@ static inline void store(float *to, vec value)
 static inline vec broadcast(float value)
 {
     return value - (vec){0};
+}
+
+/* Four floats, whatever the instruction set. */
+typedef float quad __attribute__((vector_size(16), may_alias));
+typedef float unaligned_quad __attribute__((vector_size(16), may_alias, aligned(4)));
+
+static inline quad load_quad(const float *from)
+{
+    return *(const unaligned_quad *)from;
+}
+
+static inline void store_quad(float *to, quad value)
+{
+    *(unaligned_quad *)to = value;
+}
+
+/* to[j * stride + i] = rows[i][j] for i, j = 0 .. 3 */
+static inline void transpose_4x4(float *to, size_t stride, const float *const rows[4])
+{
+    const quad a = load_quad(rows[0]), b = load_quad(rows[1]), c = load_quad(rows[2]), d = load_quad(rows[3]);
+    const quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    const quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    store_quad(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+    store_quad(to + stride, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+    store_quad(to + 2 * stride, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+    store_quad(to + 3 * stride, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
 }
 
 /* Lanes of a where the mask is all ones, of b where it is zero. */
@@ -69,6 +98,9 @@ static inline float sum_of_lanes(vec v)
 
 static inline float largest_lane(vec v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float lane[lanes];
     memcpy(lane, &v, sizeof lane);
     float largest = lane[0];
@@ -76,6 +108,42 @@ static inline float largest_lane(vec v)
         largest = lane[k] > largest ? lane[k] : largest;
     }
     return largest;
+#endif
+}
+
+#if defined(__AVX512F__)
+/* Pairs of neighbouring lanes of a and b, summed by halving: three times this turns 16 vectors into 2. */
+static inline __m512 halve_lanes(__m512 a, __m512 b)
+{
+    return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+}
+#endif
+
+/* sums[k] = sum_of_lanes(v[k]) */
+static inline void sums_of_16(float sums[16], const vec v[16])
+{
+#if defined(__AVX512F__)
+    __m512 eight[8], four[4], two[2];
+    for (int k = 0; k < 8; k++) { /* lanes of v[k], v[k + 8] in turns */
+        eight[k] = halve_lanes((__m512)v[k], (__m512)v[k + 8]);
+    }
+    for (int k = 0; k < 4; k++) { /* each quarter: v[k], v[k + 4], v[k + 8], v[k + 12] */
+        four[k] = halve_lanes(eight[k], eight[k + 4]);
+    }
+    for (int k = 0; k < 2; k++) { /* the quarters: k, k, k + 1, k + 1 */
+        const __m512 a = four[2 * k], b = four[2 * k + 1];
+        two[k] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+    }
+    const __m512 one =
+        _mm512_add_ps(_mm512_shuffle_f32x4(two[0], two[1], 0x88),
+                      _mm512_shuffle_f32x4(two[0], two[1], 0xDD)); /* quarter k: as in four[k] */
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_storeu_ps(sums, _mm512_permutexvar_ps(order, one));
+#else
+    for (int k = 0; k < 16; k++) {
+        sums[k] = sum_of_lanes(v[k]);
+    }
+#endif
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
@@ -114,25 +182,48 @@ static inline void store_part(float *to, vec value, int count)
 #endif
 }
 
-/* 2^x for x below 127 to within 1 ulp; below -126 it is 2^-126, which counts as zero beside any 1. NaN gives
- * NaN. 2^x = 2^n 2^f with n = round(x), and 2^f for |f| <= 1/2 by the Taylor polynomial of exp(f ln 2), whose
- * eighth term is below 2e-9. */
+/* 2^x to within 1 ulp for x below 127; below -126 it is 2^-126, which counts as zero beside any 1. NaN gives
+ * NaN. 2^x = 2^n 2^f with n = round(x); the polynomial interpolates 2^f in Chebyshev's nodes of [-1/2, 1/2].
+ */
 static inline vec exp2_of(vec x)
 {
-    const float round_by_adding = 0x1.8p23F; /* 1.5 2^23: the unit of the last place is 1 */
     const vec bounded = larger(broadcast(-126), x);
+#if defined(__AVX512F__)
+    const vec n = (vec)_mm512_roundscale_ps((__m512)bounded, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const float round_by_adding = 0x1.8p23F; /* 1.5 2^23: the unit of the last place is 1 */
     const vec shifted = bounded + round_by_adding;
-    const vec f = bounded - (shifted - round_by_adding);
-    vec p = broadcast(1.5252734e-5F);
-    p = p * f + 1.5403530e-4F;
-    p = p * f + 1.3333558e-3F;
-    p = p * f + 9.6181291e-3F;
-    p = p * f + 5.5504109e-2F;
-    p = p * f + 2.4022651e-1F;
-    p = p * f + 6.9314718e-1F;
+    const vec n = shifted - round_by_adding;
+#endif
+    const vec f = bounded - n;
+    vec p = broadcast(0.000154614449F);
+    p = p * f + 0.0013400428F;
+    p = p * f + 0.00961805694F;
+    p = p * f + 0.0555032715F;
+    p = p * f + 0.240226507F;
+    p = p * f + 0.693147182F;
     p = p * f + 1.0F;
+#if defined(__AVX512F__)
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     const ivec power = ((ivec)shifted << 23) + (127 << 23); /* the low bits of shifted hold n */
     return p * (vec)power;
+#endif
+}
+
+/* log2(x) of a positive, normal x to about 1e-7 (absolute, or relative beyond 1). NaN gives NaN. With x = 2^n
+ * m, m between the roots of 1/2 and 2, log2(m) = 2 / ln 2 artanh(z), z = (m - 1) / (m + 1). */
+static inline vec log2_of(vec x)
+{
+    const int32_t root_of_half = 0x3F3504F3;
+    const ivec n = ((ivec)x - root_of_half) >> 23;
+    const vec m = (vec)((ivec)x - (n << 23));
+    const vec z = (m - 1.0F) / (m + 1.0F), zz = z * z;
+    vec series = zz * 0.32059890F + 0.41219858F;
+    series = series * zz + 0.57707802F;
+    series = series * zz + 0.96179669F;
+    series = series * zz + 2.88539008F;
+    return __builtin_convertvector(n, vec) + series * z + (x - x);
 }
 
 #endif

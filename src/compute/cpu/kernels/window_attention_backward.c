@@ -1,18 +1,16 @@
+#include "compute/cpu/kernels/attention_window.h"
 #include "compute/cpu/kernels/kernels.h"
 
-#include "compute/cpu/kernels/attention_window.h"
-
 #include <math.h>
-#include <stdint.h>
 
 /* The memory of one thread. */
 struct backward_work {
     struct window window;
     float *bias, *dbias;                    /* (tokens, keys), of the head at work */
     float *keys, *values, *dkeys, *dvalues; /* (width, keys) */
-    float *queries, *douts;                 /* (queries + query_tile, width) */
+    float *queries, *douts, *dqueries;      /* (queries + query_tile, width) */
     float *probabilities, *dscores;         /* (query_tile, keys) */
-    float *dqueries;                        /* (query_tile, width) */
+    float *log2_sum, *dout_out;             /* (queries + query_tile) */
 };
 
 /* Gradients of parameters that one thread has gathered. */
@@ -21,63 +19,125 @@ struct thread_sums {
     double *dbias;  /* (3 channels) */
 };
 
-static size_t work_bytes(const struct attention_sizes *z)
+/* Points the arrays into memory; returns the bytes they take. */
+static size_t lay_out_work(struct backward_work *work, unsigned char *memory, const struct attention_sizes *z)
 {
-    return 2 * float_bytes((size_t)z->tokens * z->keys) + 4 * float_bytes((size_t)z->width * z->keys) +
-           2 * float_bytes((size_t)(z->tokens + query_tile) * z->width) +
-           2 * float_bytes((size_t)query_tile * z->keys) + float_bytes((size_t)query_tile * z->width);
+    const size_t queries = z->tokens + query_tile;
+    const size_t matrix = (size_t)z->tokens * z->keys, columns = (size_t)z->width * z->keys;
+    const size_t rows = queries * z->width, tile = (size_t)query_tile * z->keys;
+    const size_t counts[] = {matrix, matrix, columns, columns, columns, columns, rows,
+                             rows,   rows,   tile,    tile,    queries, queries};
+    float **const arrays[] = {&work->bias,     &work->dbias,         &work->keys,    &work->values,
+                              &work->dkeys,    &work->dvalues,       &work->queries, &work->douts,
+                              &work->dqueries, &work->probabilities, &work->dscores, &work->log2_sum,
+                              &work->dout_out};
+    size_t bytes = 0;
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+        *arrays[k] = (float *)(memory + bytes);
+        bytes += float_bytes(counts[k]);
+    }
+    return bytes;
 }
 
-static float *take(unsigned char **memory, size_t count)
+/* The probabilities of keys from .. to - 1 again, from the sum that forward left: P = 2^(S - log2 sum). Then,
+ * with dP = dout values^T, dS = P (dP - dout . out), which the gradient of the bias takes up. Queries behind
+ * `last` have an infinite sum, and P and dS of 0. */
+static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int first, int count, int from, int to,
+                                           int width, int masked, int keys)
 {
-    float *part = (float *)*memory;
-    *memory += float_bytes(count);
-    return part;
-}
-
-static void lay_out_work(struct backward_work *work, unsigned char *memory, const struct attention_sizes *z)
-{
-    work->bias = take(&memory, (size_t)z->tokens * z->keys);
-    work->dbias = take(&memory, (size_t)z->tokens * z->keys);
-    work->keys = take(&memory, (size_t)z->width * z->keys);
-    work->values = take(&memory, (size_t)z->width * z->keys);
-    work->dkeys = take(&memory, (size_t)z->width * z->keys);
-    work->dvalues = take(&memory, (size_t)z->width * z->keys);
-    work->queries = take(&memory, (size_t)(z->tokens + query_tile) * z->width);
-    work->douts = take(&memory, (size_t)(z->tokens + query_tile) * z->width);
-    work->probabilities = take(&memory, (size_t)query_tile * z->keys);
-    work->dscores = take(&memory, (size_t)query_tile * z->keys);
-    work->dqueries = take(&memory, (size_t)query_tile * z->width);
-}
-
-/* probabilities = 2^(scores - log2 of their sum); dscores = probabilities (dprobabilities - dout . out),
- * which the gradient of the bias takes up. */
-static void softmax_backward(float *probabilities, float *dscores, float *dbias, float log2_sum,
-                             float dout_out, int keys)
-{
-    for (int k = 0; k < keys; k += lanes) {
-        const vec p = exp2_of(load(probabilities + k) - log2_sum);
-        const vec dscore = p * (load(dscores + k) - dout_out);
-        store(probabilities + k, p);
-        store(dscores + k, dscore);
-        store(dbias + k, load(dbias + k) + dscore);
+    const float *queries = work->queries + (size_t)first * width,
+                *douts = work->douts + (size_t)first * width;
+    for (int k = from; k < to; k += 2 * lanes) {
+        vec p[2 * query_tile], dp[2 * query_tile];
+        for (int i = 0; i < query_tile; i++) {
+            const int query = work->window.query[first + i];
+            const float *bias = work->bias + (size_t)query * keys + k;
+            p[2 * i] = load(bias) - work->log2_sum[first + i];
+            p[2 * i + 1] = load(bias + lanes) - work->log2_sum[first + i];
+            if (masked) {
+                const int32_t own = work->window.region[query];
+                p[2 * i] += mask_of_keys(work->window.region + k, own);
+                p[2 * i + 1] += mask_of_keys(work->window.region + k + lanes, own);
+            }
+            dp[2 * i] = dp[2 * i + 1] = broadcast(-work->dout_out[first + i]);
+        }
+        for (int d = 0; d < width; d++) {
+            const float *key = work->keys + (size_t)d * keys + k,
+                        *value = work->values + (size_t)d * keys + k;
+            for (int i = 0; i < query_tile; i++) {
+                p[2 * i] += queries[i * width + d] * load(key);
+                p[2 * i + 1] += queries[i * width + d] * load(key + lanes);
+                dp[2 * i] += douts[i * width + d] * load(value);
+                dp[2 * i + 1] += douts[i * width + d] * load(value + lanes);
+            }
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < 2 * query_tile; i++) {
+            const size_t place = (size_t)(i / 2) * keys + k + (size_t)(i % 2) * lanes;
+            const vec probability = exp2_of(p[i]);
+            store(work->probabilities + place, probability);
+            store(work->dscores + place, probability * dp[i]);
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        float *dbias = work->dbias + (size_t)work->window.query[first + i] * keys;
+        for (int k = from; k < to; k += lanes) {
+            store(dbias + k, load(dbias + k) + load(work->dscores + (size_t)i * keys + k));
+        }
     }
 }
 
-/* dkeys (width, keys) += queries (4, width)^T dscores (4, keys) */
-static void add_outer_products(float *dkeys, const float *queries, const float *dscores, int width, int keys)
+/* Columns d .. d + 3, over keys from .. to - 1: dqueries += dS keys^T, dkeys += queries^T dS, dvalues +=
+ * douts^T P. */
+static ALWAYS_INLINE void products_backward(struct backward_work *work, int first, int from, int to, int d,
+                                            int width, int keys)
 {
-    for (int k = 0; k < keys; k += lanes) {
-        vec row[query_tile];
+    const float *queries = work->queries + (size_t)first * width + d;
+    const float *douts = work->douts + (size_t)first * width + d;
+    vec products[16] = {{0}};
+    for (int k = from; k < to; k += lanes) {
+        vec dscore[query_tile], probability[query_tile];
         for (int i = 0; i < query_tile; i++) {
-            row[i] = load(dscores + (size_t)i * keys + k);
+            dscore[i] = load(work->dscores + (size_t)i * keys + k);
+            probability[i] = load(work->probabilities + (size_t)i * keys + k);
         }
-        for (int d = 0; d < width; d++) {
-            vec sum = load(dkeys + (size_t)d * keys + k);
+        for (int j = 0; j < 4; j++) {
+            const size_t place = (size_t)(d + j) * keys + k;
+            const vec key = load(work->keys + place);
+            vec dkey = load(work->dkeys + place), dvalue = load(work->dvalues + place);
             for (int i = 0; i < query_tile; i++) {
-                sum += queries[i * width + d] * row[i];
+                products[4 * i + j] += dscore[i] * key;
+                dkey += queries[i * width + j] * dscore[i];
+                dvalue += douts[i * width + j] * probability[i];
             }
-            store(dkeys + (size_t)d * keys + k, sum);
+            store(work->dkeys + place, dkey);
+            store(work->dvalues + place, dvalue);
+        }
+    }
+    float sums[16];
+    sums_of_16(sums, products);
+    for (int i = 0; i < query_tile; i++) {
+        float *dquery = work->dqueries + (size_t)(first + i) * width + d;
+        store_quad(dquery, load_quad(dquery) + load_quad(sums + 4 * (size_t)i));
+    }
+}
+
+/* Works through the keys in chunks whose keys, values and gradients stay in the first-level cache. */
+static ALWAYS_INLINE void backward_of_queries(struct backward_work *work, int width, int keys)
+{
+    const int vectors = 1536 / width / (2 * lanes), chunk = (vectors > 0 ? vectors : 1) * 2 * lanes;
+    for (int from = 0; from < keys; from += chunk) {
+        const int to = keys - from < chunk ? keys : from + chunk;
+        for (int first = 0; first < work->window.queries; first += query_tile) {
+            const int left = work->window.queries - first, count = left < query_tile ? left : query_tile;
+            if (work->window.masked) {
+                softmax_backward(work, first, count, from, to, width, 1, keys);
+            } else {
+                softmax_backward(work, first, count, from, to, width, 0, keys);
+            }
+            for (int d = 0; d < width; d += 4) {
+                products_backward(work, first, from, to, d, width, keys);
+            }
         }
     }
 }
@@ -87,91 +147,83 @@ struct upstream {
     const float *dout, *out, *logsumexp;
 };
 
-static void backward_of_tile(float *dqkv, struct backward_work *work, const struct upstream *upstream,
-                             int first, int head, const struct attention_shape *s,
-                             const struct attention_sizes *z)
+/* log2 of the sum of each query's exponentials, and dout . out. */
+static void gather_statistics(struct backward_work *work, const struct upstream *upstream, int head,
+                              const struct attention_sizes *z)
 {
     const struct window *window = &work->window;
-    const float *queries = work->queries + (size_t)first * z->width;
-    const float *douts = work->douts + (size_t)first * z->width;
-    const float scale = 1 / sqrtf((float)s->head_dim);
-    const float *start[query_tile];
-    for (int i = 0; i < query_tile; i++) {
-        start[i] = work->bias + (size_t)window->query[first + i] * z->keys;
-    }
-    tile_times_keys(work->probabilities, start, queries, work->keys, z->width, z->keys);
-    if (window->regions > 1) {
-        mask_tile(work->probabilities, window, first);
-    }
-    tile_times_keys(work->dscores, NULL, douts, work->values, z->width, z->keys);
-    const int count = window->queries - first < query_tile ? window->queries - first : query_tile;
-    for (int i = 0; i < count; i++) {
-        const int query = window->query[first + i];
-        const float *out = upstream->out + window->row[query] * z->channels + head * s->head_dim;
-        float dout_out = 0;
-        for (int d = 0; d < s->head_dim; d++) {
-            dout_out += douts[i * z->width + d] * out[d];
+    for (int k = 0; k < window->queries + query_tile; k++) {
+        const size_t row = window->row[window->query[k]];
+        const float *out = upstream->out + row * z->channels + head * z->head_dim;
+        float sum = 0;
+        for (int d = 0; d < z->head_dim; d++) {
+            sum += work->douts[(size_t)k * z->width + d] * out[d];
         }
-        softmax_backward(work->probabilities + (size_t)i * z->keys, work->dscores + (size_t)i * z->keys,
-                         work->dbias + (size_t)query * z->keys,
-                         upstream->logsumexp[window->row[query] * s->heads + head] * log2_of_e, dout_out,
-                         z->keys);
+        work->dout_out[k] = sum;
+        work->log2_sum[k] =
+            k < window->queries ? upstream->logsumexp[row * z->heads + head] * log2_of_e : -absent_key;
     }
-    const size_t absent = (size_t)(query_tile - count) * z->keys;
-    memset(work->probabilities + (size_t)count * z->keys, 0, absent * sizeof(float));
-    memset(work->dscores + (size_t)count * z->keys, 0, absent * sizeof(float));
-    add_outer_products(work->dkeys, queries, work->dscores, z->width, z->keys);
-    add_outer_products(work->dvalues, douts, work->probabilities, z->width, z->keys);
-    tile_over_keys(work->dqueries, work->dscores, work->keys, z->width, z->keys);
-    for (int i = 0; i < count; i++) {
-        float *to = dqkv + window->row[window->query[first + i]] * 3 * z->channels + head * s->head_dim;
-        for (int d = 0; d < s->head_dim; d++) {
-            to[d] = work->dqueries[i * z->width + d] * scale;
+}
+
+static void write_dqueries(float *dqkv, const struct backward_work *work, int head,
+                           const struct attention_sizes *z)
+{
+    const struct window *window = &work->window;
+    const float scale = 1 / sqrtf((float)z->head_dim);
+    for (int k = 0; k < window->queries; k++) {
+        float *to = dqkv + window->row[window->query[k]] * 3 * z->channels + head * z->head_dim;
+        for (int d = 0; d < z->head_dim; d++) {
+            to[d] = work->dqueries[(size_t)k * z->width + d] * scale;
         }
     }
 }
 
 /* Columns first .. first + head_dim - 1 of real tokens are written, those of padded ones added to dbias. */
 static void scatter_transposed(float *dqkv, double *dbias, const float *gradient, float factor, int first,
-                               const struct window *window, const struct attention_shape *s,
-                               const struct attention_sizes *z)
+                               const struct window *window, const struct attention_sizes *z)
 {
-    for (int t = 0; t < window->tokens; t++) {
+    for (int t = 0; t < z->tokens; t++) {
         const float *from = gradient + t;
-        if (window->row[t] == SIZE_MAX) {
-            for (int d = 0; d < s->head_dim; d++) {
+        if (window->padding[t]) {
+            for (int d = 0; d < z->head_dim; d++) {
                 dbias[first + d] += (double)from[(size_t)d * z->keys] * factor;
             }
             continue;
         }
         float *to = dqkv + window->row[t] * 3 * z->channels + first;
-        for (int d = 0; d < s->head_dim; d++) {
+        for (int d = 0; d < z->head_dim; d++) {
             to[d] = from[(size_t)d * z->keys] * factor;
         }
     }
 }
 
 static void backward_of_window(float *dqkv, double *dbias, struct backward_work *work, const float *qkv,
-                               const float *qkv_bias, const struct upstream *upstream, int head,
-                               const struct attention_shape *s, const struct attention_sizes *z)
+                               const struct upstream *upstream, int head, const struct attention_sizes *z)
 {
-    const size_t row_length = 3 * (size_t)z->channels, block = (size_t)z->width * z->keys;
-    const int first = head * s->head_dim;
-    const float factor = log2_of_e / sqrtf((float)s->head_dim);
-    KERNEL(gather_transposed)
-    (work->keys, qkv, row_length, qkv_bias, z->channels + first, &work->window, s, z->width);
-    KERNEL(gather_transposed)
-    (work->values, qkv, row_length, qkv_bias, 2 * z->channels + first, &work->window, s, z->width);
-    KERNEL(gather_queries)(work->queries, qkv, row_length, first, factor, &work->window, s, z->width);
-    KERNEL(gather_queries)(work->douts, upstream->dout, z->channels, first, 1, &work->window, s, z->width);
-    memset(work->dkeys, 0, block * sizeof(float));
-    memset(work->dvalues, 0, block * sizeof(float));
-    for (int query = 0; query < work->window.queries; query += query_tile) {
-        backward_of_tile(dqkv, work, upstream, query, head, s, z);
+    const size_t columns = (size_t)z->width * z->keys;
+    const int first = head * z->head_dim;
+    const float factor = log2_of_e / sqrtf((float)z->head_dim);
+    if (work->window.queries > 0) {
+        KERNEL(gather_transposed)(work->keys, z->channels + first, &work->window, z);
+        KERNEL(gather_transposed)(work->values, 2 * z->channels + first, &work->window, z);
+        KERNEL(gather_queries)(work->queries, qkv, 3 * (size_t)z->channels, first, factor, &work->window, z);
+        KERNEL(gather_queries)(work->douts, upstream->dout, z->channels, first, 1, &work->window, z);
+        gather_statistics(work, upstream, head, z);
+        memset(work->dqueries, 0, (size_t)(z->tokens + query_tile) * z->width * sizeof(float));
+        memset(work->dkeys, 0, columns * sizeof(float));
+        memset(work->dvalues, 0, columns * sizeof(float));
+        if (z->keys == whole_window_keys && z->width == 4) {
+            backward_of_queries(work, 4, whole_window_keys);
+        } else if (z->keys == whole_window_keys && z->width == 16) {
+            backward_of_queries(work, 16, whole_window_keys);
+        } else {
+            backward_of_queries(work, z->width, z->keys);
+        }
+        write_dqueries(dqkv, work, head, z);
+        /* The queries carry log2(e), which the gradient of the keys must not. */
+        scatter_transposed(dqkv, dbias, work->dkeys, log_of_2, z->channels + first, &work->window, z);
+        scatter_transposed(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &work->window, z);
     }
-    /* The queries carry log2(e), which the gradient of the keys must not. */
-    scatter_transposed(dqkv, dbias, work->dkeys, log_of_2, z->channels + first, &work->window, s, z);
-    scatter_transposed(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &work->window, s, z);
 }
 
 static void reduce_sums(float *dqkv_bias, float *dbias_table, const struct thread_sums *sums, int threads,
@@ -207,10 +259,12 @@ void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dq
         return;
     }
     const struct upstream upstream = {.dout = dout, .out = out, .logsumexp = logsumexp};
+    struct backward_work measured;
+    const size_t work_bytes = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads < most_threads ? cpu_state(c)->threads : most_threads;
     const size_t tasks = z.windows * s->heads, matrix = (size_t)z.tokens * z.keys;
     const size_t table = (size_t)s->heads * relative_table_rows, sums_length = table + 3 * (size_t)z.channels;
-    const size_t bytes = work_bytes(&z) + float_bytes(2 * sums_length);
+    const size_t bytes = work_bytes + float_bytes(2 * sums_length);
     unsigned char *memory = cpu_scratch(c, threads * bytes);
     if (memory == NULL) {
         return;
@@ -220,7 +274,7 @@ void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dq
     for (int part = 0; part < threads; part++) {
         struct backward_work work;
         lay_out_work(&work, memory + part * bytes, &z);
-        sums[part].dtable = (double *)(memory + part * bytes + work_bytes(&z));
+        sums[part].dtable = (double *)(memory + part * bytes + work_bytes);
         sums[part].dbias = sums[part].dtable + table;
         memset(sums[part].dtable, 0, sums_length * sizeof(double));
         int prepared = -1;
@@ -232,12 +286,12 @@ void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dq
                     KERNEL(add_table_gradient)
                     (sums[part].dtable + (size_t)prepared * relative_table_rows, work.dbias, &z);
                 }
-                KERNEL(head_bias)(work.bias, bias_table, head, s->heads, &z);
+                KERNEL(head_bias)(work.bias, bias_table, head, &z);
                 memset(work.dbias, 0, matrix * sizeof(float));
                 prepared = head;
             }
-            KERNEL(cut_window)(&work.window, task % z.windows, s);
-            backward_of_window(dqkv, sums[part].dbias, &work, qkv, qkv_bias, &upstream, head, s, &z);
+            KERNEL(cut_window)(&work.window, task % z.windows, qkv, qkv_bias, s);
+            backward_of_window(dqkv, sums[part].dbias, &work, qkv, &upstream, head, &z);
         }
         if (prepared >= 0) {
             KERNEL(add_table_gradient)
