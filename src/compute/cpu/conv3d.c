@@ -26,6 +26,11 @@ static struct convolution *convolution_of(struct compute *c, enum convolution_pa
     return convolution;
 }
 
+static int is_narrow(const struct compute *c, const struct conv3d_shape *s)
+{
+    return s->kernel == 3 && cpu_state(c)->kernels.narrow_convolution_fits(s->in_channels, s->out_channels);
+}
+
 static void run(struct compute *c, enum convolution_pass pass, float *result, const float *first,
                 const float *weight, const struct conv3d_shape *shape)
 {
@@ -71,7 +76,11 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
         return;
     }
     use_threads(c);
-    run(c, CONVOLUTION_FORWARD, out, inp, weight, shape);
+    if (is_narrow(c, shape)) {
+        cpu_state(c)->kernels.narrow_convolution(c, out, inp, weight, shape, 0);
+    } else {
+        run(c, CONVOLUTION_FORWARD, out, inp, weight, shape);
+    }
     if (bias != NULL) {
         add_bias(c, out, bias, output_rows(shape), shape->out_channels);
     }
@@ -84,10 +93,15 @@ void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *
         return;
     }
     use_threads(c);
-    if (dinp != NULL) {
+    const int narrow = is_narrow(c, shape);
+    if (dinp != NULL && narrow) {
+        cpu_state(c)->kernels.narrow_convolution(c, dinp, dout, weight, shape, 1);
+    } else if (dinp != NULL) {
         run(c, CONVOLUTION_BACKWARD_DATA, dinp, dout, weight, shape);
     }
-    if (dweight != NULL) {
+    if (dweight != NULL && narrow) {
+        cpu_state(c)->kernels.narrow_convolution_gradient(c, dweight, dout, inp, shape);
+    } else if (dweight != NULL) {
         add_weight_gradient(c, dweight, dout, inp, shape);
     }
     if (dbias != NULL) {

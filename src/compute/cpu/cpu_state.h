@@ -12,6 +12,15 @@ struct onednn;
 struct kernels {
     /* sums (channels) += the sum of the rows of x (rows, channels) */
     void (*add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels);
+
+    /* 3^3 convolutions of stride 1 between so few channels that they are faster than oneDNN's. */
+    int (*narrow_convolution_fits)(int in_channels, int out_channels);
+    /* result is out of first, inp; or, backward, dinp of first, dout. */
+    void (*narrow_convolution)(struct compute *c, float *result, const float *first, const float *weight,
+                               const struct conv3d_shape *shape, int backward);
+    /* Adds to dweight. */
+    void (*narrow_convolution_gradient)(struct compute *c, float *dweight, const float *dout,
+                                        const float *inp, const struct conv3d_shape *shape);
 };
 
 struct cpu_state {

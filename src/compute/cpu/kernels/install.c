@@ -20,5 +20,10 @@ void KERNEL(install_kernels)(struct compute *c)
     c->adamw_step = KERNEL(adamw_step);
     c->moving_average = KERNEL(moving_average);
     c->sum_of_squares = KERNEL(sum_of_squares);
-    cpu_state(c)->kernels.add_row_sums = KERNEL(add_row_sums);
+    cpu_state(c)->kernels = (struct kernels){
+        .add_row_sums = KERNEL(add_row_sums),
+        .narrow_convolution_fits = KERNEL(narrow_convolution_fits),
+        .narrow_convolution = KERNEL(narrow_convolution),
+        .narrow_convolution_gradient = KERNEL(narrow_convolution_gradient),
+    };
 }

@@ -59,6 +59,12 @@ void KERNEL(adamw_step)(struct compute *c, float *param, float *exp_avg, float *
                         float *max_exp_avg_sq, const float *grad, const struct adamw_settings *settings,
                         size_t count);
 
+int KERNEL(narrow_convolution_fits)(int in_channels, int out_channels);
+void KERNEL(narrow_convolution)(struct compute *c, float *result, const float *first, const float *weight,
+                                const struct conv3d_shape *shape, int backward);
+void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, const float *dout,
+                                         const float *inp, const struct conv3d_shape *shape);
+
 void KERNEL(add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels);
 
 #endif
