@@ -302,54 +302,53 @@ static describer kind_of_content(const unsigned char *begin, size_t size)
     return size > 0 && memchr(begin, '\0', size) == NULL ? describe_text : NULL;
 }
 
-static enum voco_status find_kind(describer *kind, const char *path)
+/* NULL, with the thread's message, where the file is of no kind. */
+static describer find_kind(const char *path)
 {
     static const struct {
         const char *ending;
         describer kind;
     } endings[] = {
-        {".nii", describe_nifti},
-        {".nii.gz", describe_nifti},
-        {".hdr", describe_nifti},
-        {".img", describe_nifti},
-        {".safetensors", describe_safetensors},
-        {".yaml", describe_recipe},
-        {".yml", describe_recipe},
-        {".volume", describe_cached},
-        {".json", describe_data},
+        {".nii", describe_nifti},   {".nii.gz", describe_nifti},  {".hdr", describe_nifti},
+        {".img", describe_nifti},   {".volume", describe_cached}, {".safetensors", describe_safetensors},
+        {".yaml", describe_recipe}, {".yml", describe_recipe},    {".json", describe_data},
         {".txt", describe_data},
     };
     struct stat info;
-    *kind = NULL;
     if (stat(path, &info) != 0) {
-        const enum voco_status status = fail_errno("%s: cannot open", path);
+        (void)fail_errno("%s: cannot open", path);
         for (int i = 0; recipe_builtin_name(i) != NULL; i++) {
-            *kind = strcmp(path, recipe_builtin_name(i)) == 0 ? describe_recipe : *kind;
+            if (strcmp(path, recipe_builtin_name(i)) == 0) {
+                return describe_recipe;
+            }
         }
-        return *kind != NULL ? VOCO_OK : status;
+        return NULL;
     }
     if (S_ISDIR(info.st_mode)) {
-        *kind = describe_folder;
-        return VOCO_OK;
+        return describe_folder;
     }
     if (!S_ISREG(info.st_mode)) {
-        return fail(VOCO_BAD_INPUT, "%s: neither a file nor a folder", path);
+        (void)fail(VOCO_BAD_INPUT, "%s: neither a file nor a folder", path);
+        return NULL;
     }
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
         if (ends_with(path, endings[i].ending)) {
-            *kind = endings[i].kind;
-            return VOCO_OK;
+            return endings[i].kind;
         }
     }
     unsigned char begin[4096];
     FILE *stream = fopen(path, "rb");
     if (stream == NULL) {
-        return fail_errno("%s: cannot open", path);
+        (void)fail_errno("%s: cannot open", path);
+        return NULL;
     }
     const size_t size = fread(begin, 1, sizeof begin, stream);
     (void)fclose(stream);
-    *kind = kind_of_content(begin, size);
-    return *kind != NULL ? VOCO_OK : unknown_kind(path);
+    const describer kind = kind_of_content(begin, size);
+    if (kind == NULL) {
+        (void)unknown_kind(path);
+    }
+    return kind;
 }
 
 static int run(const struct verb *verb, int argc, char **argv)
@@ -365,13 +364,13 @@ static int run(const struct verb *verb, int argc, char **argv)
     if (command_line_parse(verb, options, argc, argv, &request.path, 1, 1, &exit_status) < 0) {
         return exit_status;
     }
-    describer kind = NULL;
-    json_t *report = json_object();
-    enum voco_status status = find_kind(&kind, request.path);
-    if (status == VOCO_OK) {
-        add(report, "file", json_string(request.path));
-        status = kind(report, &request);
+    const describer kind = find_kind(request.path);
+    if (kind == NULL) {
+        return report_failure(verb, VOCO_BAD_INPUT);
     }
+    json_t *report = json_object();
+    add(report, "file", json_string(request.path));
+    const enum voco_status status = kind(report, &request);
     /* A failure before anything is known of the file leaves its name alone. */
     if (json_object_size(report) > 1) {
         if (as_json) {

@@ -213,10 +213,11 @@ static enum voco_status place_tensors(struct safetensors *file, uint64_t data_st
         end += tensor->bytes;
         tensor->offset += data_start;
     }
-    if (data_start + end != file->size) {
+    const uint64_t promised = data_start + end;
+    if (promised != file->size) {
         return fail(VOCO_BAD_INPUT, "%s: %s: the header promises %llu bytes, the file has %llu", file->path,
-                    data_start + end > file->size ? "cut short" : "too long",
-                    (unsigned long long)(data_start + end), (unsigned long long)file->size);
+                    promised > file->size ? "cut short" : "too long", (unsigned long long)promised,
+                    (unsigned long long)file->size);
     }
     return VOCO_OK;
 }

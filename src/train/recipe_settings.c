@@ -9,6 +9,7 @@
 static const char *const merging_orders[] = {"legacy", "fixed", "v2", NULL};
 static const char *const drop_modes[] = {"crop", "feature", "none", NULL};
 static const char *const schedules[] = {"cosine", "constant", NULL};
+static const char *const windows[] = {"preset", "crop", "resize", NULL}; /* enum recipe_window */
 static const char *const presets[] = {"abdomen", "chest", "headneck", "mr", NULL};
 static const char *const computes[] = {"cpu", "reference", NULL};
 
@@ -16,50 +17,51 @@ static const char *const computes[] = {"cpu", "reference", NULL};
 
 /* clang-format off */
 const struct recipe_setting recipe_settings[] = {
-    {"model", "feature_size", SETTING_INT, AT(model.feature_size), 1, 3, 768, NULL, "C, a multiple of 3: 48 base, 96 large, 192 huge"},
-    {"model", "roi", SETTING_INT, AT(model.roi), 1, 48, 512, NULL, "R, voxels an axis of a crop: a multiple of 16"},
-    {"model", "projector", SETTING_INT, AT(model.projector), 1, 1, 65536, NULL, "D, width of the projectors"},
-    {"model", "patch_merging", SETTING_CHOICE, AT(model.patch_merging), 1, 0, 0, merging_orders, "legacy (MONAI <= 1.4), fixed (later MONAI), v2 (mergingv2)"},
+    {"model", "feature_size", SETTING_INT, 1, AT(model.feature_size), 3, 768, NULL, "C, a multiple of 3: 48 base, 96 large, 192 huge"},
+    {"model", "roi", SETTING_INT, 1, AT(model.roi), 48, 512, NULL, "R, voxels an axis of a crop: a multiple of 16"},
+    {"model", "projector", SETTING_INT, 1, AT(model.projector), 1, 65536, NULL, "D, width of the projectors"},
+    {"model", "patch_merging", SETTING_CHOICE, 1, AT(model.patch_merging), 0, 0, merging_orders, "legacy (MONAI <= 1.4), fixed (later MONAI), v2 (mergingv2)"},
 
-    {"sampling", "crops", SETTING_INT, AT(sampling.crops), 1, 1, 1024, NULL, "S, random crops per volume"},
-    {"sampling", "base_grid", SETTING_INT, AT(sampling.base_grid), 2, 1, 64, NULL, "base crops along x and y"},
+    {"sampling", "crops", SETTING_INT, 1, AT(sampling.crops), 1, 1024, NULL, "S, random crops per volume"},
+    {"sampling", "base_grid", SETTING_INT, 2, AT(sampling.base_grid), 1, 64, NULL, "base crops along x and y"},
 
-    {"augmentation", "flip", SETTING_FLOAT, AT(augmentation.flip), 3, 0, 1, NULL, "probability of a flip along x, y, z"},
-    {"augmentation", "rotate", SETTING_FLOAT, AT(augmentation.rotate), 1, 0, 1, NULL, "probability of a turn by 90, 180 or 270 degrees in the x-y plane"},
-    {"augmentation", "shift", SETTING_FLOAT, AT(augmentation.shift), 1, 0, 1, NULL, "probability of a shift of intensity"},
-    {"augmentation", "shift_range", SETTING_FLOAT, AT(augmentation.shift_range), 1, 0, 1, NULL, "the shift is uniform within this, both ways"},
+    {"augmentation", "flip", SETTING_FLOAT, 3, AT(augmentation.flip), 0, 1, NULL, "probability of a flip along x, y, z"},
+    {"augmentation", "rotate", SETTING_FLOAT, 1, AT(augmentation.rotate), 0, 1, NULL, "probability of a turn by 90, 180 or 270 degrees in the x-y plane"},
+    {"augmentation", "shift", SETTING_FLOAT, 1, AT(augmentation.shift), 0, 1, NULL, "probability of a shift of intensity"},
+    {"augmentation", "shift_range", SETTING_FLOAT, 1, AT(augmentation.shift_range), 0, 1, NULL, "the shift is uniform within this, both ways"},
 
-    {"data", "preset", SETTING_WORD, AT(preset), 1, 0, 0, presets, "how volumes are prepared: abdomen, chest, headneck, mr"},
-    {"data", "held_out", SETTING_REAL, AT(held_out), 1, 0, 0.9, NULL, "fraction kept for evaluation where the data list splits none"},
+    {"data", "preset", SETTING_WORD, 1, AT(preset), 0, 0, presets, "how volumes are prepared: abdomen, chest, headneck, mr"},
+    {"data", "window", SETTING_CHOICE, 1, AT(window), 0, 0, windows, "preset (as it says), crop (at random), resize (the whole volume)"},
+    {"data", "held_out", SETTING_REAL, 1, AT(held_out), 0, 0.9, NULL, "fraction kept for evaluation where the data list splits none"},
 
-    {"training", "steps", SETTING_LONG, AT(steps), 1, 1, 1e12, NULL, "T, the whole run"},
-    {"training", "volumes", SETTING_INT, AT(volumes), 1, 1, 1024, NULL, "V, volumes per step"},
-    {"training", "drop", SETTING_CHOICE, AT(drop), 1, 0, 0, drop_modes, "what the student loses: crop (as published), feature, none"},
-    {"training", "drop_rate", SETTING_REAL, AT(drop_rate), 1, 0, 0.95, NULL, "how likely each is lost"},
-    {"training", "ema_decay", SETTING_REAL, AT(ema_decay), 1, 0, 1, NULL, "the teacher's share that stays at each step"},
+    {"training", "steps", SETTING_LONG, 1, AT(steps), 1, 1e12, NULL, "T, the whole run"},
+    {"training", "volumes", SETTING_INT, 1, AT(volumes), 1, 1024, NULL, "V, volumes per step"},
+    {"training", "drop", SETTING_CHOICE, 1, AT(drop), 0, 0, drop_modes, "what the student loses: crop (as published), feature, none"},
+    {"training", "drop_rate", SETTING_REAL, 1, AT(drop_rate), 0, 0.95, NULL, "how likely each is lost"},
+    {"training", "ema_decay", SETTING_REAL, 1, AT(ema_decay), 0, 1, NULL, "the teacher's share that stays at each step"},
 
-    {"optimiser", "learning_rate", SETTING_REAL, AT(learning_rate), 1, 0, 10, NULL, "the highest, after warm-up"},
-    {"optimiser", "schedule", SETTING_CHOICE, AT(schedule), 1, 0, 0, schedules, "cosine: warm-up, then down to 0 at the last step; constant: neither"},
-    {"optimiser", "warm_up", SETTING_LONG, AT(warm_up), 1, 0, 1e12, NULL, "steps of linear growth; the first step has rate 0 unless this is 0"},
-    {"optimiser", "weight_decay", SETTING_REAL, AT(weight_decay), 1, 0, 1, NULL, "decoupled"},
-    {"optimiser", "beta1", SETTING_REAL, AT(beta1), 1, 0, 0.999999, NULL, "decay of the first moment"},
-    {"optimiser", "beta2", SETTING_REAL, AT(beta2), 1, 0, 0.999999, NULL, "decay of the second moment"},
-    {"optimiser", "epsilon", SETTING_REAL, AT(epsilon), 1, 1e-30, 1, NULL, "added after the square root"},
-    {"optimiser", "clip_norm", SETTING_REAL, AT(clip_norm), 1, 0, 1e6, NULL, "largest norm of the whole gradient; 0: no clipping"},
+    {"optimiser", "learning_rate", SETTING_REAL, 1, AT(learning_rate), 0, 10, NULL, "the highest, after warm-up"},
+    {"optimiser", "schedule", SETTING_CHOICE, 1, AT(schedule), 0, 0, schedules, "cosine: warm-up, then down to 0 at the last step; constant: neither"},
+    {"optimiser", "warm_up", SETTING_LONG, 1, AT(warm_up), 0, 1e12, NULL, "steps of linear growth; the first step has rate 0 unless this is 0"},
+    {"optimiser", "weight_decay", SETTING_REAL, 1, AT(weight_decay), 0, 1, NULL, "decoupled"},
+    {"optimiser", "beta1", SETTING_REAL, 1, AT(beta1), 0, 0.999999, NULL, "decay of the first moment"},
+    {"optimiser", "beta2", SETTING_REAL, 1, AT(beta2), 0, 0.999999, NULL, "decay of the second moment"},
+    {"optimiser", "epsilon", SETTING_REAL, 1, AT(epsilon), 1e-30, 1, NULL, "added after the square root"},
+    {"optimiser", "clip_norm", SETTING_REAL, 1, AT(clip_norm), 0, 1e6, NULL, "largest norm of the whole gradient; 0: no clipping"},
 
-    {"run", "seed", SETTING_LONG, AT(seed), 1, 0, 9.2e18, NULL, "of initialisation, sampling, augmentation, drop and order"},
-    {"run", "checkpoint_every", SETTING_LONG, AT(checkpoint_every), 1, 0, 1e12, NULL, "steps; 0: only at the end"},
-    {"run", "keep", SETTING_INT, AT(keep), 1, 1, 100000, NULL, "how many checkpoints stay"},
-    {"run", "max_skipped", SETTING_INT, AT(max_skipped), 1, 1, 1000000, NULL, "the run stops after so many steps in a row without a finite loss and gradient"},
+    {"run", "seed", SETTING_LONG, 1, AT(seed), 0, 9.2e18, NULL, "of initialisation, sampling, augmentation, drop and order"},
+    {"run", "checkpoint_every", SETTING_LONG, 1, AT(checkpoint_every), 0, 1e12, NULL, "steps; 0: only at the end"},
+    {"run", "keep", SETTING_INT, 1, AT(keep), 1, 100000, NULL, "how many checkpoints stay"},
+    {"run", "max_skipped", SETTING_INT, 1, AT(max_skipped), 1, 1000000, NULL, "the run stops after so many steps in a row without a finite loss and gradient"},
 
-    {"machine", "compute", SETTING_WORD, AT(compute), 1, 0, 0, computes, "cpu, or reference: slow, for comparison"},
-    {"machine", "crops_at_once", SETTING_INT, AT(crops_at_once), 1, 0, 65536, NULL, "through the backbone; 0: as many as activation_budget holds"},
-    {"machine", "activation_budget", SETTING_BYTES, AT(activation_budget), 1, 1048576, 1e15, NULL, "memory for the activations of a step"},
-    {"machine", "loader_threads", SETTING_INT, AT(loader_threads), 1, 0, 256, NULL, "that make batches beside the computation"},
-    {"machine", "loader_ahead", SETTING_INT, AT(loader_ahead), 1, 1, 256, NULL, "batches kept ready"},
+    {"machine", "compute", SETTING_WORD, 1, AT(compute), 0, 0, computes, "cpu, or reference: slow, for comparison"},
+    {"machine", "crops_at_once", SETTING_INT, 1, AT(crops_at_once), 0, 65536, NULL, "through the backbone; 0: as many as activation_budget holds"},
+    {"machine", "activation_budget", SETTING_BYTES, 1, AT(activation_budget), 1048576, 1e15, NULL, "memory for the activations of a step"},
+    {"machine", "loader_threads", SETTING_INT, 1, AT(loader_threads), 0, 256, NULL, "that make batches beside the computation"},
+    {"machine", "loader_ahead", SETTING_INT, 1, AT(loader_ahead), 1, 256, NULL, "batches kept ready"},
 
-    {"evaluation", "draws", SETTING_INT, AT(evaluation_draws), 1, 1, 100000, NULL, "how often random crops are drawn from each held-out volume"},
-    {"evaluation", "volumes", SETTING_INT, AT(evaluation_volumes), 1, 1, 1024, NULL, "per batch, which is what the projectors' BatchNorm sees"},
+    {"evaluation", "draws", SETTING_INT, 1, AT(evaluation_draws), 1, 100000, NULL, "how often random crops are drawn from each held-out volume"},
+    {"evaluation", "volumes", SETTING_INT, 1, AT(evaluation_volumes), 1, 1024, NULL, "per batch, which is what the projectors' BatchNorm sees"},
 };
 /* clang-format on */
 const int recipe_setting_count = (int)(sizeof recipe_settings / sizeof recipe_settings[0]);

@@ -21,8 +21,8 @@ struct recipe_setting {
     const char *section;
     const char *name;
     enum setting_kind kind;
-    size_t offset;              /* in struct recipe */
     int count;                  /* 1, or the elements of an array */
+    size_t offset;              /* in struct recipe */
     double least, most;         /* of numbers */
     const char *const *choices; /* ends with NULL */
     const char *help;           /* a line */

@@ -36,7 +36,10 @@ static int remove_folder(void **state)
 {
     (void)state;
     DIR *listing = opendir(folder);
-    for (const struct dirent *entry; listing != NULL && (entry = readdir(listing)) != NULL;) {
+    if (listing == NULL) {
+        return -1;
+    }
+    for (const struct dirent *entry; (entry = readdir(listing)) != NULL;) {
         char path[512];
         (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         (void)unlink(path);
@@ -65,7 +68,9 @@ static unsigned char *file_of(const char *header, size_t data, size_t *size)
     unsigned char *bytes = malloc(*size);
     assert_non_null(bytes);
     memcpy(bytes, &length, 8);
-    memcpy(bytes + 8, header, length);
+    for (size_t i = 0; i < length; i++) {
+        bytes[8 + i] = (unsigned char)header[i];
+    }
     for (size_t i = 0; i < data; i++) {
         bytes[8 + length + i] = (unsigned char)i;
     }
@@ -100,13 +105,14 @@ static void the_bytes_are_those_of_the_format(void **state)
     memcpy(expected, &length, 8);
     memset(expected + 8, ' ', padded);
     memcpy(expected + 8, header, sizeof header - 1);
-    memcpy(expected + 8 + padded, "\x00\x00\x80\x3f\x00\x00\x20\xc0\x07\x08\x09", 11);
+    static const unsigned char data[] = {0x00, 0x00, 0x80, 0x3f, 0x00, 0x00, 0x20, 0xc0, 7, 8, 9};
+    memcpy(expected + 8 + padded, data, sizeof data);
     unsigned char bytes[512];
     FILE *stream = fopen(path, "rb");
     assert_non_null(stream);
-    assert_int_equal(fread(bytes, 1, sizeof bytes, stream), 8 + padded + 11);
+    assert_int_equal(fread(bytes, 1, sizeof bytes, stream), 8 + padded + sizeof data);
     (void)fclose(stream);
-    assert_memory_equal(bytes, expected, 8 + padded + 11);
+    assert_memory_equal(bytes, expected, 8 + padded + sizeof data);
 }
 
 static void what_is_written_is_read_back(void **state)

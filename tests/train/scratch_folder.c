@@ -37,6 +37,7 @@ static int visit(int removing)
 {
     int count = 0;
     DIR *listing = opendir(folder);
+    assert_non_null(listing);
     for (const struct dirent *entry; listing != NULL && (entry = readdir(listing)) != NULL;) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             count++;
@@ -45,7 +46,9 @@ static int visit(int removing)
             }
         }
     }
-    (void)closedir(listing);
+    if (listing != NULL) {
+        (void)closedir(listing);
+    }
     return count;
 }
 
