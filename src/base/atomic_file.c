@@ -29,8 +29,10 @@ enum voco_status atomic_file_open(struct atomic_file *file, const char *path)
         forget(file);
         return fail(VOCO_NO_MEMORY, "%s: out of memory", path);
     }
-    snprintf(file->temporary, size, "%s.tmp.%ld.%u", path, (long)getpid(), atomic_fetch_add(&serial, 1U));
-    file->stream = fopen(file->temporary, "wbx");
+    do { /* in a container a dead process may have had this number, and left a file of this name */
+        snprintf(file->temporary, size, "%s.tmp.%ld.%u", path, (long)getpid(), atomic_fetch_add(&serial, 1U));
+        file->stream = fopen(file->temporary, "wbx");
+    } while (file->stream == NULL && errno == EEXIST);
     if (file->stream == NULL) {
         const enum voco_status status = fail_errno("%s: cannot create", path);
         forget(file);

@@ -474,6 +474,24 @@ static void a_full_disk_leaves_the_previous_checkpoint(void **state)
     model_free(&model);
 }
 
+/* In a container process numbers come back, so a dead writer's file may bear this process's number. */
+static void temporaries_of_the_same_number_are_no_hindrance(void **state)
+{
+    (void)state;
+    scratch_empty();
+    for (int n = 0; n < 200; n++) {
+        char name[128];
+        char path[scratch_path_size];
+        (void)snprintf(name, sizeof name, "checkpoint-00000003.safetensors.tmp.%ld.%d", (long)getpid(), n);
+        scratch_write(scratch_path(path, name), "x", 1);
+    }
+    save_step(3);
+    assert_newest(3);
+    assert_int_equal(scratch_files(), 201);
+    assert_int_equal(checkpoint_remove_temporaries(scratch_folder()), VOCO_OK);
+    assert_int_equal(scratch_files(), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -486,6 +504,7 @@ int main(void)
         cmocka_unit_test(the_newest_whole_checkpoint_is_found),
         cmocka_unit_test(pruning_keeps_the_newest_whole_ones),
         cmocka_unit_test(temporaries_of_the_dead_are_removed),
+        cmocka_unit_test(temporaries_of_the_same_number_are_no_hindrance),
         cmocka_unit_test(a_full_disk_leaves_the_previous_checkpoint),
     };
     return cmocka_run_group_tests(tests, scratch_folder_make, scratch_folder_remove);
