@@ -116,9 +116,9 @@ const char *safetensors_shape_text(char *text, size_t size, int rank, const int6
  * (base/atomic_file.h)
  *
  * The bytes are a function of these calls alone. After a failure the calls that follow do nothing and return
- * it again; commit then leaves the old file, if any, as it was. PyTorch's loader wants a tensor's bytes
- * aligned to its element, so declare those of 8-byte types first, then 4, 2, 1, as Python's writer does;
- * declare refuses what would be misaligned. */
+ * it again; commit then leaves the old file, if any, as it was. So that a reader which maps the file finds
+ * aligned elements, declare tensors of 8-byte types first, then 4, 2, 1, as Python's writer does; declare
+ * refuses what would be misaligned. */
 struct safetensors_writer;
 
 enum voco_status safetensors_writer_open(struct safetensors_writer **writer, const char *path);

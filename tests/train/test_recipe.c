@@ -27,6 +27,10 @@ static void assert_same_recipe(const struct recipe *a, const struct recipe *b)
             recipe_setting_format(text_b, b, &recipe_settings[i], j);
             assert_string_equal(text_a, text_b);
         }
+        if (recipe_settings[i].kind == SETTING_REAL) { /* bit for bit: a resumed run must not drift */
+            assert_memory_equal((const char *)a + recipe_settings[i].offset,
+                                (const char *)b + recipe_settings[i].offset, sizeof(double));
+        }
     }
     assert_int_equal(a->sampling.roi, b->sampling.roi);
 }
