@@ -22,6 +22,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* As the preset says, or against it: abdomen CT without labels is published with whole volumes, resized. */
+enum recipe_window { RECIPE_WINDOW_PRESET, RECIPE_WINDOW_CROP, RECIPE_WINDOW_RESIZE };
+
 struct recipe {
     struct model_config model;
 
@@ -29,6 +32,7 @@ struct recipe {
     struct augmentation augmentation;
 
     char preset[32];    /* how volumes are prepared: volume/prepare.h */
+    enum recipe_window window; /* how the window is taken from a prepared volume */
     double held_out;    /* fraction of the volumes kept for evaluation where the data list splits none */
     int loader_threads; /* 0: batches are made when they are asked for */
     int loader_ahead;   /* batches kept ready */

@@ -1,0 +1,202 @@
+/* voco pretrain: from volumes to a pre-trained encoder. */
+#include "train/pretrain.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "command_line.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stop_asked;
+
+/* The first signal asks to end after the step; a second SIGINT ends at once, with the status that a shell
+ * gives it. */
+static void ask_to_stop(int signal_number)
+{
+    if (stop_asked && signal_number == SIGINT) {
+        _exit(128 + SIGINT);
+    }
+    stop_asked = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = ask_to_stop, .sa_flags = SA_RESTART};
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGUSR1, &action, NULL);
+}
+
+/* What the command line says against the recipe; what it does not say is negative or NULL and changes
+ * nothing. */
+struct overrides {
+    const char *recipe;
+    int resumed_with_recipe;
+    long long steps;
+    int batch;
+    double learning_rate;
+    long long seed;
+    long long checkpoint_every;
+    int keep;
+    const char *preset;
+    const char *patch_merging;
+    const char *compute;
+};
+
+/* A resumed run keeps its own recipe; one that is named as well must not ask for another model. */
+static enum voco_status compare_models(const struct recipe *own, const char *named)
+{
+    struct recipe other;
+    const enum voco_status status = recipe_load(&other, named);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    const struct model_config *a = &own->model;
+    const struct model_config *b = &other.model;
+    if (a->feature_size != b->feature_size || a->roi != b->roi || a->projector != b->projector ||
+        a->patch_merging != b->patch_merging) {
+        return fail(
+            VOCO_BAD_INPUT,
+            "recipe %s has another model size (feature_size %d, roi %d, projector %d, patch_merging %s) than "
+            "the run (%d, %d, %d, %s); leave --recipe out to go on",
+            named, b->feature_size, b->roi, b->projector, patch_merging_name(b->patch_merging),
+            a->feature_size, a->roi, a->projector, patch_merging_name(a->patch_merging));
+    }
+    return VOCO_OK;
+}
+
+static enum voco_status apply(struct recipe *recipe, int resumed, void *context)
+{
+    const struct overrides *given = context;
+    enum voco_status status = VOCO_OK;
+    if (resumed && given->recipe != NULL) {
+        status = compare_models(recipe, given->recipe);
+    }
+    if (status == VOCO_OK && given->patch_merging != NULL) {
+        const enum patch_merging before = recipe->model.patch_merging;
+        status = patch_merging_from_name(&recipe->model.patch_merging, given->patch_merging);
+        if (status == VOCO_OK && resumed && recipe->model.patch_merging != before) {
+            status = fail(VOCO_BAD_INPUT, "--patch-merging %s: the run was begun with %s",
+                          given->patch_merging, patch_merging_name(before));
+        }
+    }
+    if (given->preset != NULL) {
+        snprintf(recipe->preset, sizeof recipe->preset, "%s", given->preset);
+    }
+    if (given->compute != NULL) {
+        snprintf(recipe->compute, sizeof recipe->compute, "%s", given->compute);
+    }
+    recipe->steps = given->steps >= 0 ? given->steps : recipe->steps;
+    recipe->volumes = given->batch >= 0 ? given->batch : recipe->volumes;
+    recipe->learning_rate = given->learning_rate >= 0.0 ? given->learning_rate : recipe->learning_rate;
+    recipe->seed = given->seed >= 0 ? (uint64_t)given->seed : recipe->seed;
+    recipe->checkpoint_every =
+        given->checkpoint_every >= 0 ? given->checkpoint_every : recipe->checkpoint_every;
+    recipe->keep = given->keep >= 0 ? given->keep : recipe->keep;
+    return status;
+}
+
+static void print_result(const struct pretrain_report *report)
+{
+    if (report->evaluated) {
+        const struct evaluation *e = &report->evaluation;
+        printf("held out: %zu volumes, position accuracy %.3f (chance %.3f), correlation %.3f, effective "
+               "rank %.1f\n",
+               e->volumes, e->position_accuracy, e->chance, e->correlation, e->effective_rank);
+    }
+    if (report->skipped > 0) {
+        printf("%lld steps were skipped, because their loss or gradient was not finite\n", report->skipped);
+    }
+    printf("%lld steps done, checkpoint: %s\n", report->steps, report->checkpoint);
+}
+
+static int run(const struct verb *verb, int argc, char **argv)
+{
+    struct overrides given = {
+        .steps = -1, .batch = -1, .learning_rate = -1, .seed = -1, .checkpoint_every = -1, .keep = -1};
+    struct pretrain_options options = {.dump_batch = -1, .stop = &stop_asked};
+    const struct option_description descriptions[] = {
+        {"out", OPTION_TEXT, &options.out, "RUN", "the run's folder: checkpoints, metrics.jsonl, cache", 0,
+         0},
+        {"recipe", OPTION_TEXT, &given.recipe, "NAME|FILE", "tiny, base, large, huge or a YAML file [base]",
+         0, 0},
+        {"steps", OPTION_LONG, &given.steps, "N", "optimiser steps in all", 1, 1e12},
+        {"batch", OPTION_INT, &given.batch, "V", "volumes per step", 1, 1024},
+        {"lr", OPTION_REAL, &given.learning_rate, "X", "the highest learning rate", 0, 10},
+        {"seed", OPTION_LONG, &given.seed, "N", "of everything random", 0, 9e18},
+        {"preset", OPTION_TEXT, &given.preset, "P", "abdomen, chest, headneck, mr", 0, 0},
+        {"patch-merging", OPTION_TEXT, &given.patch_merging, "ORDER", "legacy, fixed, v2", 0, 0},
+        {"threads", OPTION_INT, &options.threads, "N", "of the computation; all cores where not given", 1,
+         4096},
+        {"checkpoint-every", OPTION_LONG, &given.checkpoint_every, "N", "steps; 0: only at the end", 0, 1e12},
+        {"keep", OPTION_INT, &given.keep, "N", "how many checkpoints stay", 1, 100000},
+        {"cache", OPTION_TEXT, &options.cache, "DIR", "prepared volumes; RUN/cache where not given", 0, 0},
+        {"compute", OPTION_TEXT, &given.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
+        {"resume", OPTION_FLAG, &options.resume, NULL, "go on where RUN stopped; begin where there is none",
+         0, 0},
+        {"dump-batch", OPTION_LONG, &options.dump_batch, "STEP",
+         "write that step's batch for voco replay, and end", 0, 1e15},
+        {0},
+    };
+    int exit_status = exit_ok;
+    if (command_line_parse(verb, descriptions, argc, argv, &options.data, 0, 1, &exit_status) < 0) {
+        return exit_status;
+    }
+    if (options.out == NULL) {
+        (void)fail(VOCO_BAD_INPUT,
+                   "--out RUN is missing: where should checkpoints go? (see: voco pretrain --help)");
+        (void)report_failure(verb, VOCO_BAD_INPUT);
+        return exit_usage;
+    }
+    enum voco_status status = recipe_load(&options.recipe, given.recipe != NULL ? given.recipe : "base");
+    if (status != VOCO_OK) {
+        return report_failure(verb, status);
+    }
+    options.override = apply;
+    options.context = &given;
+    catch_signals();
+    struct pretrain_report report;
+    status = pretrain(&options, &report);
+    if (status == VOCO_STOPPED) {
+        log_line(LOG_INFO, "%s; checkpoint: %s", voco_error_message(),
+                 report.checkpoint[0] != '\0' ? report.checkpoint : "none yet");
+        log_line(LOG_INFO, "to go on: voco pretrain --out %s --resume", options.out);
+        return exit_ok;
+    }
+    if (status != VOCO_OK) {
+        return report_failure(verb, status);
+    }
+    if (options.dump_batch >= 0) {
+        printf("%s\n", report.checkpoint);
+    } else {
+        print_result(&report);
+    }
+    return exit_ok;
+}
+
+const struct verb verb_pretrain = {
+    .name = "pretrain",
+    .arguments = "DATA --out RUN [options]\n       voco pretrain --out RUN --resume [options]",
+    .summary = "pre-train an encoder on unlabelled volumes",
+    .details =
+        "DATA is a folder of .nii and .nii.gz files, a MSD/decathlon dataset.json, a text file of paths, or "
+        "one volume.\n"
+        "Volumes are prepared once and kept in the cache. A bad one is skipped and listed at the end. Where "
+        "DATA has no\n"
+        "validation list, a part of the volumes is held out and the encoder is measured on it at the end.\n\n"
+        "SIGTERM, SIGINT and SIGUSR1 end the run after the step, with a checkpoint; a second SIGINT ends it "
+        "at once.\n"
+        "With --resume a run goes on exactly, from its newest whole checkpoint, with its own recipe; flags "
+        "given then\n"
+        "override it.\n",
+    .examples =
+        "  voco pretrain ct-folder --out run --recipe base --preset chest\n"
+        "  voco pretrain Task07/dataset.json --out run --recipe mine.yaml --steps 20000 --batch 4\n"
+        "  voco pretrain --out run --resume\n"
+        "  voco pretrain --out run --resume --dump-batch 1234     a step to look into with voco replay\n",
+    .run = run,
+};

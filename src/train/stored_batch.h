@@ -1,0 +1,13 @@
+/* A batch as a file, for `voco replay`: safetensors with `crops` [V, S, R, R, R], `bases` [V, K, R, R, R]
+ * (axes x, y, z) and `labels` [V, S, K]. */
+#ifndef TRAIN_STORED_BATCH_H
+#define TRAIN_STORED_BATCH_H
+
+#include "data/batch.h"
+#include "model/parameters.h"
+
+/* Writes a batch with float32 crops, as they enter the network, and the model's sizes as metadata. */
+enum voco_status stored_batch_save(const char *path, const struct batch *batch,
+                                   const struct model_config *config);
+
+#endif

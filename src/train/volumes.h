@@ -1,0 +1,36 @@
+/* The volumes of a run or an evaluation: from DATA to prepared files, training and held out apart. */
+#ifndef TRAIN_VOLUMES_H
+#define TRAIN_VOLUMES_H
+
+#include "data/dataset.h"
+#include "store/cache_preparation.h"
+#include "train/recipe.h"
+
+#include <signal.h>
+
+/* Which volumes of DATA. Held out is DATA's validation list, else the recipe's fraction (data/dataset.h). */
+enum volume_choice {
+    VOLUMES_TRAINING_AND_HELD_OUT,
+    VOLUMES_HELD_OUT,
+    VOLUMES_ALL, /* put into held_out */
+};
+
+struct prepared_volumes {
+    struct dataset dataset;
+    struct volume_cache cache;
+    struct preparation training;
+    struct preparation held_out;
+};
+
+/* Reads DATA and brings its volumes into the cache folder as the recipe says, with as many threads as there
+ * are processors. Bad volumes are listed, not fatal; VOCO_BAD_INPUT where a part that was asked for keeps
+ * none, but a run may have no held-out volumes. Free with prepared_volumes_free, also after a failure. */
+enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const char *data,
+                                       const char *cache_folder, const struct recipe *recipe,
+                                       enum volume_choice choice, const volatile sig_atomic_t *stop);
+void prepared_volumes_free(struct prepared_volumes *volumes);
+
+/* Says through the log which volumes were left out and why; nothing where all were good. */
+void prepared_volumes_report(const struct prepared_volumes *volumes);
+
+#endif
