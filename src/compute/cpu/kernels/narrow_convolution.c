@@ -1,12 +1,5 @@
 #include "compute/cpu/kernels/narrow_convolution.h"
 
-/* Accumulators that registers hold, beside a vector of weights. */
-#if defined(__AVX512F__)
-enum { accumulators = 24 };
-#else
-enum { accumulators = 12 };
-#endif
-
 void KERNEL(pad_slab)(float *padded, const float *inp, const struct slabs *b, size_t slab)
 {
     const size_t sample = slab / b->per_sample, line = (size_t)b->w * b->channels;
@@ -36,11 +29,14 @@ static ALWAYS_INLINE void convolve_tile(float *out, const float *inp, const floa
     for (int zy = 0; zy < 9; zy++) {
         const float *from = inp + zy / 3 * plane + zy % 3 * row;
         for (int j = 0; j < 3 * channels; j++, from++, weights += vectors * lanes) {
+            vec weight[most_vectors];
             for (int v = 0; v < vectors; v++) {
-                const vec weight = load(weights + v * lanes);
+                weight[v] = load(weights + v * lanes);
+            }
 #pragma GCC unroll 24
-                for (int t = 0; t < tile; t++) {
-                    sum[t * vectors + v] += from[t * channels] * weight;
+            for (int t = 0; t < tile; t++) {
+                for (int v = 0; v < vectors; v++) {
+                    sum[t * vectors + v] += from[t * channels] * weight[v];
                 }
             }
         }

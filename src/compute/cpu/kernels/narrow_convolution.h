@@ -7,7 +7,13 @@
 #include "compute/cpu/kernels/vector.h"
 
 enum {
-    slab_planes = 6, /* planes of a sample that are worked on together */
+    slab_planes = 6,  /* planes of a sample that are worked on together */
+    most_vectors = 6, /* of output channels */
+#if defined(__AVX512F__)
+    accumulators = 24, /* that registers hold, beside what they are the sums of */
+#else
+    accumulators = 12,
+#endif
 };
 
 /* Samples are cut into slabs of planes, the unit that threads share out. A slab's input is copied between

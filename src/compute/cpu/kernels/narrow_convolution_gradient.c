@@ -1,12 +1,5 @@
 #include "compute/cpu/kernels/narrow_convolution.h"
 
-/* Accumulators that registers hold, beside a vector of dout. */
-#if defined(__AVX512F__)
-enum { accumulators = 24 };
-#else
-enum { accumulators = 12 };
-#endif
-
 /* One thread's memory. */
 struct gradient_work {
     float *padded; /* the slab's input */
@@ -48,11 +41,15 @@ static ALWAYS_INLINE void add_block(float *sums, const float *inp, const float *
     for (int y = 0; y < rows; y++, inp += b->row) {
         const float *from = inp;
         for (int x = 0; x < b->w; x++, from += channels, douts += vectors * lanes) {
+            vec dout[most_vectors];
             for (int v = 0; v < vectors; v++) {
-                const vec dout = load(douts + v * lanes);
+                dout[v] = load(douts + v * lanes);
+            }
 #pragma GCC unroll 24
-                for (int j = 0; j < block; j++) {
-                    sum[j * vectors + v] += from[j] * dout;
+            for (int j = 0; j < block; j++) {
+                const float x_j = from[j / (3 * channels) * b->row + j % (3 * channels)];
+                for (int v = 0; v < vectors; v++) {
+                    sum[j * vectors + v] += x_j * dout[v];
                 }
             }
         }
@@ -63,22 +60,28 @@ static ALWAYS_INLINE void add_block(float *sums, const float *inp, const float *
     }
 }
 
+/* The largest block that registers hold and that divides the floats around a voxel; three rows together where
+ * that is too few to keep the processor busy. */
+static ALWAYS_INLINE int block_length(int channels, int vectors)
+{
+    int block = accumulators / vectors;
+    if (channels == 1 && block >= 9) {
+        return 9;
+    }
+    while (3 * channels % block != 0) {
+        block--;
+    }
+    return block;
+}
+
 /* Adds the products of some rows of dout with the 27 neighbourhoods of their input. */
 static ALWAYS_INLINE void add_rows(struct gradient_work *work, const float *inp, int rows,
-                                   const struct slabs *b, int channels, int vectors)
+                                   const struct slabs *b, int channels, int vectors, int block)
 {
-    const int most = accumulators / vectors, inputs = 3 * channels;
-    const int block = inputs % most == 0             ? most
-                      : inputs % (3 * most / 4) == 0 ? 3 * most / 4
-                      : inputs % 6 == 0 && most >= 6 ? 6
-                      : inputs % 4 == 0 && most >= 4 ? 4
-                                                     : 3;
-    float *sums = work->sums;
-    for (int zy = 0; zy < 9; zy++) {
-        const float *from = inp + zy / 3 * b->plane + zy % 3 * b->row;
-        for (int j = 0; j < inputs; j += block, sums += block * vectors * lanes) {
-            add_block(sums, from + j, work->douts, rows, b, channels, vectors, block);
-        }
+    for (int first = 0; first < 27 * channels; first += block) {
+        const int zy = first / (3 * channels), j = first % (3 * channels);
+        add_block(work->sums + first * vectors * lanes, inp + zy / 3 * b->plane + zy % 3 * b->row + j,
+                  work->douts, rows, b, channels, vectors, block);
     }
 }
 
@@ -94,7 +97,7 @@ static ALWAYS_INLINE void add_slab(struct gradient_work *work, const float *dout
             const int rows = b->h - y < together ? b->h - y : together;
             spread_rows(work->douts, dout + ((sample * b->d + z) * b->h + y) * b->w * out_channels,
                         (size_t)rows * b->w, out_channels, vectors);
-            add_rows(work, padded + y * b->row, rows, b, channels, vectors);
+            add_rows(work, padded + y * b->row, rows, b, channels, vectors, block_length(channels, vectors));
         }
         for (size_t k = 0; k < length; k++) {
             work->total[k] += work->sums[k];
