@@ -101,6 +101,8 @@ void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *
     }
     if (dweight != NULL && narrow) {
         cpu_state(c)->kernels.narrow_convolution_gradient(c, dweight, dout, inp, shape);
+    } else if (dweight != NULL && is_small_grid(shape)) {
+        small_grid_weight_gradient(c, dweight, dout, inp, shape);
     } else if (dweight != NULL) {
         add_weight_gradient(c, dweight, dout, inp, shape);
     }

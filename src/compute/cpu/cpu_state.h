@@ -61,6 +61,11 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
 void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
                          const float *inp, const float *weight, const struct conv3d_shape *shape);
 
+/* Convolutions over so few voxels that small_grid_weight_gradient, which adds to dweight, beats oneDNN's. */
+int is_small_grid(const struct conv3d_shape *shape);
+void small_grid_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
+                                const struct conv3d_shape *shape);
+
 void cpu_linear_forward(struct compute *c, float *out, const float *inp, const float *weight,
                         const float *bias, size_t rows, int in_features, int out_features);
 void cpu_linear_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,

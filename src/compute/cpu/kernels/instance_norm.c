@@ -195,36 +195,93 @@ static void normalise_block(float *out, const float *inp, const float *residual,
     }
 }
 
+/* One norm: what forward works on. */
+struct forward_pass {
+    struct blocks b;
+    struct norm_memory m;
+    float *out, *mean, *rstd;
+    const float *inp, *residual;
+    float slope;
+};
+
+static void statistics_of_block(const struct forward_pass *p, size_t k, int part)
+{
+    block_statistics(p->m.sums + k * p->b.stride, p->m.period_sums + 2 * part * p->b.period,
+                     p->inp + block_start(&p->b, k), block_length(&p->b, k), &p->b);
+}
+
+static void statistics_of_sample(const struct forward_pass *p, size_t i)
+{
+    const struct blocks *b = &p->b;
+    float *mean = p->mean + i * b->channels, *rstd = p->rstd + i * b->channels;
+    merge_statistics(mean, rstd, p->m.sums + i * b->per_sample * b->stride, b);
+    repeat(p->m.repeated + 4 * i * b->period, mean, b);
+    repeat(p->m.repeated + (4 * i + 1) * b->period, rstd, b);
+}
+
+static void result_of_block(const struct forward_pass *p, size_t k)
+{
+    const size_t start = block_start(&p->b, k);
+    const float *average = p->m.repeated + 4 * (k / p->b.per_sample) * p->b.period;
+    normalise_block(p->out + start, p->inp + start, p->residual != NULL ? p->residual + start : NULL,
+                    p->slope, average, average + p->b.period, block_length(&p->b, k), p->b.period);
+}
+
+static void forward_of_sample(const struct forward_pass *p, size_t i, int part)
+{
+    const size_t begin = i * p->b.per_sample, end = begin + p->b.per_sample;
+    for (size_t k = begin; k < end; k++) {
+        statistics_of_block(p, k, part);
+    }
+    statistics_of_sample(p, i);
+    for (size_t k = begin; k < end; k++) {
+        result_of_block(p, k);
+    }
+}
+
+/* Whole samples for each thread, which then find the second pass in their cache, where there are enough
+ * samples. */
+static int share_samples(int n, int threads)
+{
+    return n % threads == 0 || n >= 4 * threads;
+}
+
 void KERNEL(instance_norm_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
                                    const float *residual, float slope, int n, size_t space, int channels)
 {
-    const struct blocks b = cut_blocks(n, space, channels);
-    struct norm_memory m;
-    if (c->status != VOCO_OK || !norm_memory(c, &m, &b)) {
+    struct forward_pass p = {.b = cut_blocks(n, space, channels),
+                             .out = out,
+                             .mean = mean,
+                             .rstd = rstd,
+                             .inp = inp,
+                             .residual = residual,
+                             .slope = slope};
+    if (c->status != VOCO_OK || !norm_memory(c, &p.m, &p.b)) {
         return;
     }
     const int threads = cpu_state(c)->threads;
-    const size_t count = n * b.per_sample;
+    const size_t count = n * p.b.per_sample;
+    if (share_samples(n, threads)) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int part = 0; part < threads; part++) {
+            for (size_t i = share_begin(n, part, threads); i < share_begin(n, part + 1, threads); i++) {
+                forward_of_sample(&p, i, part);
+            }
+        }
+        return;
+    }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         for (size_t k = share_begin(count, part, threads); k < share_begin(count, part + 1, threads); k++) {
-            block_statistics(m.sums + k * b.stride, m.period_sums + 2 * part * b.period,
-                             inp + block_start(&b, k), block_length(&b, k), &b);
+            statistics_of_block(&p, k, part);
         }
     }
-#pragma omp parallel for schedule(static) num_threads(threads)
     for (int i = 0; i < n; i++) {
-        merge_statistics(mean + (size_t)i * channels, rstd + (size_t)i * channels,
-                         m.sums + i * b.per_sample * b.stride, &b);
-        repeat(m.repeated + 2 * i * b.period, mean + (size_t)i * channels, &b);
-        repeat(m.repeated + (2 * i + 1) * b.period, rstd + (size_t)i * channels, &b);
+        statistics_of_sample(&p, i);
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size_t k = 0; k < count; k++) {
-        const size_t start = block_start(&b, k);
-        const float *average = m.repeated + 2 * (k / b.per_sample) * b.period;
-        normalise_block(out + start, inp + start, residual != NULL ? residual + start : NULL, slope, average,
-                        average + b.period, block_length(&b, k), b.period);
+        result_of_block(&p, k);
     }
 }
 
@@ -300,55 +357,111 @@ static void block_input_gradient(float *dinp, float *dresidual, const struct bac
     }
 }
 
-static struct backward_block backward_block(const struct blocks *b, size_t index, const float *dout,
-                                            const float *out, const float *inp, float slope)
+/* What backward works on. */
+struct backward_pass {
+    struct blocks b;
+    struct norm_memory m;
+    float *dinp, *dresidual;
+    const float *dout, *out, *inp, *mean, *rstd;
+    float slope;
+};
+
+static struct backward_block backward_block(const struct backward_pass *p, size_t k)
 {
-    const size_t start = block_start(b, index);
-    return (struct backward_block){.dout = dout + start,
-                                   .out = slope == 1 ? NULL : out + start,
-                                   .inp = inp + start,
-                                   .slope = slope,
-                                   .length = block_length(b, index)};
+    const size_t start = block_start(&p->b, k);
+    return (struct backward_block){.dout = p->dout + start,
+                                   .out = p->slope == 1 ? NULL : p->out + start,
+                                   .inp = p->inp + start,
+                                   .slope = p->slope,
+                                   .length = block_length(&p->b, k)};
+}
+
+static void repeat_statistics(const struct backward_pass *p, size_t i)
+{
+    const struct blocks *b = &p->b;
+    repeat(p->m.repeated + 4 * i * b->period, p->mean + i * b->channels, b);
+    repeat(p->m.repeated + (4 * i + 1) * b->period, p->rstd + i * b->channels, b);
+}
+
+static void gradient_sums_of_block(const struct backward_pass *p, size_t k, int part)
+{
+    const struct backward_block x = backward_block(p, k);
+    block_gradient_sums(p->m.sums + k * p->b.stride, p->m.period_sums + 2 * part * p->b.period, &x,
+                        p->m.repeated + 4 * (k / p->b.per_sample) * p->b.period, &p->b);
+}
+
+static void gradient_sums_of_sample(const struct backward_pass *p, size_t i)
+{
+    const struct blocks *b = &p->b;
+    float *sums = p->m.sums + i * b->per_sample * b->stride;
+    merge_gradient_sums(sums, sums + b->channels, sums, p->rstd + i * b->channels, b);
+    repeat(p->m.repeated + (4 * i + 2) * b->period, sums, b);
+    repeat(p->m.repeated + (4 * i + 3) * b->period, sums + b->channels, b);
+}
+
+static void input_gradient_of_block(const struct backward_pass *p, size_t k)
+{
+    const struct backward_block x = backward_block(p, k);
+    const size_t start = block_start(&p->b, k), period = p->b.period;
+    const float *statistics = p->m.repeated + 4 * (k / p->b.per_sample) * period;
+    block_input_gradient(p->dinp + start, p->dresidual != NULL ? p->dresidual + start : NULL, &x, statistics,
+                         statistics + period, statistics + 2 * period, statistics + 3 * period, period);
+}
+
+static void backward_of_sample(const struct backward_pass *p, size_t i, int part)
+{
+    const size_t begin = i * p->b.per_sample, end = begin + p->b.per_sample;
+    repeat_statistics(p, i);
+    for (size_t k = begin; k < end; k++) {
+        gradient_sums_of_block(p, k, part);
+    }
+    gradient_sums_of_sample(p, i);
+    for (size_t k = begin; k < end; k++) {
+        input_gradient_of_block(p, k);
+    }
 }
 
 void KERNEL(instance_norm_backward)(struct compute *c, float *dinp, float *dresidual, const float *dout,
                                     const float *out, const float *inp, const float *mean, const float *rstd,
                                     float slope, int n, size_t space, int channels)
 {
-    const struct blocks b = cut_blocks(n, space, channels);
-    struct norm_memory m;
-    if (c->status != VOCO_OK || !norm_memory(c, &m, &b)) {
+    struct backward_pass p = {.b = cut_blocks(n, space, channels),
+                              .dinp = dinp,
+                              .dresidual = dresidual,
+                              .dout = dout,
+                              .out = out,
+                              .inp = inp,
+                              .mean = mean,
+                              .rstd = rstd,
+                              .slope = slope};
+    if (c->status != VOCO_OK || !norm_memory(c, &p.m, &p.b)) {
         return;
     }
     const int threads = cpu_state(c)->threads;
-    const size_t count = n * b.per_sample;
+    const size_t count = n * p.b.per_sample;
+    if (share_samples(n, threads)) {
 #pragma omp parallel for schedule(static) num_threads(threads)
+        for (int part = 0; part < threads; part++) {
+            for (size_t i = share_begin(n, part, threads); i < share_begin(n, part + 1, threads); i++) {
+                backward_of_sample(&p, i, part);
+            }
+        }
+        return;
+    }
     for (int i = 0; i < n; i++) {
-        repeat(m.repeated + 4 * i * b.period, mean + (size_t)i * channels, &b);
-        repeat(m.repeated + (4 * i + 1) * b.period, rstd + (size_t)i * channels, &b);
+        repeat_statistics(&p, i);
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         for (size_t k = share_begin(count, part, threads); k < share_begin(count, part + 1, threads); k++) {
-            const struct backward_block x = backward_block(&b, k, dout, out, inp, slope);
-            block_gradient_sums(m.sums + k * b.stride, m.period_sums + 2 * part * b.period, &x,
-                                m.repeated + 4 * (k / b.per_sample) * b.period, &b);
+            gradient_sums_of_block(&p, k, part);
         }
     }
-#pragma omp parallel for schedule(static) num_threads(threads)
     for (int i = 0; i < n; i++) {
-        float *sums = m.sums + i * b.per_sample * b.stride;
-        merge_gradient_sums(sums, sums + channels, sums, rstd + (size_t)i * channels, &b);
-        repeat(m.repeated + (4 * i + 2) * b.period, sums, &b);
-        repeat(m.repeated + (4 * i + 3) * b.period, sums + channels, &b);
+        gradient_sums_of_sample(&p, i);
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (size_t k = 0; k < count; k++) {
-        const struct backward_block x = backward_block(&b, k, dout, out, inp, slope);
-        const size_t start = block_start(&b, k);
-        const float *statistics = m.repeated + 4 * (k / b.per_sample) * b.period;
-        block_input_gradient(dinp + start, dresidual != NULL ? dresidual + start : NULL, &x, statistics,
-                             statistics + b.period, statistics + 2 * b.period, statistics + 3 * b.period,
-                             b.period);
+        input_gradient_of_block(&p, k);
     }
 }
