@@ -168,7 +168,7 @@ static void merge_statistics(float *mean, float *rstd, const float *sums, const 
 
 static vec activate(vec v, float slope)
 {
-    return choose(v > 0, v, v * slope);
+    return choose_positive(v, v, v * slope);
 }
 
 static void normalise_block(float *out, const float *inp, const float *residual, float slope,
@@ -292,11 +292,43 @@ struct backward_block {
     size_t length;
 };
 
-/* The gradient before the activation, of `left` floats from k. */
-static vec before_activation(const struct backward_block *x, size_t k, int left)
+/* The gradient before the activation. */
+static ALWAYS_INLINE vec before_activation(const struct backward_block *x, size_t k, int active)
+{
+    const vec g = load(x->dout + k);
+    return active ? choose_positive(load(x->out + k), g, g * x->slope) : g;
+}
+
+/* The same of the last `left` floats. */
+static vec last_before_activation(const struct backward_block *x, size_t k, int left)
 {
     const vec g = load_part(x->dout + k, left);
-    return x->out == NULL ? g : choose(load_part(x->out + k, left) > 0, g, g * x->slope);
+    return x->out == NULL ? g : choose_positive(load_part(x->out + k, left), g, g * x->slope);
+}
+
+/* Over the repetitions of one vector of the period. Four sums of each kind run side by side, which an
+ * addition's latency would otherwise keep waiting for each other. */
+static ALWAYS_INLINE void vector_gradient_sums(float *g_sum, float *product_sum,
+                                               const struct backward_block *x, vec mean, size_t first,
+                                               size_t period, int active)
+{
+    vec g_sums[4] = {{0}}, product_sums[4] = {{0}};
+    size_t k = first;
+    for (; k + 3 * period + lanes <= x->length; k += 4 * period) {
+        for (int j = 0; j < 4; j++) {
+            const vec g = before_activation(x, k + j * period, active);
+            g_sums[j] += g;
+            product_sums[j] += g * (load(x->inp + k + j * period) - mean);
+        }
+    }
+    for (; k < x->length; k += period) {
+        const int left = x->length - k < lanes ? (int)(x->length - k) : lanes;
+        const vec g = last_before_activation(x, k, left);
+        g_sums[0] += g;
+        product_sums[0] += g * (load_part(x->inp + k, left) - mean);
+    }
+    store(g_sum, (g_sums[0] + g_sums[1]) + (g_sums[2] + g_sums[3]));
+    store(product_sum, (product_sums[0] + product_sums[1]) + (product_sums[2] + product_sums[3]));
 }
 
 /* Sums of g and of g (x - mean) for each channel of one block. */
@@ -304,16 +336,11 @@ static void block_gradient_sums(float *sums, float *work, const struct backward_
                                 const struct blocks *b)
 {
     for (size_t v = 0; v < b->period; v += lanes) {
-        const vec average = load(mean + v);
-        vec g_sum = {0}, product_sum = {0};
-        for (size_t k = v; k < x->length; k += b->period) {
-            const int left = x->length - k < lanes ? (int)(x->length - k) : lanes;
-            const vec g = before_activation(x, k, left);
-            g_sum += g;
-            product_sum += g * (load_part(x->inp + k, left) - average);
+        if (x->out != NULL) {
+            vector_gradient_sums(work + v, work + b->period + v, x, load(mean + v), v, b->period, 1);
+        } else {
+            vector_gradient_sums(work + v, work + b->period + v, x, load(mean + v), v, b->period, 0);
         }
-        store(work + v, g_sum);
-        store(work + b->period + v, product_sum);
     }
     fold(sums, work, b);
     fold(sums + b->channels, work + b->period, b);
@@ -338,20 +365,37 @@ static void merge_gradient_sums(float *shift, float *factor, const float *sums, 
     }
 }
 
-static void block_input_gradient(float *dinp, float *dresidual, const struct backward_block *x,
-                                 const float *mean, const float *rstd, const float *shift,
-                                 const float *factor, size_t period)
+/* What dinp is made of, each repeated over a period. */
+struct gradient_terms {
+    const float *mean, *rstd, *shift, *factor;
+};
+
+static ALWAYS_INLINE vec input_gradient(const struct gradient_terms *t, vec g, vec x, size_t k)
+{
+    return g * load(t->rstd + k) - load(t->shift + k) - (x - load(t->mean + k)) * load(t->factor + k);
+}
+
+static ALWAYS_INLINE void block_input_gradient(float *dinp, float *dresidual, const struct backward_block *x,
+                                               const struct gradient_terms *terms, size_t period, int active,
+                                               int with_residual)
 {
     for (size_t start = 0; start < x->length; start += period) {
         const size_t end = x->length - start < period ? x->length - start : period;
-        for (size_t k = 0; k < end; k += lanes) {
-            const int left = end - k < lanes ? (int)(end - k) : lanes;
-            const vec g = before_activation(x, start + k, left);
-            const vec distance = load_part(x->inp + start + k, left) - load(mean + k);
-            if (dresidual != NULL) {
+        size_t k = 0;
+        for (; k + lanes <= end; k += lanes) {
+            const vec g = before_activation(x, start + k, active);
+            if (with_residual) {
+                store(dresidual + start + k, g);
+            }
+            store(dinp + start + k, input_gradient(terms, g, load(x->inp + start + k), k));
+        }
+        if (k < end) {
+            const int left = (int)(end - k);
+            const vec g = last_before_activation(x, start + k, left);
+            if (with_residual) {
                 store_part(dresidual + start + k, g, left);
             }
-            store_part(dinp + start + k, g * load(rstd + k) - load(shift + k) - distance * load(factor + k),
+            store_part(dinp + start + k, input_gradient(terms, g, load_part(x->inp + start + k, left), k),
                        left);
         }
     }
@@ -404,8 +448,19 @@ static void input_gradient_of_block(const struct backward_pass *p, size_t k)
     const struct backward_block x = backward_block(p, k);
     const size_t start = block_start(&p->b, k), period = p->b.period;
     const float *statistics = p->m.repeated + 4 * (k / p->b.per_sample) * period;
-    block_input_gradient(p->dinp + start, p->dresidual != NULL ? p->dresidual + start : NULL, &x, statistics,
-                         statistics + period, statistics + 2 * period, statistics + 3 * period, period);
+    const struct gradient_terms terms = {.mean = statistics,
+                                         .rstd = statistics + period,
+                                         .shift = statistics + 2 * period,
+                                         .factor = statistics + 3 * period};
+    if (p->dresidual != NULL && x.out != NULL) {
+        block_input_gradient(p->dinp + start, p->dresidual + start, &x, &terms, period, 1, 1);
+    } else if (p->dresidual != NULL) {
+        block_input_gradient(p->dinp + start, p->dresidual + start, &x, &terms, period, 0, 1);
+    } else if (x.out != NULL) {
+        block_input_gradient(p->dinp + start, NULL, &x, &terms, period, 1, 0);
+    } else {
+        block_input_gradient(p->dinp + start, NULL, &x, &terms, period, 0, 0);
+    }
 }
 
 static void backward_of_sample(const struct backward_pass *p, size_t i, int part)

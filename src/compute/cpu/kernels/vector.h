@@ -71,6 +71,20 @@ static inline vec choose(ivec mask, vec a, vec b)
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
 }
 
+/* x > 0 ? a : b in each lane */
+static inline vec choose_positive(vec x, vec a, vec b)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_GT_OQ),
+                                     (__m512)b, (__m512)a);
+#elif defined(__AVX2__)
+    return (vec)_mm256_blendv_ps((__m256)b, (__m256)a,
+                                 _mm256_cmp_ps((__m256)x, _mm256_setzero_ps(), _CMP_GT_OQ));
+#else
+    return choose(x > 0, a, b);
+#endif
+}
+
 /* The larger of a and b. NaN where b is; where only a is NaN, b. */
 static inline vec larger(vec a, vec b)
 {
