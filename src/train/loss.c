@@ -170,8 +170,9 @@ static double reg_term(struct workspace *w, int volume, const struct loss_shape 
     return value;
 }
 
-static enum voco_status prepare(struct workspace *w, const real *z, const real *t, size_t rows,
-                                const struct loss_shape *shape, struct arena *arena)
+/* 0 where the arena is used up. */
+static int prepare(struct workspace *w, const real *z, const real *t, size_t rows,
+                   const struct loss_shape *shape, struct arena *arena)
 {
     const size_t entries = (size_t)shape->crops * (size_t)shape->bases;
     const size_t elements = rows * (size_t)shape->width;
@@ -183,12 +184,12 @@ static enum voco_status prepare(struct workspace *w, const real *z, const real *
     w->dsimilarity = arena_push(arena, entries * sizeof(double));
     if (w->z.norm == NULL || w->t.norm == NULL || w->dz == NULL || w->target == NULL ||
         w->similarity == NULL || w->dsimilarity == NULL) {
-        return fail(VOCO_NO_MEMORY, "the loss of %zu crops does not fit into the arena", rows);
+        return 0;
     }
     memset(w->dz, 0, elements * sizeof(double));
     measure_norms(&w->z, rows);
     measure_norms(&w->t, rows);
-    return VOCO_OK;
+    return 1;
 }
 
 enum voco_status voco_loss(struct loss *loss, real *dz, real *similarity, const real *z, const real *t,
@@ -199,19 +200,20 @@ enum voco_status voco_loss(struct loss *loss, real *dz, real *similarity, const 
     const size_t mark = arena_mark(arena);
     struct workspace w;
     *loss = (struct loss){0};
-    const enum voco_status status = prepare(&w, z, t, rows, shape, arena);
-    if (status == VOCO_OK) {
-        for (int i = 0; i < shape->volumes; i++) {
-            const size_t first = (size_t)i * entries;
-            loss->intra += intra_term(&w, similarity + first, labels + first, i, shape) / shape->volumes;
-            loss->inter += inter_term(&w, i, shape) / shape->volumes;
-            loss->reg += reg_term(&w, i, shape) / shape->volumes;
-        }
-        loss->total = loss->intra + loss->inter + loss->reg;
-        for (size_t e = 0; e < rows * (size_t)shape->width; e++) {
-            dz[e] = (real)w.dz[e];
-        }
+    if (!prepare(&w, z, t, rows, shape, arena)) {
+        arena_release(arena, mark);
+        return fail(VOCO_NO_MEMORY, "the loss of %zu crops does not fit into the arena", rows);
+    }
+    for (int i = 0; i < shape->volumes; i++) {
+        const size_t first = (size_t)i * entries;
+        loss->intra += intra_term(&w, similarity + first, labels + first, i, shape) / shape->volumes;
+        loss->inter += inter_term(&w, i, shape) / shape->volumes;
+        loss->reg += reg_term(&w, i, shape) / shape->volumes;
+    }
+    loss->total = loss->intra + loss->inter + loss->reg;
+    for (size_t e = 0; e < rows * (size_t)shape->width; e++) {
+        dz[e] = (real)w.dz[e];
     }
     arena_release(arena, mark);
-    return status;
+    return VOCO_OK;
 }

@@ -68,13 +68,19 @@ static size_t crop_size(const struct batch_pass *pass)
     return side * side * side;
 }
 
+static enum voco_status check_size(const struct batch *batch, const struct model *model)
+{
+    if (batch->roi != model->config.roi) {
+        return fail(VOCO_BAD_INPUT, "the batch holds crops of %d voxels an axis, the model takes %d",
+                    batch->roi, model->config.roi);
+    }
+    return VOCO_OK;
+}
+
+/* Takes room for the results. */
 static enum voco_status pass_begin(struct batch_pass *pass)
 {
     const struct batch *batch = pass->batch;
-    if (batch->roi != pass->model->config.roi) {
-        return fail(VOCO_BAD_INPUT, "the batch holds crops of %d voxels an axis, the model takes %d",
-                    batch->roi, pass->model->config.roi);
-    }
     pass->rows = batch->volumes * (batch->crops + batch->bases);
     const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
     const size_t pairs = (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
@@ -212,7 +218,10 @@ enum voco_status evaluate_batch(const struct model *model, struct compute *compu
                               .crops_at_once = crops_at_once};
     double since = now();
     *result = (struct step_result){0};
-    enum voco_status status = pass_begin(&pass);
+    enum voco_status status = check_size(batch, pass.model);
+    if (status == VOCO_OK) {
+        status = pass_begin(&pass);
+    }
     if (status == VOCO_OK) {
         status = forward_all(&pass, NULL, 0);
         count_time(&result->seconds.encoder_forward, &since);
@@ -418,7 +427,10 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
                               .crops_at_once = step->settings.crops_at_once};
     double since = now();
     *result = (struct step_result){0};
-    enum voco_status status = pass_begin(&pass);
+    enum voco_status status = check_size(batch, pass.model);
+    if (status == VOCO_OK) {
+        status = pass_begin(&pass);
+    }
     if (status == VOCO_OK) {
         move_teacher(step);
         count_time(&result->seconds.optimiser, &since);

@@ -12,13 +12,14 @@ struct stored {
     const struct safetensors_tensor *labels;
 };
 
-/* (V, n, R, R, R), of a type that voxels may have. */
-static enum voco_status find_voxels(const struct safetensors_tensor **found, const struct safetensors *file,
-                                    const char *path, const char *name)
+/* (V, n, R, R, R), of a type that voxels may have; NULL and the thread's error where it is something else. */
+static const struct safetensors_tensor *find_voxels(const struct safetensors *file, const char *path,
+                                                    const char *name)
 {
     const struct safetensors_tensor *tensor = safetensors_find(file, name);
     if (tensor == NULL) {
-        return fail(VOCO_BAD_INPUT, "%s: not a stored batch: there is no tensor \"%s\"", path, name);
+        (void)fail(VOCO_BAD_INPUT, "%s: not a stored batch: there is no tensor \"%s\"", path, name);
+        return NULL;
     }
     int fits =
         tensor->rank == 5 && tensor->shape[3] == tensor->shape[2] && tensor->shape[4] == tensor->shape[2];
@@ -27,25 +28,24 @@ static enum voco_status find_voxels(const struct safetensors_tensor **found, con
     }
     if (!fits) {
         char shape[128];
-        return fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" has shape %s, must be [V, n, R, R, R]", path, name,
-                    safetensors_shape_text(shape, sizeof shape, tensor->rank, tensor->shape));
+        (void)fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" has shape %s, must be [V, n, R, R, R]", path, name,
+                   safetensors_shape_text(shape, sizeof shape, tensor->rank, tensor->shape));
+        return NULL;
     }
     if (tensor->type != SAFETENSORS_F32 && tensor->type != SAFETENSORS_U8) {
-        return fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s, must be F32 or U8", path, name,
-                    safetensors_type_name(tensor->type));
+        (void)fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s, must be F32 or U8", path, name,
+                   safetensors_type_name(tensor->type));
+        return NULL;
     }
-    *found = tensor;
-    return VOCO_OK;
+    return tensor;
 }
 
 static enum voco_status find_all(struct stored *stored, const struct safetensors *file, const char *path)
 {
-    enum voco_status status = find_voxels(&stored->crops, file, path, "crops");
-    if (status == VOCO_OK) {
-        status = find_voxels(&stored->bases, file, path, "bases");
-    }
-    if (status != VOCO_OK) {
-        return status;
+    stored->crops = find_voxels(file, path, "crops");
+    stored->bases = stored->crops != NULL ? find_voxels(file, path, "bases") : NULL;
+    if (stored->crops == NULL || stored->bases == NULL) {
+        return VOCO_BAD_INPUT;
     }
     const int64_t *crops = stored->crops->shape, *bases = stored->bases->shape;
     if (crops[0] != bases[0] || crops[2] != bases[2]) {
@@ -55,7 +55,7 @@ static enum voco_status find_all(struct stored *stored, const struct safetensors
                     safetensors_shape_text(text[1], sizeof text[1], 5, bases));
     }
     const int64_t labels[] = {crops[0], crops[1], bases[1]};
-    status = safetensors_require(&stored->labels, file, "labels", 3, labels);
+    enum voco_status status = safetensors_require(&stored->labels, file, "labels", 3, labels);
     if (status == VOCO_OK && stored->labels->type != SAFETENSORS_F32) {
         status = fail(VOCO_BAD_INPUT, "%s: tensor \"labels\" is %s, must be F32", path,
                       safetensors_type_name(stored->labels->type));
@@ -78,7 +78,7 @@ static enum voco_status read_voxels(float *out, const struct safetensors *file,
 enum voco_status stored_batch_read(struct batch *batch, const char *path)
 {
     struct safetensors file;
-    struct stored stored;
+    struct stored stored = {0};
     *batch = (struct batch){0};
     enum voco_status status = safetensors_open(&file, path);
     if (status != VOCO_OK) {

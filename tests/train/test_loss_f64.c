@@ -117,7 +117,8 @@ static struct loss plain_loss(const struct example *x, const double *z, const do
     struct loss sum = {0};
     for (int i = 0; i < volumes; i++) {
         const int j = (i + 1) % volumes;
-        double y[most_entries], intra[most_entries], inter[most_entries], target[most_entries];
+        double y[most_entries] = {0}, intra[most_entries] = {0};
+        double inter[most_entries] = {0}, target[most_entries] = {0};
         for (int s = 0; s < crops; s++) {
             for (int k = 0; k < bases; k++) {
                 const ptrdiff_t crop = (ptrdiff_t)(i * crops + s) * width;
