@@ -371,6 +371,13 @@ static void targets_next_to_zero_are_not_zero(void **state)
     assert_true(fabs(loss_of(&x, NULL, NULL).inter + log(1 - s + 1e-6) / (1 + 1e-6)) < 1e-9);
     x.t[0] = 1e-12;
     assert_true(fabs(loss_of(&x, NULL, NULL).inter) < 1e-5);
+    /* one target next to zero and one that is zero: the sum over zeros is divided by one */
+    struct example two = {.shape = {1, 1, 2, 2}};
+    const double both[] = {1, 0, 1, 1, 1, -1}, teacher[] = {1e-12, 1, 1, 0, -1, 0};
+    memcpy(two.z, both, sizeof both);
+    memcpy(two.t, teacher, sizeof teacher);
+    two.labels[0] = 1;
+    assert_true(fabs(loss_of(&two, NULL, NULL).inter + log(1 - s + 1e-6) / (1 + 1e-6)) < 1e-5);
 }
 
 static void zero_vectors_are_similar_to_nothing(void **state)
