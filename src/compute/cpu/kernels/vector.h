@@ -20,6 +20,7 @@ enum { lanes = 4 };
 
 typedef float vec __attribute__((vector_size(lanes * sizeof(float)), may_alias));
 typedef int32_t ivec __attribute__((vector_size(lanes * sizeof(float)), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(lanes * sizeof(float)), may_alias));
 typedef float unaligned_vec __attribute__((vector_size(lanes * sizeof(float)), may_alias, aligned(4)));
 
 static inline vec load(const float *from)
@@ -220,7 +221,7 @@ static inline vec exp2_of(vec x)
 #if defined(__AVX512F__)
     return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
-    const ivec power = ((ivec)shifted << 23) + (127 << 23); /* the low bits of shifted hold n */
+    const uvec power = ((uvec)shifted << 23) + (127U << 23); /* the low bits of shifted hold n */
     return p * (vec)power;
 #endif
 }
@@ -229,9 +230,9 @@ static inline vec exp2_of(vec x)
  * m, m between the roots of 1/2 and 2, log2(m) = 2 / ln 2 artanh(z), z = (m - 1) / (m + 1). */
 static inline vec log2_of(vec x)
 {
-    const int32_t root_of_half = 0x3F3504F3;
-    const ivec n = ((ivec)x - root_of_half) >> 23;
-    const vec m = (vec)((ivec)x - (n << 23));
+    const uint32_t root_of_half = 0x3F3504F3;
+    const ivec n = (ivec)((uvec)x - root_of_half) >> 23;
+    const vec m = (vec)((uvec)x - ((uvec)n << 23));
     const vec z = (m - 1.0F) / (m + 1.0F), zz = z * z;
     vec series = zz * 0.32059890F + 0.41219858F;
     series = series * zz + 0.57707802F;

@@ -1,0 +1,245 @@
+/* What is special to the "cpu" implementation: the choice of instruction set, its own convolution kernels and
+ * the limits of its caches, and that a NaN comes through every kernel. */
+#include "agreement.h"
+#include "compute/cpu/kernels/vector.h"
+#include "tensors.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *const instruction_sets[] = {"portable", "avx2", "avx512"};
+enum { instruction_set_count = sizeof instruction_sets / sizeof *instruction_sets };
+
+/* Opens "cpu" with this instruction set; 0 where the processor lacks it. */
+static int open_with(struct compute *c, int isa)
+{
+    assert_int_equal(setenv("VOCO_ISA", instruction_sets[isa], 1), 0);
+    const enum voco_status status = compute_open(c, "cpu", 2);
+    assert_int_equal(unsetenv("VOCO_ISA"), 0);
+    return status == VOCO_OK;
+}
+
+static void instruction_sets_are_chosen_by_name(void **state)
+{
+    (void)state;
+    struct compute c;
+    assert_true(open_with(&c, 0));
+    compute_close(&c);
+    assert_int_equal(setenv("VOCO_ISA", "sse9", 1), 0);
+    assert_int_equal(compute_open(&c, "cpu", 1), VOCO_BAD_INPUT);
+    assert_non_null(strstr(voco_error_message(), "VOCO_ISA=sse9"));
+    assert_int_equal(unsetenv("VOCO_ISA"), 0);
+}
+
+static void convolve(struct compute *c, const void *shape, struct results *r)
+{
+    const struct conv3d_shape *s = shape;
+    const size_t rows = (size_t)s->n * s->d * s->h * s->w, taps = (size_t)s->kernel * s->kernel * s->kernel;
+    const size_t weights = taps * s->in_channels * s->out_channels;
+    real *inp = random_tensor(1, rows * s->in_channels, 1), *weight = random_tensor(2, weights, 1);
+    real *dout = random_tensor(3, rows * s->out_channels, 1);
+    real *out = new_result(r, "out", rows * s->out_channels, 7);
+    real *dinp = new_result(r, "dinp", rows * s->in_channels, 7);
+    real *dweight = new_result(r, "dweight", weights, accumulated_start);
+    c->conv3d_forward(c, out, inp, weight, NULL, s);
+    c->conv3d_backward(c, dinp, dweight, NULL, dout, inp, weight, s);
+    take_off_start(dweight, weights);
+    free(inp);
+    free(weight);
+    free(dout);
+}
+
+/* Rows that are no multiple of a tile, and more planes than a slab. */
+static void narrow_convolutions_agree(void **state)
+{
+    (void)state;
+    static const struct conv3d_shape shapes[] = {{3, 7, 2, 5, 1, 12, 3, 1},    {1, 13, 3, 31, 12, 12, 3, 1},
+                                                 {2, 6, 1, 25, 24, 12, 3, 1},  {1, 5, 7, 13, 12, 24, 3, 1},
+                                                 {3, 1, 4, 7, 24, 24, 3, 1},   {1, 8, 3, 48, 1, 24, 3, 1},
+                                                 {5, 12, 12, 12, 24, 24, 3, 1}};
+    for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
+        const struct conv3d_shape *s = &shapes[k];
+        char name[96];
+        snprintf(name, sizeof name, "%d x (%d %d %d), %d to %d", s->n, s->d, s->h, s->w, s->in_channels,
+                 s->out_channels);
+        hold_against_reference(name, convolve, s, 1e-5);
+    }
+}
+
+static void gradients_on_small_grids_agree(void **state)
+{
+    (void)state;
+    static const struct conv3d_shape shapes[] = {
+        {3, 2, 2, 2, 192, 192, 3, 1}, {1, 1, 3, 2, 204, 192, 3, 1}, {2, 4, 4, 4, 192, 192, 3, 1}};
+    for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
+        hold_against_reference("small grid", convolve, &shapes[k], 1e-5);
+    }
+}
+
+static int count_nan(const real *x, size_t count)
+{
+    int found = 0;
+    for (size_t k = 0; k < count; k++) {
+        found += isnan(x[k]) != 0;
+    }
+    return found;
+}
+
+static void attention_shows_nan(struct compute *c, int column, int expected)
+{
+    enum { tokens = 27, channels = 12 };
+    const struct attention_shape s = {1, 3, 3, 3, 3, 4, {3, 3, 3}, {0, 0, 0}};
+    real *qkv = random_tensor(1, (size_t)tokens * 3 * channels, 1), *bias = random_tensor(2, 3 * channels, 1);
+    real *table = random_tensor(3, (size_t)relative_table_rows * 3, 1);
+    real out[tokens * channels], logsumexp[tokens * 3];
+    qkv[5 * 3 * channels + column] = (real)NAN;
+    c->window_attention_forward(c, out, logsumexp, qkv, bias, table, &s);
+    assert_int_equal(count_nan(out, (size_t)tokens * channels), expected);
+    free(qkv);
+    free(bias);
+    free(table);
+}
+
+static void nan_comes_through(void **state)
+{
+    (void)state;
+    enum { rows = 216, channels = 12, size = rows * channels };
+    for (int isa = 0; isa < instruction_set_count; isa++) {
+        struct compute c;
+        if (!open_with(&c, isa)) {
+            printf("    skipped: this processor lacks %s\n", instruction_sets[isa]);
+            continue;
+        }
+        real *inp = random_tensor(1, size, 1), *out = filled_tensor(size, 0), *dinp = filled_tensor(size, 0);
+        real *weight = random_tensor(2, (size_t)27 * channels * channels, 1), mean[rows], rstd[rows];
+        inp[40 * channels + 3] = (real)NAN;
+        c.gelu_forward(&c, out, inp, size);
+        assert_int_equal(count_nan(out, size), 1);
+        c.gelu_backward(&c, dinp, out, weight, size);
+        assert_int_equal(count_nan(dinp, size), 1);
+        c.layer_norm_forward(&c, out, mean, rstd, inp, NULL, NULL, rows, channels);
+        assert_int_equal(count_nan(out, size), channels);
+        c.instance_norm_forward(&c, out, mean, rstd, inp, NULL, (real)0.01, 1, rows, channels);
+        assert_int_equal(count_nan(out, size), rows);
+        const struct conv3d_shape shape = {1, 6, 6, 6, channels, channels, 3, 1};
+        c.conv3d_forward(&c, out, inp, weight, NULL, &shape);
+        assert_int_equal(count_nan(out, size), 18 * channels); /* voxel (1, 0, 4) has 3 x 2 x 3 neighbours */
+        attention_shows_nan(&c, 2, 4);                         /* a query: its own head */
+        attention_shows_nan(&c, 12 + 2, 27 * 4);               /* a key: all queries of the head */
+        attention_shows_nan(&c, 24 + 2, 27);                   /* a value: its column */
+        require_no_failure(&c);
+        free(inp);
+        free(out);
+        free(dinp);
+        free(weight);
+        compute_close(&c);
+    }
+}
+
+/* Point for point, in the tails too. */
+static void gelu_is_accurate(void **state)
+{
+    (void)state;
+    enum { count = 4001 };
+    real x[count], one[count], y[count], slope[count];
+    for (int k = 0; k < count; k++) {
+        x[k] = (real)(k - count / 2) / 100;
+        one[k] = 1;
+    }
+    for (int isa = 0; isa < instruction_set_count; isa++) {
+        struct compute c;
+        if (!open_with(&c, isa)) {
+            continue;
+        }
+        c.gelu_forward(&c, y, x, count);
+        c.gelu_backward(&c, slope, one, x, count);
+        for (int k = 0; k < count; k++) {
+            const double v = x[k], distribution = 0.5 * erfc(-v * 0.70710678118654752);
+            const double exact_slope = distribution + v * exp(-v * v / 2) * 0.39894228040143268;
+            /* v^2 / 2, rounded, is the exponent. */
+            require_near(y[k], v * distribution, (1e-6 + 1e-7 * v * v) * fabs(v * distribution) + 1e-30);
+            require_near(slope[k], exact_slope, 1e-6);
+        }
+        compute_close(&c);
+    }
+}
+
+static void powers_and_logarithms_are_accurate(void **state)
+{
+    (void)state;
+    for (int k = -12500; k < 12600; k++) {
+        const float x = (float)k / 100;
+        const float power = exp2_of(broadcast(x))[1], exact = exp2f(x);
+        require_near(power / exact, 1, 1.3e-7);
+        require_near(log2_of(broadcast(exact))[0], x, 1.5e-7 * fmax(1, fabs(x)));
+    }
+    require_near(exp2_of(broadcast(-1e30F))[0], 0x1p-126, 0);
+    assert_true(isnan(exp2_of(broadcast(NAN))[0]));
+    assert_true(isnan(log2_of(broadcast(NAN))[0]));
+}
+
+static void failures_stay_until_they_are_asked_for(void **state)
+{
+    (void)state;
+    struct compute c;
+    open_implementation(&c, "cpu", 1);
+    real inp[8] = {1}, weight[8] = {1}, out[8] = {0};
+    const struct conv3d_shape refused = {1, 2, 2, 2, 1, 1, 2, 1}, good = {1, 2, 2, 2, 1, 1, 1, 1};
+    c.conv3d_forward(&c, out, inp, weight, NULL, &refused);
+    c.conv3d_forward(&c, out, inp, weight, NULL, &good);
+    require_near(out[0], 0, 0);
+    assert_int_equal(compute_status(&c), VOCO_UNSUPPORTED);
+    assert_non_null(strstr(voco_error_message(), "cpu: convolution"));
+    c.conv3d_forward(&c, out, inp, weight, NULL, &good);
+    require_near(out[0], 1, 0);
+    require_no_failure(&c);
+    compute_close(&c);
+}
+
+/* More shapes than are kept: the first one is made anew and gives the same. */
+static void forgotten_convolutions_are_made_again(void **state)
+{
+    (void)state;
+    enum { channels = 16, longest = 270 };
+    struct compute c;
+    open_implementation(&c, "cpu", 1);
+    real *inp = random_tensor(1, (size_t)longest * channels, 1),
+         *weight = random_tensor(2, channels * channels, 1);
+    real *out = filled_tensor((size_t)longest * channels, 0),
+         *whole = filled_tensor((size_t)longest * channels, 0);
+    for (int w = longest; w > 0; w--) {
+        const struct conv3d_shape shape = {1, 1, 1, w, channels, channels, 1, 1};
+        c.conv3d_forward(&c, w == longest ? whole : out, inp, weight, NULL, &shape);
+    }
+    const struct conv3d_shape shape = {1, 1, 1, longest, channels, channels, 1, 1};
+    c.conv3d_forward(&c, out, inp, weight, NULL, &shape);
+    require_no_failure(&c);
+    assert_true(same_bits(out, whole, (size_t)longest * channels));
+    free(inp);
+    free(weight);
+    free(out);
+    free(whole);
+    compute_close(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(instruction_sets_are_chosen_by_name),
+        cmocka_unit_test(narrow_convolutions_agree),
+        cmocka_unit_test(gradients_on_small_grids_agree),
+        cmocka_unit_test(nan_comes_through),
+        cmocka_unit_test(gelu_is_accurate),
+        cmocka_unit_test(powers_and_logarithms_are_accurate),
+        cmocka_unit_test(failures_stay_until_they_are_asked_for),
+        cmocka_unit_test(forgotten_convolutions_are_made_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
