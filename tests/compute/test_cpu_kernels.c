@@ -150,7 +150,7 @@ static void gelu_is_accurate(void **state)
     enum { count = 4001 };
     real x[count], one[count], y[count], slope[count];
     for (int k = 0; k < count; k++) {
-        x[k] = (real)(k - count / 2) / 100;
+        x[k] = (real)(k - 2000) / 100;
         one[k] = 1;
     }
     for (int isa = 0; isa < instruction_set_count; isa++) {
@@ -178,7 +178,7 @@ static void powers_and_logarithms_are_accurate(void **state)
         const float x = (float)k / 100;
         const float power = exp2_of(broadcast(x))[1], exact = exp2f(x);
         require_near(power / exact, 1, 1.3e-7);
-        require_near(log2_of(broadcast(exact))[0], x, 1.5e-7 * fmax(1, fabs(x)));
+        require_near(log2_of(broadcast(exact))[0], x, 1.5e-7 * fmaxf(1, fabsf(x)));
     }
     require_near(exp2_of(broadcast(-1e30F))[0], 0x1p-126, 0);
     assert_true(isnan(exp2_of(broadcast(NAN))[0]));

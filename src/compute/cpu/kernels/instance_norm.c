@@ -59,6 +59,16 @@ static size_t block_length(const struct blocks *b, size_t index)
     return b->sample - start < b->block ? b->sample - start : b->block;
 }
 
+static size_t block_rows(const struct blocks *b, size_t index)
+{
+    return block_length(b, index) / b->channels;
+}
+
+static size_t sample_rows(const struct blocks *b)
+{
+    return b->sample / b->channels;
+}
+
 static size_t block_start(const struct blocks *b, size_t index)
 {
     return index / b->per_sample * b->sample + index % b->per_sample * b->block;
@@ -133,7 +143,8 @@ static void block_deviation(float *sum, const float *x, const float *mean, size_
 /* Mean and sum of squared deviations from it, for each channel of one block. */
 static void block_statistics(float *sums, float *work, const float *x, size_t length, const struct blocks *b)
 {
-    const float rows = (float)(length / b->channels);
+    const size_t row_count = length / b->channels;
+    const float rows = (float)row_count;
     float *mean = sums, *deviation = sums + b->channels;
     block_sum(work, x, length, b->period);
     fold(mean, work, b);
@@ -149,17 +160,16 @@ static void block_statistics(float *sums, float *work, const float *x, size_t le
  * variance", 1983). */
 static void merge_statistics(float *mean, float *rstd, const float *sums, const struct blocks *b)
 {
-    const double rows = (double)(b->sample / b->channels);
+    const double rows = (double)sample_rows(b);
     for (int ch = 0; ch < b->channels; ch++) {
         double average = 0, deviation = 0;
         for (size_t k = 0; k < b->per_sample; k++) {
-            average += (double)(block_length(b, k) / b->channels) * sums[k * b->stride + ch];
+            average += (double)block_rows(b, k) * sums[k * b->stride + ch];
         }
         average /= rows;
         for (size_t k = 0; k < b->per_sample; k++) {
             const double apart = sums[k * b->stride + ch] - average;
-            deviation += sums[k * b->stride + b->channels + ch] +
-                         (double)(block_length(b, k) / b->channels) * apart * apart;
+            deviation += sums[k * b->stride + b->channels + ch] + (double)block_rows(b, k) * apart * apart;
         }
         mean[ch] = (float)average;
         rstd[ch] = (float)(1 / sqrt(deviation / rows + normalisation_epsilon));
@@ -352,7 +362,7 @@ static void block_gradient_sums(float *sums, float *work, const struct backward_
 static void merge_gradient_sums(float *shift, float *factor, const float *sums, const float *rstd,
                                 const struct blocks *b)
 {
-    const double rows = (double)(b->sample / b->channels);
+    const double rows = (double)sample_rows(b);
     for (int ch = 0; ch < b->channels; ch++) {
         double g = 0, product = 0;
         for (size_t k = 0; k < b->per_sample; k++) {

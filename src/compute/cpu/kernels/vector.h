@@ -238,7 +238,7 @@ static inline vec log2_of(vec x)
     series = series * zz + 0.57707802F;
     series = series * zz + 0.96179669F;
     series = series * zz + 2.88539008F;
-    return __builtin_convertvector(n, vec) + series * z + (x - x);
+    return __builtin_convertvector(n, vec) + series * z + x * 0.0F;
 }
 
 #endif
