@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "command_line.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,6 +43,7 @@ static int print_overview(FILE *out, int status)
 int main(int argc, char **argv)
 {
     int progress_shown = 0;
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file that grows past a limit is an error to report, not a death */
     log_set_sink(print_log_line, &progress_shown);
     if (argc < 2) {
         return print_overview(stderr, exit_usage);

@@ -94,5 +94,5 @@ refuses "an unknown verb" 2 'did you mean "pretrain"' "$voco" pretrian good
 refuses "an unknown option" 2 'did you mean --steps' "$voco" pretrain good --out x --step 3
 refuses "an unknown recipe" 1 'tiny' "$voco" pretrain good --out x --recipe tinny
 refuses "no number" 2 'whole number' "$voco" pretrain good --out x --steps many
-refuses "an unknown preset" 1 'abdomen' "$voco" prepare "$image" out.nii --preset abdomn
+refuses "an unknown preset" 2 'abdomen' "$voco" prepare "$image" out.nii --preset abdomn
 finish
