@@ -2,6 +2,8 @@
 
 #include "compute/cpu/kernels/kernels.h"
 
+enum { least_group = 64 }; /* windows that make preparing a head's bias cheap */
+
 static int windows_along(int extent, int window)
 {
     return (extent + window - 1) / window;
@@ -22,9 +24,19 @@ int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes, co
     sizes->width = (s->head_dim + 3) / 4 * 4;
     sizes->tokens = s->window[0] * s->window[1] * s->window[2];
     sizes->keys = (sizes->tokens + 2 * lanes - 1) / (2 * lanes) * (2 * lanes);
-    sizes->windows = (size_t)s->n * windows_along(s->d, s->window[0]) * windows_along(s->h, s->window[1]) *
-                     windows_along(s->w, s->window[2]);
+    const size_t per_sample = (size_t)windows_along(s->d, s->window[0]) * windows_along(s->h, s->window[1]) *
+                              windows_along(s->w, s->window[2]);
+    sizes->windows = s->n * per_sample;
+    sizes->group = (least_group + per_sample - 1) / per_sample * per_sample;
     return 1;
+}
+
+struct attention_task KERNEL(attention_task)(size_t task, const struct attention_sizes *z)
+{
+    const size_t before = task / (z->group * z->heads) * z->group; /* windows of earlier groups */
+    const size_t left = z->windows - before, windows = left < z->group ? left : z->group;
+    const size_t within = task - before * z->heads;
+    return (struct attention_task){.head = (int)(within / windows), .window = before + within % windows};
 }
 
 /* Where a window's tokens lie along one axis, before the roll (-1: in the padding), and their regions. */
@@ -127,16 +139,24 @@ void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const str
 
 void KERNEL(add_table_gradient)(double *dtable, const float *dbias, const struct attention_sizes *z)
 {
-    int offset[window_tokens_max];
-    for (int key = 0; key < z->tokens; key++) {
-        offset[key] = offset_in_table(key);
-    }
+    enum { run = relative_table_window }; /* keys along an axis, whose rows of the table follow each other */
+    double column[relative_table_rows] = {0};
     for (int query = 0; query < z->tokens; query++) {
-        double *to = dtable + first_row(query);
+        double *to = column + relative_table_rows - 1 - first_row(query);
         const float *from = dbias + (size_t)query * z->keys;
-        for (int key = 0; key < z->tokens; key++) {
-            to[-offset[key]] += from[key];
+        int key = 0;
+        for (; key + run <= z->tokens; key += run) {
+            double *sums = to + offset_in_table(key);
+            for (int k = 0; k < run; k++) {
+                sums[k] += from[key + k];
+            }
         }
+        for (; key < z->tokens; key++) {
+            to[offset_in_table(key)] += from[key];
+        }
+    }
+    for (int row = 0; row < relative_table_rows; row++) {
+        dtable[row] += column[relative_table_rows - 1 - row];
     }
 }
 

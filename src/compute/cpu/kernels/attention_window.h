@@ -30,7 +30,16 @@ struct attention_sizes {
     int tokens;
     int keys;       /* tokens rounded up to two vectors */
     size_t windows; /* over all samples */
+    size_t group;   /* windows, see attention_task */
 };
+
+/* Tasks are windows x heads. A head's bias is prepared once for a group of windows: samples that stay in the
+ * cache until the last head has read its columns of them. */
+struct attention_task {
+    int head;
+    size_t window;
+};
+struct attention_task KERNEL(attention_task)(size_t task, const struct attention_sizes *sizes);
 
 struct window {
     int queries;                         /* real tokens */
@@ -66,11 +75,16 @@ void KERNEL(gather_transposed)(float *result, int first, const struct window *wi
 void KERNEL(gather_queries)(float *result, const float *rows, size_t row_length, int first, float factor,
                             const struct window *window, const struct attention_sizes *sizes);
 
-/* The mask of one vector of keys for a query of region `own`. */
-static inline vec mask_of_keys(const int32_t *region, int32_t own)
+/* Adds the mask to a query's scores of one vector of keys, by their regions. */
+static inline vec add_mask(vec scores, const int32_t *region, int32_t own)
 {
+#if defined(__AVX512F__)
+    const __mmask16 apart = _mm512_cmpneq_epi32_mask(_mm512_loadu_si512(region), _mm512_set1_epi32(own));
+    return (vec)_mm512_mask_add_ps((__m512)scores, apart, (__m512)scores, _mm512_set1_ps(masked_score));
+#else
     const vec masked = broadcast(masked_score);
-    return (vec)(((ivec)load((const float *)region) != own) & (ivec)masked);
+    return scores + (vec)(((ivec)load((const float *)region) != own) & (ivec)masked);
+#endif
 }
 
 #endif

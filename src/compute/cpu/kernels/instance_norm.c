@@ -131,10 +131,9 @@ static void block_deviation(float *sum, const float *x, const float *mean, size_
             second += deviation_squared(x + k + period, average);
         }
         for (; k < length; k += period) {
-            float part[lanes] = {0};
             const int left = length - k < lanes ? (int)(length - k) : lanes;
-            store_part(part, load_part(x + k, left) - average, left);
-            first += load(part) * load(part);
+            const vec distance = keep_part(load_part(x + k, left) - average, left);
+            first += distance * distance;
         }
         store(sum + v, first + second);
     }

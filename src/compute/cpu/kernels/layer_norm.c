@@ -21,9 +21,7 @@ static float row_squares(const float *x, float mean, int channels)
         const vec distance = load(x + ch) - mean;
         sum += distance * distance;
     }
-    float rest[lanes] = {0};
-    store_part(rest, load_part(x + ch, channels - ch) - mean, channels - ch);
-    const vec distance = load(rest);
+    const vec distance = keep_part(load_part(x + ch, channels - ch) - mean, channels - ch);
     return sum_of_lanes(sum + distance * distance);
 }
 

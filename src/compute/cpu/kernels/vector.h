@@ -184,6 +184,21 @@ static inline vec load_part(const float *from, int count)
 #endif
 }
 
+/* The first `count` lanes, and zeros behind. */
+static inline vec keep_part(vec v, int count)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_maskz_mov_ps((__mmask16)((1U << count) - 1), (__m512)v);
+#elif defined(__AVX2__)
+    return (vec)_mm256_and_ps((__m256)v, _mm256_castsi256_ps(first_lanes(count)));
+#else
+    for (int k = count; k < lanes; k++) {
+        v[k] = 0;
+    }
+    return v;
+#endif
+}
+
 static inline void store_part(float *to, vec value, int count)
 {
 #if defined(__AVX512F__)

@@ -56,8 +56,8 @@ static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int first
             p[2 * i + 1] = load(bias + lanes) - work->log2_sum[first + i];
             if (masked) {
                 const int32_t own = work->window.region[query];
-                p[2 * i] += mask_of_keys(work->window.region + k, own);
-                p[2 * i + 1] += mask_of_keys(work->window.region + k + lanes, own);
+                p[2 * i] = add_mask(p[2 * i], work->window.region + k, own);
+                p[2 * i + 1] = add_mask(p[2 * i + 1], work->window.region + k + lanes, own);
             }
             dp[2 * i] = dp[2 * i + 1] = broadcast(-work->dout_out[first + i]);
         }
@@ -92,26 +92,33 @@ static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int first
 static ALWAYS_INLINE void products_backward(struct backward_work *work, int first, int from, int to, int d,
                                             int width, int keys)
 {
-    const float *queries = work->queries + (size_t)first * width + d;
-    const float *douts = work->douts + (size_t)first * width + d;
+    const float *restrict key = work->keys + (size_t)d * keys;
+    const float *restrict dscores = work->dscores, *restrict probabilities = work->probabilities;
+    float *restrict dkey = work->dkeys + (size_t)d * keys, *restrict dvalue =
+                                                               work->dvalues + (size_t)d * keys;
+    float query[16], dout[16]; /* by query and column */
+    for (int i = 0; i < query_tile; i++) {
+        store_quad(query + 4 * (size_t)i, load_quad(work->queries + (size_t)(first + i) * width + d));
+        store_quad(dout + 4 * (size_t)i, load_quad(work->douts + (size_t)(first + i) * width + d));
+    }
     vec products[16] = {{0}};
     for (int k = from; k < to; k += lanes) {
         vec dscore[query_tile], probability[query_tile];
         for (int i = 0; i < query_tile; i++) {
-            dscore[i] = load(work->dscores + (size_t)i * keys + k);
-            probability[i] = load(work->probabilities + (size_t)i * keys + k);
+            dscore[i] = load(dscores + (size_t)i * keys + k);
+            probability[i] = load(probabilities + (size_t)i * keys + k);
         }
         for (int j = 0; j < 4; j++) {
-            const size_t place = (size_t)(d + j) * keys + k;
-            const vec key = load(work->keys + place);
-            vec dkey = load(work->dkeys + place), dvalue = load(work->dvalues + place);
+            const size_t place = (size_t)j * keys + k;
+            const vec column = load(key + place);
+            vec dkey_sum = load(dkey + place), dvalue_sum = load(dvalue + place);
             for (int i = 0; i < query_tile; i++) {
-                products[4 * i + j] += dscore[i] * key;
-                dkey += queries[i * width + j] * dscore[i];
-                dvalue += douts[i * width + j] * probability[i];
+                products[4 * i + j] += dscore[i] * column;
+                dkey_sum += query[4 * i + j] * dscore[i];
+                dvalue_sum += dout[4 * i + j] * probability[i];
             }
-            store(work->dkeys + place, dkey);
-            store(work->dvalues + place, dvalue);
+            store(dkey + place, dkey_sum);
+            store(dvalue + place, dvalue_sum);
         }
     }
     float sums[16];
@@ -280,7 +287,8 @@ void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dq
         int prepared = -1;
         for (size_t task = share_begin(tasks, part, threads); task < share_begin(tasks, part + 1, threads);
              task++) {
-            const int head = (int)(task / z.windows);
+            const struct attention_task at = KERNEL(attention_task)(task, &z);
+            const int head = at.head;
             if (head != prepared) {
                 if (prepared >= 0) {
                     KERNEL(add_table_gradient)
@@ -290,7 +298,7 @@ void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dq
                 memset(work.dbias, 0, matrix * sizeof(float));
                 prepared = head;
             }
-            KERNEL(cut_window)(&work.window, task % z.windows, qkv, qkv_bias, s);
+            KERNEL(cut_window)(&work.window, at.window, qkv, qkv_bias, s);
             backward_of_window(dqkv, sums[part].dbias, &work, qkv, &upstream, head, &z);
         }
         if (prepared >= 0) {

@@ -54,8 +54,8 @@ static ALWAYS_INLINE void score_tile(struct forward_work *work, int first, int w
             low[i] = load(bias[i] + k);
             high[i] = load(bias[i] + k + lanes);
             if (masked) {
-                low[i] += mask_of_keys(work->window.region + k, own[i]);
-                high[i] += mask_of_keys(work->window.region + k + lanes, own[i]);
+                low[i] = add_mask(low[i], work->window.region + k, own[i]);
+                high[i] = add_mask(high[i], work->window.region + k + lanes, own[i]);
             }
         }
         for (int d = 0; d < width; d++) {
@@ -186,12 +186,13 @@ void KERNEL(window_attention_forward)(struct compute *c, float *out, float *logs
         int prepared = -1;
         const size_t end = share_begin(tasks, part + 1, threads);
         for (size_t task = share_begin(tasks, part, threads); task < end; task++) {
-            const int head = (int)(task / z.windows);
+            const struct attention_task at = KERNEL(attention_task)(task, &z);
+            const int head = at.head;
             if (head != prepared) {
                 KERNEL(head_bias)(work.bias, bias_table, head, &z);
                 prepared = head;
             }
-            KERNEL(cut_window)(&work.window, task % z.windows, qkv, qkv_bias, s);
+            KERNEL(cut_window)(&work.window, at.window, qkv, qkv_bias, s);
             attend_window(out, logsumexp, &work, qkv, head, &z);
         }
     }
