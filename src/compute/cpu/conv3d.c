@@ -26,9 +26,15 @@ static struct convolution *convolution_of(struct compute *c, enum convolution_pa
     return convolution;
 }
 
-static int is_narrow(const struct compute *c, const struct conv3d_shape *s)
+/* What computes a convolution. */
+enum way { BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
+
+static enum way way_of(const struct compute *c, const struct conv3d_shape *s, int of_weight_gradient)
 {
-    return s->kernel == 3 && cpu_state(c)->kernels.narrow_convolution_fits(s->in_channels, s->out_channels);
+    if (s->kernel == 3 && cpu_state(c)->kernels.narrow_convolution_fits(s->in_channels, s->out_channels)) {
+        return BY_NARROW_KERNEL;
+    }
+    return (of_weight_gradient ? has_small_grid_gradient(s) : is_small_grid(s)) ? BY_PRODUCT : BY_ONEDNN;
 }
 
 static void run(struct compute *c, enum convolution_pass pass, float *result, const float *first,
@@ -76,13 +82,48 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
         return;
     }
     use_threads(c);
-    if (is_narrow(c, shape)) {
+    switch (way_of(c, shape, 0)) {
+    case BY_NARROW_KERNEL:
         cpu_state(c)->kernels.narrow_convolution(c, out, inp, weight, shape, 0);
-    } else {
+        break;
+    case BY_PRODUCT:
+        small_grid_forward(c, out, inp, weight, shape);
+        break;
+    case BY_ONEDNN:
         run(c, CONVOLUTION_FORWARD, out, inp, weight, shape);
     }
     if (bias != NULL) {
         add_bias(c, out, bias, output_rows(shape), shape->out_channels);
+    }
+}
+
+static void input_gradient(struct compute *c, float *dinp, const float *dout, const float *weight,
+                           const struct conv3d_shape *shape)
+{
+    switch (way_of(c, shape, 0)) {
+    case BY_NARROW_KERNEL:
+        cpu_state(c)->kernels.narrow_convolution(c, dinp, dout, weight, shape, 1);
+        break;
+    case BY_PRODUCT:
+        small_grid_input_gradient(c, dinp, dout, weight, shape);
+        break;
+    case BY_ONEDNN:
+        run(c, CONVOLUTION_BACKWARD_DATA, dinp, dout, weight, shape);
+    }
+}
+
+static void weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
+                            const struct conv3d_shape *shape)
+{
+    switch (way_of(c, shape, 1)) {
+    case BY_NARROW_KERNEL:
+        cpu_state(c)->kernels.narrow_convolution_gradient(c, dweight, dout, inp, shape);
+        break;
+    case BY_PRODUCT:
+        small_grid_weight_gradient(c, dweight, dout, inp, shape);
+        break;
+    case BY_ONEDNN:
+        add_weight_gradient(c, dweight, dout, inp, shape);
     }
 }
 
@@ -93,18 +134,11 @@ void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *
         return;
     }
     use_threads(c);
-    const int narrow = is_narrow(c, shape);
-    if (dinp != NULL && narrow) {
-        cpu_state(c)->kernels.narrow_convolution(c, dinp, dout, weight, shape, 1);
-    } else if (dinp != NULL) {
-        run(c, CONVOLUTION_BACKWARD_DATA, dinp, dout, weight, shape);
+    if (dinp != NULL) {
+        input_gradient(c, dinp, dout, weight, shape);
     }
-    if (dweight != NULL && narrow) {
-        cpu_state(c)->kernels.narrow_convolution_gradient(c, dweight, dout, inp, shape);
-    } else if (dweight != NULL && is_small_grid(shape)) {
-        small_grid_weight_gradient(c, dweight, dout, inp, shape);
-    } else if (dweight != NULL) {
-        add_weight_gradient(c, dweight, dout, inp, shape);
+    if (dweight != NULL) {
+        weight_gradient(c, dweight, dout, inp, shape);
     }
     if (dbias != NULL) {
         cpu_state(c)->kernels.add_row_sums(c, dbias, dout, output_rows(shape), shape->out_channels);

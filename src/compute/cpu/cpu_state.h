@@ -61,8 +61,14 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
 void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
                          const float *inp, const float *weight, const struct conv3d_shape *shape);
 
-/* Convolutions over so few voxels that small_grid_weight_gradient, which adds to dweight, beats oneDNN's. */
-int is_small_grid(const struct conv3d_shape *shape);
+/* Convolutions over so few voxels of so many channels that matrix products beat oneDNN's. */
+int is_small_grid(const struct conv3d_shape *shape);           /* forward and input gradient */
+int has_small_grid_gradient(const struct conv3d_shape *shape); /* weight gradient */
+void small_grid_forward(struct compute *c, float *out, const float *inp, const float *weight,
+                        const struct conv3d_shape *shape);
+void small_grid_input_gradient(struct compute *c, float *dinp, const float *dout, const float *weight,
+                               const struct conv3d_shape *shape);
+/* Adds to dweight. */
 void small_grid_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
                                 const struct conv3d_shape *shape);
 

@@ -26,7 +26,8 @@ struct convolution {
     size_t weights_bytes, plain_bytes, scratch_bytes;
 };
 
-/* Weights in the order that a convolution wants. */
+/* Weights in the order that a convolution wants, and all others that want the same, such as of other batches.
+ */
 struct copy {
     const float *weight;
     const struct convolution *convolution;
@@ -298,10 +299,19 @@ static int run_reorder(struct onednn *o, struct convolution *v, dnnl_memory_t fr
     return dnnl_primitive_execute(v->reorder, o->stream, 2, arguments);
 }
 
+static int want_same_order(const struct convolution *a, const struct convolution *b)
+{
+    descriptor_view order_of_a = NULL, order_of_b = NULL;
+    return dnnl_memory_get_memory_desc(a->weights, &order_of_a) == dnnl_success &&
+           dnnl_memory_get_memory_desc(b->weights, &order_of_b) == dnnl_success &&
+           dnnl_memory_desc_equal(order_of_a, order_of_b);
+}
+
 static struct copy *find_copy(struct onednn *o, const struct convolution *v, const float *weight)
 {
     for (int k = 0; k < o->copy_count; k++) {
-        if (o->copies[k].weight == weight && o->copies[k].convolution == v) {
+        if (o->copies[k].weight == weight &&
+            (o->copies[k].convolution == v || want_same_order(o->copies[k].convolution, v))) {
             return &o->copies[k];
         }
     }
