@@ -1,7 +1,7 @@
 #include "train/replay.h"
 
 #include "base/error.h"
-#include "train/stored_batch_read.h"
+#include "train/stored_batch.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -6,7 +6,7 @@
 #include "train/step.h"
 
 struct replay_options {
-    const char *batch;      /* train/stored_batch_read.h */
+    const char *batch;      /* train/stored_batch.h */
     const char *checkpoint; /* a training checkpoint, whose moments and steps are gone on from, or weights */
     const char *out;
     const char

@@ -10,4 +10,9 @@
 enum voco_status stored_batch_save(const char *path, const struct batch *batch,
                                    const struct model_config *config);
 
+/* Reads `crops` (V, S, R, R, R), `bases` (V, K, R, R, R) and `labels` (V, S, K) from a safetensors file.
+ * Crops and bases are F32, taken as they are, or U8, voxel = value / 255; labels are F32. VOCO_IO or
+ * VOCO_BAD_INPUT: one line with the path. Free with batch_free. */
+enum voco_status stored_batch_read(struct batch *batch, const char *path);
+
 #endif

@@ -3,7 +3,7 @@
 #include "base/philox.h"
 #include "scratch_folder.h"
 #include "train/replay.h"
-#include "train/stored_batch_read.h"
+#include "train/stored_batch.h"
 
 #include <math.h>
 #include <setjmp.h>
