@@ -24,7 +24,7 @@ test: all
 test-asan: setup
 	@cmake --preset asan -G Ninja >/dev/null
 	@cmake --build build-asan
-	@ctest --test-dir build-asan --output-on-failure
+	@ASAN_OPTIONS=detect_leaks=1 ctest --test-dir build-asan --output-on-failure
 
 # Seconds per step of each recipe and the parts of that time.
 bench: all

@@ -1,7 +1,8 @@
 /* How every function of voco reports failure.
  *
- * A function that can fail returns a `enum voco_status`. Anything but VOCO_OK leaves a message of one line, without
- * a newline, in thread-local storage; voco_error_message() reads it. The library never exits, aborts or prints. */
+ * A function that can fail returns a `enum voco_status`. Anything but VOCO_OK leaves a message of one line,
+ * without a newline, in thread-local storage; voco_error_message() reads it. The library never exits, aborts
+ * or prints. */
 #ifndef VOCO_STATUS_H
 #define VOCO_STATUS_H
 

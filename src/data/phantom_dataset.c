@@ -105,7 +105,7 @@ static enum voco_status write_list(const char *folder, const struct phantom_data
                               json_pack("{s:s, s:s}", "image", image, "label", label));
     }
     for (int i = 0; i < PHANTOM_STRUCTURES; i++) {
-        char value[8];
+        char value[16];
         snprintf(value, sizeof value, "%d", i);
         json_object_set_new(labels, value, json_string(phantom_structure_name((enum phantom_structure)i)));
     }
