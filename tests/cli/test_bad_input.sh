@@ -82,8 +82,9 @@ cp full/checkpoint-00000002.safetensors before
     ulimit -f 1000
     exec "$voco" pretrain --out full --resume --steps 4
 ) >out 2>err
+status=$?
 checked=$((checked + 1))
-[ $? -eq 0 ] && complain "a full disk went unnoticed"
+[ "$status" -eq 1 ] || complain "a full disk: exit status $status, not 1"
 grep -Eq '^voco: .*checkpoint-00000004.safetensors.*(large|space)' err || complain "the full disk is not named: $(tail -n 1 err)"
 cmp -s before full/checkpoint-00000002.safetensors || complain "the checkpoint before the full disk is gone"
 absent "a full disk" full/checkpoint-00000004.safetensors full/*.tmp.*
