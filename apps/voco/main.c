@@ -5,17 +5,33 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct verb *const verbs[] = {&verb_phantom, &verb_prepare, &verb_pretrain,
                                            &verb_eval,    &verb_info,    &verb_replay};
 enum { verb_count = sizeof verbs / sizeof verbs[0] };
 
+/* Elsewhere than on a terminal: at most a line of progress every ten seconds. */
+static int too_soon(void)
+{
+    static time_t last;
+    const time_t now = time(NULL);
+    if (last != 0 && now < last + 10) {
+        return 1;
+    }
+    last = now;
+    return 0;
+}
+
 /* On a terminal a progress line overwrites the one before it; elsewhere each is a line of its own. */
 static void print_log_line(enum log_level level, const char *line, void *context)
 {
     int *progress_shown = context;
     const int overwrite = isatty(STDERR_FILENO);
+    if (level == LOG_PROGRESS && !overwrite && too_soon()) {
+        return;
+    }
     if (*progress_shown) {
         (void)fputs("\r\033[K", stderr);
     }
