@@ -19,10 +19,10 @@ enum voco_status voco_encoder_open(struct voco_encoder **out, const char *path, 
     *out = NULL;
     struct checkpoint checkpoint = {0};
     struct voco_encoder *encoder = calloc(1, sizeof *encoder);
-    enum voco_status status = encoder == NULL ? fail(VOCO_NO_MEMORY, "%s: out of memory", path) : VOCO_OK;
-    if (status == VOCO_OK) {
-        status = checkpoint_open(&checkpoint, path);
+    if (encoder == NULL) {
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", path);
     }
+    enum voco_status status = checkpoint_open(&checkpoint, path);
     if (status == VOCO_OK) {
         status = model_create(&encoder->model, &checkpoint.config);
     }

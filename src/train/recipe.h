@@ -31,7 +31,7 @@ struct recipe {
     struct sampling sampling; /* sampling.roi is model.roi */
     struct augmentation augmentation;
 
-    char preset[32];    /* how volumes are prepared: volume/prepare.h */
+    char preset[32];           /* how volumes are prepared: volume/prepare.h */
     enum recipe_window window; /* how the window is taken from a prepared volume */
     double held_out;    /* fraction of the volumes kept for evaluation where the data list splits none */
     int loader_threads; /* 0: batches are made when they are asked for */

@@ -110,8 +110,8 @@ static int ends_with(const char *name, const char *ending)
     return length >= tail && strcmp(name + length - tail, ending) == 0;
 }
 
-/* BatchNorm follows the first two. Only InstanceNorm's epsilon keeps the third from being scale-free: its gradient counts
- * as none where it is that small in the stored set, `share` of the whole gradient's norm. */
+/* BatchNorm follows the first two. Only InstanceNorm's epsilon keeps the third from being scale-free: its
+ * gradient counts as none where it is that small in the stored set, `share` of the whole gradient's norm. */
 static int has_no_gradient(const char *parameter, double share)
 {
     return ends_with(parameter, ".layer1.0.bias") || ends_with(parameter, ".layer2.0.bias") ||
