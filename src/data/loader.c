@@ -1,11 +1,11 @@
 #include "data/loader.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* One place in the ring: step s lies in slot s % slot_count. */
 struct slot {
@@ -33,13 +33,6 @@ struct loader {
     uint64_t limit; /* steps below it have room in the ring */
     int ending;
 };
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 static struct slot *slot_of(const struct loader *loader, uint64_t step)
 {

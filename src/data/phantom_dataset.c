@@ -2,6 +2,7 @@
 #include "data/phantom.h"
 
 #include "base/atomic_file.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "volume/nifti.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { path_size = 4096 };
 
@@ -25,13 +25,6 @@ struct work {
     enum voco_status status;
     char message[1024];
 };
-
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static enum voco_status write_phantom(const char *folder, const struct phantom_dataset *dataset, int number,
                                       int16_t *hu, uint8_t *labels)
@@ -79,7 +72,7 @@ static void *write_phantoms(void *argument)
         status = write_phantom(work->folder, dataset, number, hu, labels);
         pthread_mutex_lock(&work->lock);
         work->done++;
-        const double rate = work->done / (now() - work->started + 1e-9);
+        const double rate = work->done / (seconds_now() - work->started + 1e-9);
         char left[32];
         log_line(LOG_PROGRESS, "phantom %d of %d, %.1f a second, %s left", work->done, dataset->count, rate,
                  format_duration(left, (dataset->count - work->done) / rate));
@@ -144,7 +137,7 @@ enum voco_status phantom_dataset_write(const char *folder, const struct phantom_
             return status;
         }
     }
-    struct work work = {.folder = folder, .dataset = dataset, .started = now()};
+    struct work work = {.folder = folder, .dataset = dataset, .started = seconds_now()};
     pthread_mutex_init(&work.lock, NULL);
     enum { most_jobs = 256 };
     pthread_t threads[most_jobs];

@@ -1,5 +1,6 @@
 #include "store/cache_preparation.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "volume/resample.h"
@@ -7,7 +8,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* What became of one source. */
 struct outcome {
@@ -32,13 +32,6 @@ struct work {
     enum voco_status broken; /* the error that ends the work */
     char *broken_message;
 };
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 /* The whole volume at the window's size: trilinear with aligned corners, so voxel (0, 0, 0) and the last one
  * stay where they are, and the spacing follows. */

@@ -1,6 +1,7 @@
 #include "train/pretrain.h"
 
 #include "base/atomic_file.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "data/loader.h"
@@ -16,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 /* Everything that lives as long as a run. */
 struct run {
@@ -36,13 +36,6 @@ struct run {
     struct step_seconds seconds; /* sums over this life, without its first step */
     double step_seconds;
 };
-
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static int asked_to_stop(const struct run *run)
 {
@@ -173,7 +166,7 @@ static enum voco_status save(struct run *run)
 /* At most four lines a second, so that a terminal stays readable; the last step is always said. */
 static void say_progress(struct run *run, const struct step_metrics *metrics)
 {
-    const double time = now();
+    const double time = seconds_now();
     const long long total = run->folder.recipe.steps;
     const long long done = run->state.step;
     if (time - run->last_progress < 0.25 && done < total) {
@@ -211,7 +204,7 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
                                       .learning_rate = recipe->learning_rate,
                                       .warmup = recipe->warm_up,
                                       .total = recipe->steps};
-    const double began = now();
+    const double began = seconds_now();
     const struct batch *batch = NULL;
     enum voco_status status = loader_next(run->loader, &batch);
     if (status != VOCO_OK) {
@@ -224,7 +217,7 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
     if (status != VOCO_OK) {
         return status;
     }
-    const double seconds = now() - began;
+    const double seconds = seconds_now() - began;
     add_seconds(run, &result.seconds, seconds);
     *metrics =
         (struct step_metrics){.step = number,
@@ -250,7 +243,7 @@ static enum voco_status train(struct run *run)
     int skipped_in_row = 0;
     long long saved = run->report->checkpoint[0] != '\0' ? run->state.step : -1;
     run->first_step = run->state.step;
-    run->started = now();
+    run->started = seconds_now();
     enum voco_status status = VOCO_OK;
     while (run->state.step < recipe->steps && !asked_to_stop(run)) {
         struct step_metrics metrics;

@@ -1,5 +1,7 @@
 #include "train/recipe_settings.h"
 
+#include "base/word_distance.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -66,33 +68,6 @@ const struct recipe_setting recipe_settings[] = {
 /* clang-format on */
 const int recipe_setting_count = (int)(sizeof recipe_settings / sizeof recipe_settings[0]);
 
-/* Insertions, deletions and replacements that turn a into b (Levenshtein), for words of at most 31 letters.
- */
-static int edit_distance(const char *a, const char *b)
-{
-    enum { longest = 31 };
-    const int rows = (int)strnlen(a, longest + 1);
-    const int columns = (int)strnlen(b, longest + 1);
-    if (rows > longest || columns > longest) {
-        return longest;
-    }
-    int previous[longest + 1];
-    for (int j = 0; j <= columns; j++) {
-        previous[j] = j;
-    }
-    for (int i = 1; i <= rows; i++) {
-        int diagonal = previous[0];
-        previous[0] = i;
-        for (int j = 1; j <= columns; j++) {
-            const int replaced = diagonal + (a[i - 1] != b[j - 1]);
-            const int other = (previous[j] < previous[j - 1] ? previous[j] : previous[j - 1]) + 1;
-            diagonal = previous[j];
-            previous[j] = replaced < other ? replaced : other;
-        }
-    }
-    return previous[columns];
-}
-
 /* Writes ", did you mean ...?" for the nearest of the names that `section` (NULL: of all sections) offers, if
  * any is near. */
 static void add_nearest(char reason[setting_reason_size], const char *section, const char *typed)
@@ -104,7 +79,7 @@ static void add_nearest(char reason[setting_reason_size], const char *section, c
         if (section != NULL && strcmp(section, recipe_settings[i].section) != 0) {
             continue;
         }
-        const int d = edit_distance(typed, name);
+        const int d = word_distance(typed, name);
         if (d <= distance && (nearest == NULL || d < distance)) {
             nearest = name;
             distance = d;

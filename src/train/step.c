@@ -1,12 +1,12 @@
 #include "train/step.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* A batch on its way through the network. Arrays lie on the arena. */
 struct batch_pass {
@@ -30,18 +30,11 @@ struct kept_chunk {
     size_t mark; /* of the arena, before them */
 };
 
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 /* Adds the time since *since to *seconds and sets *since to now. */
 static void count_time(double *seconds, double *since)
 {
     const double then = *since;
-    *since = now();
+    *since = seconds_now();
     *seconds += *since - then;
 }
 
@@ -216,7 +209,7 @@ enum voco_status evaluate_batch(const struct model *model, struct compute *compu
                               .params = params,
                               .batch = batch,
                               .crops_at_once = crops_at_once};
-    double since = now();
+    double since = seconds_now();
     *result = (struct step_result){0};
     enum voco_status status = check_size(batch, pass.model);
     if (status == VOCO_OK) {
@@ -393,7 +386,7 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
 {
     const size_t features = (size_t)model_embedding_size(&pass->model->config);
     const int count = chunks_to_keep(step, pass);
-    double since = now();
+    double since = seconds_now();
     real *dembedding = arena_push(pass->arena, (size_t)pass->rows * features * sizeof *dembedding);
     struct kept_chunk *kept = arena_push(pass->arena, (size_t)count * sizeof *kept);
     if (dembedding == NULL || kept == NULL) {
@@ -425,7 +418,7 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
                               .params = step->state->params,
                               .batch = batch,
                               .crops_at_once = step->settings.crops_at_once};
-    double since = now();
+    double since = seconds_now();
     *result = (struct step_result){0};
     enum voco_status status = check_size(batch, pass.model);
     if (status == VOCO_OK) {
@@ -460,7 +453,7 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
     struct compute *c = step->compute;
     struct training_state *state = step->state;
     const size_t trained = step->model->table.trained;
-    double since = now();
+    double since = seconds_now();
     const double squares = c->sum_of_squares(c, step->gradients, trained);
     result->gradient_norm = sqrt(squares);
     /* Beyond FLT_MAX the second moment would be infinite and the parameter stuck. */

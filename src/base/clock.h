@@ -1,0 +1,8 @@
+/* Time that only goes forward, for measuring how long something took. */
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+/* Seconds since some fixed moment. */
+double seconds_now(void);
+
+#endif
