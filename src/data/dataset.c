@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "data/dataset_folder.h"
-#include "store/name_hash.h"
+#include "base/name_hash.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -48,7 +48,7 @@ enum voco_status dataset_parse_text(struct dataset *dataset, const char *text, s
 
 /* Where nothing is in the validation split, moves about `fraction` (0 to 1) of the training entries there.
  * Which ones depends on nothing but each entry's name: it is held out where hash(name) / 2^64 < fraction
- * (hash: store/name_hash.h). So it is the same on every machine, and volumes that are added to a set or leave
+ * (hash: base/name_hash.h). So it is the same on every machine, and volumes that are added to a set or leave
  * it never move another across the line. Of two entries and more at least one is held out (that with the
  * smallest hash) and at least one is kept (that with the largest). Does nothing where fraction <= 0. Fails
  * with VOCO_NO_MEMORY only. */

@@ -2,7 +2,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "store/name_hash.h"
+#include "base/name_hash.h"
 
 #include <dirent.h>
 #include <errno.h>

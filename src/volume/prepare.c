@@ -8,6 +8,7 @@
 #include "volume/pad.h"
 #include "volume/resample.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const struct preset presets[] = {
@@ -99,5 +100,37 @@ enum voco_status prepare_volume(struct volume *out, const char *path, const stru
         volume_free(out);
         return add_context(status, "%s", path);
     }
+    return VOCO_OK;
+}
+
+enum voco_status prepare_quantised(struct prepared_volume *out, const char *path, const struct preset *preset,
+                                   const int at_least[3], int levels, int threads)
+{
+    (void)threads;
+    *out = (struct prepared_volume){0};
+    struct volume volume;
+    enum voco_status status = prepare_volume(&volume, path, preset, at_least);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    *out = prepared_volume_of(&volume);
+    out->storage = volume.data;
+    if (levels == 0) {
+        return VOCO_OK;
+    }
+    const struct prepared_volume floats = *out;
+    void *stored = malloc(volume_count(&volume) * stored_voxel_bytes(levels));
+    if (stored == NULL) {
+        prepared_volume_free(out);
+        return fail(VOCO_NO_MEMORY, "%s: no memory for %zu voxels", path, volume_count(&volume));
+    }
+    (void)prepared_volume_block(stored, levels, &floats, (const int[3]){0, 0, 0}, floats.size);
+    free(out->storage);
+    out->storage = stored;
+    out->voxels = stored;
+    out->levels = levels;
+    out->stride[0] = (ptrdiff_t)out->size[1] * out->size[2];
+    out->stride[1] = out->size[2];
+    out->stride[2] = 1;
     return VOCO_OK;
 }

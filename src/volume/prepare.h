@@ -2,6 +2,7 @@
 #ifndef VOLUME_PREPARE_H
 #define VOLUME_PREPARE_H
 
+#include "volume/prepared_volume.h"
 #include "volume/volume.h"
 
 enum intensity_kind {
@@ -30,5 +31,12 @@ enum voco_status preset_from_name(struct preset *preset, const char *name);
  * names the file. */
 enum voco_status prepare_volume(struct volume *out, const char *path, const struct preset *preset,
                                 const int at_least[3]);
+
+/* The same for the cache: quantised to `levels` (255, 4095 or 65535) straight from the interpolated floats,
+ * or floats where `levels` is 0. Peak memory is that of the result plus a few slices of the file, except
+ * where intensities depend on the whole volume (INTENSITY_ZSCORE) or the axes are sheared. `threads` (>= 1)
+ * work on the one volume. Free with prepared_volume_free. */
+enum voco_status prepare_quantised(struct prepared_volume *out, const char *path, const struct preset *preset,
+                                   const int at_least[3], int levels, int threads);
 
 #endif

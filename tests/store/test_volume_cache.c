@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/philox.h"
-#include "store/name_hash.h"
+#include "base/name_hash.h"
 #include "store/volume_cache.h"
 
 #include <dirent.h>

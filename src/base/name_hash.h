@@ -2,8 +2,8 @@
  * names in the cache and which volumes are held out. FNV-1a with 64 bits (Fowler, Noll, Vo), its result mixed
  * once more by the finaliser of SplitMix64 so that its high bits are as good as its low ones. Not for
  * secrets. */
-#ifndef STORE_NAME_HASH_H
-#define STORE_NAME_HASH_H
+#ifndef BASE_NAME_HASH_H
+#define BASE_NAME_HASH_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "store/name_hash.h"
+#include "base/name_hash.h"
 
 #include <string.h>
 
