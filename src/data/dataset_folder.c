@@ -1,6 +1,7 @@
 #include "data/dataset_folder.h"
 
 #include "base/error.h"
+#include "data/dataset_entries.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -7,11 +7,6 @@
 /* Whether the name ends in .nii or .nii.gz. */
 int is_nifti_name(const char *name);
 
-/* Appends the entry `name` (`length` bytes, a leading "./" is dropped); its path is folder/name where name is
- * relative. */
-enum voco_status dataset_add(struct dataset *dataset, const char *folder, const char *name, size_t length,
-                             enum dataset_split split);
-
 /* Appends every volume in `folder` and below as training entries, sorted by name. Links to folders are
  * followed, but not into a folder that the search is already in. VOCO_BAD_INPUT where there is none. */
 enum voco_status dataset_add_folder(struct dataset *dataset, const char *folder);
