@@ -1,8 +1,10 @@
 #include "data/dataset.h"
 
 #include "base/error.h"
+#include "data/corpus.h"
 #include "data/dataset_entries.h"
 #include "data/dataset_folder.h"
+#include "data/dataset_list.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,53 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* A list of millions of volumes stays below this. */
-static const size_t longest_list = (size_t)1 << 30;
-
-static enum voco_status no_memory(const char *name)
-{
-    return fail(VOCO_NO_MEMORY, "%s: the list of its volumes does not fit in memory", name);
-}
-
-static int is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\r';
-}
-
-static enum voco_status read_list(char **text, size_t *length, const char *path)
-{
-    *text = NULL;
-    enum voco_status status = VOCO_OK;
-    struct stat info;
-    FILE *stream = fopen(path, "rb");
-    if (stream == NULL || fstat(fileno(stream), &info) != 0) {
-        status = fail_errno("%s: cannot open", path);
-        goto done;
-    }
-    if (info.st_size > (off_t)longest_list) {
-        status = fail(VOCO_BAD_INPUT, "%s: too long for a list of volumes", path);
-        goto done;
-    }
-    *text = malloc((size_t)info.st_size + 1);
-    if (*text == NULL) {
-        status = no_memory(path);
-        goto done;
-    }
-    *length = fread(*text, 1, (size_t)info.st_size, stream);
-    if (ferror(stream)) {
-        status = fail_errno("%s: cannot read", path);
-    }
-done:
-    if (stream != NULL) {
-        (void)fclose(stream);
-    }
-    if (status != VOCO_OK) {
-        free(*text);
-        *text = NULL;
-    }
-    return status;
-}
 
 static enum voco_status check_files(const struct dataset *dataset, const char *list)
 {
@@ -75,44 +30,47 @@ static enum voco_status check_files(const struct dataset *dataset, const char *l
     return VOCO_OK;
 }
 
-static int ends_with(const char *text, const char *ending)
+/* The folder that the file lies in; NULL without memory. */
+static char *folder_of(const char *path)
 {
-    const size_t length = strlen(text);
-    return length >= strlen(ending) && strcmp(text + length - strlen(ending), ending) == 0;
-}
-
-static int looks_like_json(const char *path, const char *text, size_t length)
-{
-    size_t first = 0;
-    while (first < length && (is_blank(text[first]) || text[first] == '\n')) {
-        first++;
-    }
-    return ends_with(path, ".json") || (first < length && text[first] == '{');
+    const char *slash = strrchr(path, '/');
+    return slash == path ? strdup("/")
+                         : (slash != NULL ? strndup(path, (size_t)(slash - path)) : strdup("."));
 }
 
 static enum voco_status open_list(struct dataset *dataset, const char *path)
 {
-    char *text = NULL;
-    size_t length = 0;
-    enum voco_status status = read_list(&text, &length, path);
-    if (status != VOCO_OK) {
-        return status;
-    }
-    const char *slash = strrchr(path, '/');
-    const size_t folder_length = slash != NULL ? (size_t)(slash - path) : 1;
-    char *folder = strndup(slash != NULL ? path : ".", folder_length);
+    char *folder = folder_of(path);
     if (folder == NULL) {
-        status = no_memory(path);
-        goto done;
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", path);
     }
-    status = looks_like_json(path, text, length) ? dataset_parse_json(dataset, text, length, path, folder)
-                                                 : dataset_parse_text(dataset, text, length, path, folder);
+    enum voco_status status = dataset_add_list(dataset, path, folder, USE_ALL_PARTS);
     if (status == VOCO_OK) {
         status = check_files(dataset, path);
     }
-done:
     free(folder);
+    return status;
+}
+
+static enum voco_status open_corpus(struct dataset *dataset, const char *path)
+{
+    char *text = NULL;
+    char *folder = folder_of(path);
+    size_t length = 0;
+    if (folder == NULL) {
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", path);
+    }
+    struct corpus corpus = {0};
+    enum voco_status status = dataset_read_text(&text, &length, path);
+    if (status == VOCO_OK) {
+        status = corpus_parse_yaml(&corpus, text, length, path, folder);
+    }
+    if (status == VOCO_OK) {
+        status = corpus_open(dataset, &corpus, path);
+    }
+    corpus_free(&corpus);
     free(text);
+    free(folder);
     return status;
 }
 
@@ -120,12 +78,26 @@ static enum voco_status open_folder(struct dataset *dataset, const char *path)
 {
     char *list = NULL;
     if (asprintf(&list, "%s/dataset.json", path) < 0) {
-        return no_memory(path);
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", path);
     }
     const enum voco_status status =
-        access(list, F_OK) == 0 ? open_list(dataset, list) : dataset_add_folder(dataset, path);
+        access(list, F_OK) == 0 ? open_list(dataset, list) : dataset_add_folder(dataset, path, "");
     free(list);
     return status;
+}
+
+/* All that is one unnamed set. */
+static enum voco_status open_set(struct dataset *dataset, const char *data, const struct stat *info)
+{
+    const enum voco_status status = dataset_start_set(dataset, "");
+    if (status != VOCO_OK) {
+        return status;
+    }
+    if (S_ISDIR(info->st_mode)) {
+        return open_folder(dataset, data);
+    }
+    return is_nifti_name(data) ? dataset_add(dataset, ".", data, strlen(data), SPLIT_TRAINING)
+                               : open_list(dataset, data);
 }
 
 enum voco_status dataset_open(struct dataset *dataset, const char *data)
@@ -136,14 +108,12 @@ enum voco_status dataset_open(struct dataset *dataset, const char *data)
     if (stat(data, &info) != 0) {
         return fail_errno("%s: cannot open", data);
     }
-    if (S_ISDIR(info.st_mode)) {
-        status = open_folder(dataset, data);
-    } else if (!S_ISREG(info.st_mode)) {
+    if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode)) {
         status = fail(VOCO_BAD_INPUT, "%s: neither a file nor a folder", data);
-    } else if (is_nifti_name(data)) {
-        status = dataset_add(dataset, ".", data, strlen(data), SPLIT_TRAINING);
+    } else if (S_ISREG(info.st_mode) && is_corpus_name(data)) {
+        status = open_corpus(dataset, data);
     } else {
-        status = open_list(dataset, data);
+        status = open_set(dataset, data, &info);
     }
     if (status != VOCO_OK) {
         dataset_free(dataset);

@@ -1,6 +1,7 @@
-#include "data/dataset_entries.h"
+#include "data/dataset_list.h"
 
 #include "base/error.h"
+#include "data/dataset_entries.h"
 
 #include <string.h>
 
@@ -9,10 +10,10 @@ static int is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r';
 }
 
-enum voco_status dataset_parse_text(struct dataset *dataset, const char *text, size_t length,
-                                    const char *list, const char *folder)
+enum voco_status dataset_add_text(struct dataset *dataset, const char *text, size_t length, const char *list,
+                                  const char *folder)
 {
-    *dataset = (struct dataset){0};
+    const size_t before = dataset->count;
     enum voco_status status = VOCO_OK;
     size_t line = 1;
     for (size_t begin = 0; status == VOCO_OK && begin < length; line++) {
@@ -32,8 +33,19 @@ enum voco_status dataset_parse_text(struct dataset *dataset, const char *text, s
         }
         begin = next;
     }
-    if (status == VOCO_OK && dataset->count == 0) {
+    if (status == VOCO_OK && dataset->count == before) {
         status = fail(VOCO_BAD_INPUT, "%s: names no volume", list);
+    }
+    return status;
+}
+
+enum voco_status dataset_parse_text(struct dataset *dataset, const char *text, size_t length,
+                                    const char *list, const char *folder)
+{
+    *dataset = (struct dataset){0};
+    enum voco_status status = dataset_start_set(dataset, "");
+    if (status == VOCO_OK) {
+        status = dataset_add_text(dataset, text, length, list, folder);
     }
     if (status != VOCO_OK) {
         dataset_free(dataset);
