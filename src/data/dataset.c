@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "data/corpus.h"
+#include "data/dataset_cache.h"
 #include "data/dataset_entries.h"
 #include "data/dataset_folder.h"
 #include "data/dataset_list.h"
@@ -110,6 +111,8 @@ enum voco_status dataset_open(struct dataset *dataset, const char *data)
     }
     if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode)) {
         status = fail(VOCO_BAD_INPUT, "%s: neither a file nor a folder", data);
+    } else if (S_ISDIR(info.st_mode) && folder_is_cache(data)) {
+        status = dataset_add_cache(dataset, data);
     } else if (S_ISREG(info.st_mode) && is_corpus_name(data)) {
         status = open_corpus(dataset, data);
     } else {

@@ -8,6 +8,8 @@
  *     with "labels", which hold segmentations in MSD and nnU-Net sets, or ends in ".zarr", which hold chunks.
  *     A link that leads nowhere counts as a volume, so that it is reported;
  *   - a text file of paths, one a line; lines that begin with '#' and empty ones are left out;
+ *   - a cache of prepared volumes (store/volume_cache.h): its volumes as they were listed when they were
+ * cached;
  *   - one NIfTI file;
  *   - a corpus, *.yaml or *.yml: several such sets, each with its own preset and weight (data/corpus.h).
  *
@@ -51,6 +53,8 @@ struct dataset {
     size_t capacity;
     struct dataset_set *sets; /* (set_count): in the order of the corpus, those without volumes too */
     int set_count;
+    int is_cache; /* DATA is a cache: an entry's path is that of a cached volume (store/volume_cache.h), and
+                     its set says how it was prepared */
 };
 
 /* Reads DATA. VOCO_BAD_INPUT or VOCO_IO, naming the file and the line where there is one: nothing of that
@@ -82,5 +86,9 @@ size_t dataset_count(const struct dataset *dataset, enum dataset_split split);
 /* The paths of a split in order: an array of dataset_count() pointers into `dataset`, to be freed with
  * free(). NULL where memory is short or the split is empty. */
 const char **dataset_paths(const struct dataset *dataset, enum dataset_split split);
+
+/* Of DATA that is a cache: for each entry the folder of the array that training reads. An array of `count`
+ * texts, to be freed one by one and itself. NULL without memory. */
+char **dataset_array_paths(const struct dataset *dataset);
 
 #endif

@@ -53,6 +53,16 @@ static enum voco_status make_room(struct dataset *dataset, const char *folder)
     return VOCO_OK;
 }
 
+enum voco_status dataset_append(struct dataset *dataset, const struct dataset_entry *entry)
+{
+    if (make_room(dataset, entry->name) != VOCO_OK) {
+        return VOCO_NO_MEMORY;
+    }
+    dataset->entries[dataset->count++] = *entry;
+    dataset->sets[entry->set].count++;
+    return VOCO_OK;
+}
+
 enum voco_status dataset_add(struct dataset *dataset, const char *folder, const char *name, size_t length,
                              enum dataset_split split)
 {
@@ -64,10 +74,7 @@ enum voco_status dataset_add(struct dataset *dataset, const char *folder, const 
             length--;
         }
     }
-    if (make_room(dataset, folder) != VOCO_OK) {
-        return VOCO_NO_MEMORY;
-    }
-    struct dataset_set *set = &dataset->sets[dataset->set_count - 1];
+    const struct dataset_set *set = &dataset->sets[dataset->set_count - 1];
     const size_t prefix = set->name[0] != '\0' ? strlen(set->name) + 1 : 0;
     char *full = malloc(prefix + length + 1);
     if (full == NULL) {
@@ -84,9 +91,13 @@ enum voco_status dataset_add(struct dataset *dataset, const char *folder, const 
         free(full);
         return no_memory(folder);
     }
-    dataset->entries[dataset->count++] = (struct dataset_entry){path, full, split, dataset->set_count - 1};
-    set->count++;
-    return VOCO_OK;
+    const struct dataset_entry entry = {path, full, split, dataset->set_count - 1};
+    const enum voco_status status = dataset_append(dataset, &entry);
+    if (status != VOCO_OK) {
+        free(path);
+        free(full);
+    }
+    return status;
 }
 
 void dataset_cut(struct dataset *dataset, size_t first)

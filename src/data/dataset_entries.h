@@ -12,6 +12,9 @@ enum voco_status dataset_start_set(struct dataset *dataset, const char *name);
 enum voco_status dataset_add(struct dataset *dataset, const char *folder, const char *name, size_t length,
                              enum dataset_split split);
 
+/* Appends the entry as it is; path and name, which were allocated, belong to the list afterwards. */
+enum voco_status dataset_append(struct dataset *dataset, const struct dataset_entry *entry);
+
 /* Takes all entries from `first` on away again; they belong to the last set. */
 void dataset_cut(struct dataset *dataset, size_t first);
 
