@@ -1,92 +1,93 @@
-/* Prepared volumes on disk, one file each, so that preparation is done once and a window can be read without
- * the rest.
+/* Prepared volumes on disk, so that preparation is done once and a window can be read without the rest.
  *
- * A file lies in the cache's folder as NAME-KEY.volume. NAME is the source's, for people. KEY is a hash of
- * the source's canonical path, size and time of change, and of everything that decides how it is prepared
- * (preset, window size), so whatever changes, stale data is never read: it is merely not found. Files are
- * little-endian:
+ * A cached volume is a folder NAME-KEY.ome.zarr in the cache's folder: a Zarr v3 group with OME-NGFF 0.5
+ * metadata, as docs/formats.md specifies. NAME is the source's, for people. KEY is a hash of the source's
+ * canonical path, size and time of change and of everything that decides the voxels (preset, window, levels),
+ * so whatever changes, stale data is never read: it is merely not found. In it
  *
- *     0    "VOCOVOL" and a zero byte
- *     8    uint32 version = 1
- *     12   uint32 CRC-32 of the header, all header bytes with this field 0
- *     16   uint32 CRC-32 of the voxels
- *     20   uint32 header bytes, a multiple of 4096: where the voxels start
- *     24   uint64 KEY
- *     32   int32  size[3], voxels along x, y, z
- *     44   uint32 bytes of the source path
- *     48   double spacing[3], mm
- *     72   double affine[3][4], voxel index -> mm in RAS
- *     168  char   preset[32]
- *     200  the source path, then zeros up to the voxels
- *     ...  uint16 voxels, x fastest, round(65535 value): nothing follows them
+ *     zarr.json              attributes (store/volume_attributes.h)
+ *     0/zarr.json            the array of the prepared volume, dimensions z, y, x
+ *     0/c/0/0/0              its voxels (store/shard.h)
+ *     window/...             likewise, where windows are taken by resizing: the volume at the window's size
  *
- * Files are written beside their name and renamed when whole (base/atomic_file.h), so a killed process leaves
- * no half-written one. */
+ * A volume is written under a temporary name, synced, and renamed, so a killed process leaves no half-written
+ * one. */
 #ifndef STORE_VOLUME_CACHE_H
 #define STORE_VOLUME_CACHE_H
 
 #include "voco/status.h"
 
+#include "store/shard.h"
+#include "store/volume_attributes.h"
 #include "volume/prepare.h"
-#include "volume/volume.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-struct volume_cache {
-    char *folder; /* owned */
+/* How a volume is prepared and kept. */
+struct cache_settings {
     struct preset preset;
-    int window[3]; /* voxels x, y, z; WINDOW_CROP: volumes are padded to at least this, WINDOW_RESIZE: resized
-                      to it */
+    int window[3]; /* voxels x, y, z of the window that is trained on: WINDOW_CROP pads volumes to at least
+                      this, WINDOW_RESIZE keeps a second array of this size */
+    int levels;    /* 255 (8 bits), 4095 (12) or 65535 (16) */
+    int level;     /* of zstd, 1 to 19; changes size and speed, never voxels */
 };
 
-/* Makes the folder where there is none, and removes what killed processes left in it (temporary files of this
- * cache that have not been written to for 10 minutes). Close with volume_cache_close. */
-enum voco_status volume_cache_open(struct volume_cache *cache, const char *folder,
-                                   const struct preset *preset, const int window[3]);
-void volume_cache_close(struct volume_cache *cache);
+/* 255, 4095 or 65535 for 8, 12 or 16 bits; 0 for any other number. */
+int levels_of_bits(int bits);
+
+/* One volume as its list has it. What `settings` points to is borrowed. */
+struct cache_request {
+    const char *source;
+    const char *name;
+    const char *set;
+    const char *split;
+    int repeat;
+    const struct cache_settings *settings;
+};
 
 /* The place of one source in the cache, as the source is at this moment. */
 struct cache_entry {
     uint64_t key;
+    uint64_t source_bytes;
     char *source; /* canonical path, owned */
-    char *path;   /* of the cache file, owned */
+    char *path;   /* of the folder NAME-KEY.ome.zarr, owned */
 };
 
 /* Fails with VOCO_IO where the source is not there. Free with cache_entry_free. */
-enum voco_status cache_entry_of(struct cache_entry *entry, const struct volume_cache *cache,
-                                const char *source);
+enum voco_status cache_entry_of(struct cache_entry *entry, const char *folder,
+                                const struct cache_request *request);
 void cache_entry_free(struct cache_entry *entry);
 
-/* Whether the entry's file is there and whole: header, length, source and the checksum of every voxel. Reads
- * all of it. */
-int cache_entry_is_good(const struct cache_entry *entry);
+/* Whether the entry's volume is there: its attributes name this source and key, its arrays open, and their
+ * files are as long as their indexes say. Chunks are not read: each carries a checksum that is compared
+ * whenever it is. Where the list has the volume in another split, under another name or so, its attributes
+ * are brought up to date. *bytes, where not NULL: what it takes on disk. */
+int cache_entry_is_there(const struct cache_entry *entry, const struct cache_request *request,
+                         uint64_t *bytes);
 
-/* Writes `volume`, which is what the source was prepared to, replacing what was there. Values are clipped to
- * [0, 1]; NaN becomes 0. Fails with VOCO_IO (disk full, ...), leaving what was there. */
-enum voco_status volume_cache_store(const struct volume_cache *cache, const struct cache_entry *entry,
-                                    const struct volume *volume);
+/* Reads and prepares the source and writes it as the entry's volume with `threads` threads, replacing what
+ * was there. *bytes: what it takes on disk. A failure to read or prepare leaves *storing 0; one to write
+ * (VOCO_IO: disk full, ...) sets it to 1. Nothing half-written is left. */
+enum voco_status cache_entry_make(uint64_t *bytes, int *storing, const struct cache_entry *entry,
+                                  const struct cache_request *request, int threads);
 
-/* A file of the cache, mapped into memory: pages are read when they are touched. */
-struct cached_volume {
-    int size[3];
-    double spacing[3];
-    double affine[3][4];
-    char preset[32];
-    const char *source;     /* where it came from; zero-terminated */
-    const uint16_t *voxels; /* x fastest, 65535 = 1.0 */
-    uint64_t key;
-    uint32_t voxel_checksum;
-    void *mapping;
-    size_t mapped_bytes;
-};
+/* The folder of the array that training reads: PATH/0, or PATH/window where windows are resized. To be freed;
+ * NULL without memory. */
+char *cached_array_path(const char *path, enum window_kind window);
 
-/* Checks the header and that the file is as long as it says. VOCO_BAD_INPUT, naming the file, where it is not
- * a whole cache file; VOCO_IO where it cannot be read. */
-enum voco_status cached_volume_open(struct cached_volume *volume, const char *path);
-void cached_volume_close(struct cached_volume *volume);
+/* Opens one array of a cached volume by its folder (PATH/0, PATH/window). VOCO_BAD_INPUT, naming it, where it
+ * is not such an array or damaged; VOCO_IO where it cannot be read. Close with shard_close. */
+enum voco_status cached_array_open(struct shard *shard, const char *array_path);
 
-/* Reads every voxel and compares with the checksum; VOCO_BAD_INPUT, naming `path`, where they differ. */
-enum voco_status cached_volume_verify(const struct cached_volume *volume, const char *path);
+/* Reads everything: attributes and the checksum of every chunk of every array. */
+enum voco_status cached_volume_verify(const char *path);
+
+/* Whether a name ends in .ome.zarr. */
+int is_cached_volume_name(const char *name);
+
+/* Removes what killed processes left in the folder: temporary folders whose process on this machine is gone,
+ * or that nobody has written to for an hour. */
+enum voco_status cache_remove_abandoned(const char *folder);
 
 #endif

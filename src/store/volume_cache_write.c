@@ -1,0 +1,259 @@
+#include "store/volume_cache.h"
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/folder.h"
+#include "store/json_fields.h"
+#include "store/zarr_metadata.h"
+#include "volume/resample.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { seconds_until_abandoned = 3600, host_name_size = 65 };
+
+/* ---- temporary folders: .KEY.HOST.PID.NUMBER.tmp ---- */
+
+static void own_host(char name[host_name_size])
+{
+    if (gethostname(name, host_name_size) != 0) {
+        name[0] = '\0';
+    }
+    name[host_name_size - 1] = '\0';
+    for (char *c = name; *c != '\0'; c++) {
+        *c = *c == '/' || *c == '.' ? '_' : *c;
+    }
+}
+
+static char *temporary_path(const struct cache_entry *entry)
+{
+    static atomic_uint serial;
+    char host[host_name_size];
+    char *path = NULL;
+    const char *slash = strrchr(entry->path, '/');
+    own_host(host);
+    return asprintf(&path, "%.*s/.%016llx.%s.%ld.%u.tmp", (int)(slash - entry->path), entry->path,
+                    (unsigned long long)entry->key, host, (long)getpid(), atomic_fetch_add(&serial, 1U)) < 0
+               ? NULL
+               : path;
+}
+
+/* Whether a name is that of a temporary folder: then whose. */
+static int parse_temporary(char host[host_name_size], long *pid, const char *name)
+{
+    char end[8] = "";
+    unsigned long long key = 0;
+    unsigned number = 0;
+    return sscanf(name, ".%16llx.%64[^.].%ld.%u.%7s", &key, host, pid, &number, end) == 5 &&
+           strcmp(end, "tmp") == 0;
+}
+
+/* When anything in it changed last. */
+static time_t last_written(int folder, const char *name)
+{
+    static const char *const parts[] = {"", "/zarr.json", "/0/c/0/0/0", "/window/c/0/0/0"};
+    time_t newest = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        char path[512];
+        struct stat info;
+        if (snprintf(path, sizeof path, "%s%s", name, parts[i]) < (int)sizeof path &&
+            fstatat(folder, path, &info, 0) == 0 && info.st_mtime > newest) {
+            newest = info.st_mtime;
+        }
+    }
+    return newest;
+}
+
+static int is_abandoned(int folder, const char *name)
+{
+    char host[host_name_size];
+    char own[host_name_size];
+    long pid = 0;
+    if (!parse_temporary(host, &pid, name)) {
+        return 0;
+    }
+    own_host(own);
+    if (strcmp(host, own) == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
+        return 1;
+    }
+    return time(NULL) - last_written(folder, name) > seconds_until_abandoned;
+}
+
+enum voco_status cache_remove_abandoned(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    if (dir == NULL) {
+        return fail_errno("%s: cannot read the folder", folder);
+    }
+    enum voco_status status = VOCO_OK;
+    const struct dirent *item = NULL;
+    while (status == VOCO_OK && (item = readdir(dir)) != NULL) {
+        char *path = NULL;
+        if (is_abandoned(dirfd(dir), item->d_name)) {
+            status = asprintf(&path, "%s/%s", folder, item->d_name) < 0
+                         ? fail(VOCO_NO_MEMORY, "%s: out of memory", folder)
+                         : remove_folder(path);
+            free(path);
+        }
+    }
+    closedir(dir);
+    return status;
+}
+
+/* ---- writing ---- */
+
+/* FOLDER/NAME with its metadata and its shard. */
+static enum voco_status write_array(uint64_t *bytes, const char *folder, const char *name,
+                                    const struct prepared_volume *volume,
+                                    const struct cache_settings *settings, int threads)
+{
+    enum voco_status status = VOCO_NO_MEMORY;
+    char *parts = NULL;
+    char *metadata_path = NULL;
+    char *shard_path = NULL;
+    json_t *metadata = zarr_array_metadata(volume->size, settings->levels, settings->level);
+    if (asprintf(&parts, "%s/%s/c/0/0", folder, name) < 0) {
+        parts = NULL;
+    }
+    if (asprintf(&metadata_path, "%s/%s/zarr.json", folder, name) < 0) {
+        metadata_path = NULL;
+    }
+    if (asprintf(&shard_path, "%s/%s/c/0/0/0", folder, name) < 0) {
+        shard_path = NULL;
+    }
+    uint64_t shard_bytes = 0;
+    if (metadata == NULL || parts == NULL || metadata_path == NULL || shard_path == NULL) {
+        status = fail(VOCO_NO_MEMORY, "%s: out of memory", folder);
+    } else {
+        status = make_folders(parts);
+    }
+    if (status == VOCO_OK) {
+        status = json_object_write(metadata_path, metadata);
+    }
+    if (status == VOCO_OK) {
+        status = shard_write(&shard_bytes, shard_path, volume, settings->levels, settings->level, threads);
+    }
+    /* The shard's name is on disk only once its folders are, up to the one that is renamed. */
+    for (char *end = parts;
+         status == VOCO_OK && (end = strrchr(parts, '/')) != NULL && strlen(parts) > strlen(folder);) {
+        status = sync_folder(parts);
+        *end = '\0';
+    }
+    *bytes += shard_bytes;
+    json_decref(metadata);
+    free(parts);
+    free(metadata_path);
+    free(shard_path);
+    return status;
+}
+
+/* What is prepared of a source. */
+struct made {
+    struct prepared_volume volume;
+    struct prepared_volume window; /* of size 0 where none is kept */
+};
+
+static enum voco_status resize_to_window(struct prepared_volume *window, const struct volume *volume,
+                                         const int size[3])
+{
+    struct volume resized = {.size = {size[0], size[1], size[2]}};
+    resized.data = malloc(volume_count(&resized) * sizeof *resized.data);
+    if (resized.data == NULL) {
+        return fail(VOCO_NO_MEMORY, "%zu voxels do not fit in memory", volume_count(&resized));
+    }
+    const enum voco_status status = resize_trilinear(resized.data, size, volume->data, volume->size);
+    *window = prepared_volume_of(&resized);
+    window->storage = resized.data;
+    return status;
+}
+
+/* A volume that is cropped is quantised at once; one that is resized is resized as floats first. */
+static enum voco_status make(struct made *made, const char *source, const struct cache_settings *settings,
+                             int threads)
+{
+    const int *window = settings->window;
+    *made = (struct made){0};
+    if (settings->preset.window == WINDOW_CROP) {
+        return prepare_quantised(&made->volume, source, &settings->preset, window, settings->levels, threads);
+    }
+    const int crop[3] = {window[2], window[2], window[2]};
+    struct volume volume;
+    enum voco_status status = prepare_volume(&volume, source, &settings->preset, crop);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    made->volume = prepared_volume_of(&volume);
+    made->volume.storage = volume.data;
+    status = resize_to_window(&made->window, &volume, window);
+    return status == VOCO_OK ? VOCO_OK : add_context(status, "%s", source);
+}
+
+static struct volume_attributes attributes_of(const struct made *made, const struct cache_entry *entry,
+                                              const struct cache_request *request)
+{
+    struct volume_attributes attributes = {.key = entry->key,
+                                           .source = entry->source,
+                                           .preset = request->settings->preset,
+                                           .levels = request->settings->levels,
+                                           .name = (char *)request->name,
+                                           .set = (char *)request->set,
+                                           .repeat = request->repeat};
+    memcpy(attributes.size, made->volume.size, sizeof attributes.size);
+    memcpy(attributes.spacing, made->volume.spacing, sizeof attributes.spacing);
+    memcpy(attributes.affine, made->volume.affine, sizeof attributes.affine);
+    memcpy(attributes.window, made->window.size, sizeof attributes.window);
+    (void)snprintf(attributes.split, sizeof attributes.split, "%s", request->split);
+    return attributes;
+}
+
+static enum voco_status store(uint64_t *bytes, const struct made *made, const struct cache_entry *entry,
+                              const struct cache_request *request, int threads)
+{
+    char *temporary = temporary_path(entry);
+    if (temporary == NULL) {
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", entry->path);
+    }
+    const struct volume_attributes attributes = attributes_of(made, entry, request);
+    enum voco_status status = write_array(bytes, temporary, "0", &made->volume, request->settings, threads);
+    if (status == VOCO_OK && made->window.size[0] > 0) {
+        status = write_array(bytes, temporary, "window", &made->window, request->settings, threads);
+    }
+    if (status == VOCO_OK) {
+        status = volume_attributes_write(temporary, &attributes);
+    }
+    if (status == VOCO_OK) {
+        status = replace_folder(temporary, entry->path);
+    }
+    if (status != VOCO_OK) {
+        char *message = strdup(voco_error_message()); /* removing must not hide the cause */
+        (void)remove_folder(temporary);
+        status = message != NULL ? fail(status, "%s", message) : status;
+        free(message);
+    }
+    free(temporary);
+    return status;
+}
+
+enum voco_status cache_entry_make(uint64_t *bytes, int *storing, const struct cache_entry *entry,
+                                  const struct cache_request *request, int threads)
+{
+    *bytes = 0;
+    *storing = 0;
+    struct made made;
+    enum voco_status status = make(&made, request->source, request->settings, threads);
+    if (status == VOCO_OK) {
+        *storing = 1;
+        status = store(bytes, &made, entry, request, threads);
+    }
+    prepared_volume_free(&made.volume);
+    prepared_volume_free(&made.window);
+    return status;
+}
