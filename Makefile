@@ -39,6 +39,12 @@ fuzz:
 bench: all
 	@scripts/bench $(BUILD)/voco
 
+# The data engine beside MONAI, in the Python environment VENV, which is made where there is none; QUICK=1: two minutes.
+# Results: bench/results.
+VENV ?= .venv
+bench-data: all
+	@scripts/bench-data $(BUILD) $(VENV) $(if $(QUICK),--quick)
+
 install: all
 	@cmake --install $(BUILD)
 
