@@ -318,11 +318,11 @@ static enum voco_status measure(struct run *run)
 static enum voco_status dump(struct run *run)
 {
     const struct batch_source source = source_of(run);
-    struct epoch_order order = {0};
+    struct batch_maker maker = {0};
     struct batch batch = {0};
     enum voco_status status = batch_source_create_batch(&batch, &source);
     if (status == VOCO_OK) {
-        status = make_batch(&batch, &source, &order, (uint64_t)run->options->dump_batch);
+        status = make_batch(&batch, &source, &maker, (uint64_t)run->options->dump_batch);
     }
     char *path = run->report->checkpoint;
     snprintf(path, sizeof run->report->checkpoint, "%s/batch-%08lld.safetensors", run->options->out,
@@ -330,7 +330,7 @@ static enum voco_status dump(struct run *run)
     if (status == VOCO_OK) {
         status = stored_batch_save(path, &batch, &run->folder.recipe.model);
     }
-    epoch_order_free(&order);
+    batch_maker_free(&maker);
     batch_free(&batch);
     return status;
 }
