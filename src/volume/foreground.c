@@ -1,6 +1,5 @@
 #include "volume/foreground.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* First and one past the last positive value of a row; 0 where there is none. */
@@ -52,29 +51,4 @@ int foreground_bounds(int first[3], int end[3], const struct volume *volume)
     }
     memset(first, 0, 3 * sizeof *first);
     return 0;
-}
-
-void crop_to_bounds(struct volume *volume, const int first[3], const int end[3])
-{
-    const int old[3] = {volume->size[0], volume->size[1], volume->size[2]};
-    const size_t row_bytes = (size_t)(end[0] - first[0]) * sizeof(float);
-    float *out = volume->data;
-    for (int z = first[2]; z < end[2]; z++) {
-        for (int y = first[1]; y < end[1]; y++) {
-            /* Rows move towards the start only, so none is overwritten before it is read. */
-            memmove(out, volume->data + ((size_t)z * (size_t)old[1] + (size_t)y) * (size_t)old[0] + first[0],
-                    row_bytes);
-            out += end[0] - first[0];
-        }
-    }
-    for (int axis = 0; axis < 3; axis++) {
-        volume->size[axis] = end[axis] - first[axis];
-        for (int row = 0; row < 3; row++) {
-            volume->affine[row][3] += first[axis] * volume->affine[row][axis];
-        }
-    }
-    float *smaller = realloc(volume->data, volume_count(volume) * sizeof *smaller);
-    if (smaller != NULL) {
-        volume->data = smaller;
-    }
 }

@@ -8,8 +8,4 @@
  * there is none. */
 int foreground_bounds(int first[3], int end[3], const struct volume *volume);
 
-/* Keeps the box only; voxels keep their places in the world. The box is not empty and lies within the volume.
- */
-void crop_to_bounds(struct volume *volume, const int first[3], const int end[3]);
-
 #endif

@@ -1,6 +1,7 @@
 #include "volume/intensity.h"
 
 #include "base/error.h"
+#include "volume/rows.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -8,13 +9,7 @@
 
 void scale_window(float *values, size_t count, double low, double high)
 {
-    const float start = (float)low;
-    const float width = (float)(high - low);
-    for (size_t i = 0; i < count; i++) {
-        const float scaled = (values[i] - start) / width;
-        const float above = scaled > 0 ? scaled : 0;
-        values[i] = above < 1 ? above : 1;
-    }
+    window_row(values, count, (float)low, (float)(high - low));
 }
 
 /* Floats as integers of the same order. */

@@ -2,7 +2,9 @@
 #ifndef VOLUME_INTENSITY_H
 #define VOLUME_INTENSITY_H
 
-#include "volume/volume.h"
+#include "voco/status.h"
+
+#include <stddef.h>
 
 /* CT: values[i] = (values[i] - low) / (high - low), clipped to [0, 1]; low and high in HU, low < high. */
 void scale_window(float *values, size_t count, double low, double high);

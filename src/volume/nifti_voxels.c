@@ -1,7 +1,10 @@
 #include "volume/nifti_header.h"
 
+#include "volume/vector_clones.h"
+
 #include <nifti1.h>
 #include <stdint.h>
+#include <string.h>
 
 static void swap_bytes(void *raw, size_t count, int width)
 {
@@ -24,13 +27,62 @@ static void swap_bytes(void *raw, size_t count, int width)
 }
 
 /* In double, as the 32- and 64-bit integers need it. */
-#define CONVERT(ctype)                                                                                       \
-    do {                                                                                                     \
-        const ctype *stored = raw;                                                                           \
+#define DEFINE_SCALED(name, ctype)                                                                           \
+    VECTOR_CLONES static void name(float *restrict out, const ctype *restrict stored, size_t count,          \
+                                   double slope, double inter)                                               \
+    {                                                                                                        \
         for (size_t i = 0; i < count; i++) {                                                                 \
             out[i] = (float)(slope * (double)stored[i] + inter);                                             \
         }                                                                                                    \
-    } while (0)
+    }
+
+/* Without scaling, for the types whose values are floats as they are. */
+#define DEFINE_PLAIN(name, ctype)                                                                            \
+    VECTOR_CLONES static void name(float *restrict out, const ctype *restrict stored, size_t count)          \
+    {                                                                                                        \
+        for (size_t i = 0; i < count; i++) {                                                                 \
+            out[i] = (float)stored[i];                                                                       \
+        }                                                                                                    \
+    }
+
+DEFINE_SCALED(scaled_int8, int8_t)
+DEFINE_SCALED(scaled_uint8, uint8_t)
+DEFINE_SCALED(scaled_int16, int16_t)
+DEFINE_SCALED(scaled_uint16, uint16_t)
+DEFINE_SCALED(scaled_int32, int32_t)
+DEFINE_SCALED(scaled_uint32, uint32_t)
+DEFINE_SCALED(scaled_int64, int64_t)
+DEFINE_SCALED(scaled_uint64, uint64_t)
+DEFINE_SCALED(scaled_float32, float)
+DEFINE_SCALED(scaled_float64, double)
+DEFINE_PLAIN(plain_int8, int8_t)
+DEFINE_PLAIN(plain_uint8, uint8_t)
+DEFINE_PLAIN(plain_int16, int16_t)
+DEFINE_PLAIN(plain_uint16, uint16_t)
+
+/* Returns 0 for the types that have no such way. */
+static int convert_plain(float *out, const void *raw, size_t count, int type)
+{
+    switch (type) {
+    case DT_INT8:
+        plain_int8(out, raw, count);
+        return 1;
+    case DT_UINT8:
+        plain_uint8(out, raw, count);
+        return 1;
+    case DT_INT16:
+        plain_int16(out, raw, count);
+        return 1;
+    case DT_UINT16:
+        plain_uint16(out, raw, count);
+        return 1;
+    case DT_FLOAT32:
+        memcpy(out, raw, count * sizeof *out);
+        return 1;
+    default:
+        return 0;
+    }
+}
 
 void nifti_convert_voxels(float *out, void *raw, size_t count, const struct nifti_header *header)
 {
@@ -39,36 +91,39 @@ void nifti_convert_voxels(float *out, void *raw, size_t count, const struct nift
     if (header->foreign) {
         swap_bytes(raw, count, header->info.bytes_per_voxel);
     }
+    if (slope == 1 && inter == 0 && convert_plain(out, raw, count, header->type)) {
+        return;
+    }
     switch (header->type) {
     case DT_INT8:
-        CONVERT(int8_t);
+        scaled_int8(out, raw, count, slope, inter);
         break;
     case DT_UINT8:
-        CONVERT(uint8_t);
+        scaled_uint8(out, raw, count, slope, inter);
         break;
     case DT_INT16:
-        CONVERT(int16_t);
+        scaled_int16(out, raw, count, slope, inter);
         break;
     case DT_UINT16:
-        CONVERT(uint16_t);
+        scaled_uint16(out, raw, count, slope, inter);
         break;
     case DT_INT32:
-        CONVERT(int32_t);
+        scaled_int32(out, raw, count, slope, inter);
         break;
     case DT_UINT32:
-        CONVERT(uint32_t);
+        scaled_uint32(out, raw, count, slope, inter);
         break;
     case DT_INT64:
-        CONVERT(int64_t);
+        scaled_int64(out, raw, count, slope, inter);
         break;
     case DT_UINT64:
-        CONVERT(uint64_t);
+        scaled_uint64(out, raw, count, slope, inter);
         break;
     case DT_FLOAT32:
-        CONVERT(float);
+        scaled_float32(out, raw, count, slope, inter);
         break;
     case DT_FLOAT64:
-        CONVERT(double);
+        scaled_float64(out, raw, count, slope, inter);
         break;
     default: /* nifti_parse_header lets no other pass */
         break;

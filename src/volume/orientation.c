@@ -1,11 +1,7 @@
 #include "volume/orientation.h"
 
-#include "base/error.h"
-
 #include <math.h>
 #include <nifti2_io.h>
-#include <stdlib.h>
-#include <string.h>
 
 void affine_spacing(double spacing[3], const double affine[3][4])
 {
@@ -98,65 +94,19 @@ void orientation_code(char code[4], const double affine[3][4])
     code[3] = '\0';
 }
 
-/* Copies the voxels to out, whose voxel (x, y, z) is inp[first + x * stride[0] + y * stride[1] + z *
- * stride[2]]. */
-static void copy_strided(float *out, const int size[3], const float *inp, ptrdiff_t first,
-                         const ptrdiff_t stride[3])
+void find_ras_frame(struct ras_frame *frame, const int size[3], const double affine[3][4])
 {
-    /* A few z at a time, so that lines of the input stay in the cache where its x runs along the output's z.
-     */
-    enum { block = 16 };
-    for (int z_block = 0; z_block < size[2]; z_block += block) {
-        const int z_end = z_block + block < size[2] ? z_block + block : size[2];
-        for (int y = 0; y < size[1]; y++) {
-            for (int z = z_block; z < z_end; z++) {
-                const float *from = inp + first + y * stride[1] + z * stride[2];
-                float *row = out + ((ptrdiff_t)z * size[1] + y) * size[0];
-                for (int x = 0; x < size[0]; x++) {
-                    row[x] = from[x * stride[0]];
-                }
-            }
-        }
-    }
-}
-
-enum voco_status orient_to_ras(struct volume *volume)
-{
-    int world_axis[3];
-    int sign[3];
-    closest_axes(world_axis, sign, volume->affine);
-    int in_order = 1;
-    for (int axis = 0; axis < 3; axis++) {
-        in_order = in_order && world_axis[axis] == axis && sign[axis] > 0;
-    }
-    if (in_order) {
-        return VOCO_OK;
-    }
-    const ptrdiff_t file_stride[3] = {1, volume->size[0], (ptrdiff_t)volume->size[0] * volume->size[1]};
-    struct volume turned = {0};
-    ptrdiff_t stride[3];
-    ptrdiff_t first = 0;
+    closest_axes(frame->world_axis, frame->sign, affine);
     for (int row = 0; row < 3; row++) {
-        turned.affine[row][3] = volume->affine[row][3];
+        frame->affine[row][3] = affine[row][3];
     }
     for (int axis = 0; axis < 3; axis++) {
-        const int world = world_axis[axis];
-        const int last = volume->size[axis] - 1;
-        turned.size[world] = volume->size[axis];
-        turned.spacing[world] = volume->spacing[axis];
-        stride[world] = sign[axis] * file_stride[axis];
-        first += sign[axis] > 0 ? 0 : last * file_stride[axis];
+        const int world = frame->world_axis[axis];
+        const int sign = frame->sign[axis];
+        frame->size[world] = size[axis];
         for (int row = 0; row < 3; row++) {
-            turned.affine[row][world] = sign[axis] * volume->affine[row][axis];
-            turned.affine[row][3] += sign[axis] > 0 ? 0 : last * volume->affine[row][axis];
+            frame->affine[row][world] = sign * affine[row][axis];
+            frame->affine[row][3] += sign > 0 ? 0 : (size[axis] - 1) * affine[row][axis];
         }
     }
-    turned.data = malloc(volume_count(volume) * sizeof *turned.data);
-    if (turned.data == NULL) {
-        return fail(VOCO_NO_MEMORY, "no memory to turn %zu voxels", volume_count(volume));
-    }
-    copy_strided(turned.data, turned.size, volume->data, first, stride);
-    volume_free(volume);
-    *volume = turned;
-    return VOCO_OK;
 }

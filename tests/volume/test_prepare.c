@@ -86,14 +86,14 @@ static void landmarks_keep_their_places_in_all_48_orientations(void **state)
 static void an_oblique_volume_keeps_its_places_when_resampled(void **state)
 {
     (void)state;
-    const int size[3] = {12, 10, 9};
+    const int size[3] = {14, 12, 20};
     const double s = sin(0.35);
     const double c = cos(0.35);
     const double affine[3][4] = {{0, -3 * c, 0.9 * s, 40}, {0, 3 * s, 0.9 * c, -25}, {-1.7, 0, 0, 60}};
-    float *stored = malloc(12 * 10 * 9 * sizeof *stored);
+    float *stored = malloc(14 * 12 * 20 * sizeof *stored);
     assert_non_null(stored);
-    for (int i = 0; i < 12 * 10 * 9; i++) {
-        const int at[3] = {i % 12, i / 12 % 10, i / 120};
+    for (int i = 0; i < 14 * 12 * 20; i++) {
+        const int at[3] = {i % 14, i / 14 % 12, i / 168};
         double value = 50;
         for (int row = 0; row < 3; row++) {
             double world = affine[row][3];
@@ -115,9 +115,10 @@ static void an_oblique_volume_keeps_its_places_when_resampled(void **state)
     double spacing[3];
     affine_spacing(spacing, volume.affine);
     int compared = 0;
-    for (int z = 0; z < volume.size[2] - 1; z++) {
-        for (int y = 0; y < volume.size[1] - 1; y++) {
-            for (int x = 0; x < volume.size[0] - 1; x++) { /* the last of an axis may lie beyond the border */
+    /* The first and the last voxel of an axis may lie beyond the border. */
+    for (int z = 1; z < volume.size[2] - 1; z++) {
+        for (int y = 1; y < volume.size[1] - 1; y++) {
+            for (int x = 1; x < volume.size[0] - 1; x++) {
                 double value = 50;
                 for (int row = 0; row < 3; row++) {
                     const double *a = volume.affine[row];

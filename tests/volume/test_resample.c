@@ -1,5 +1,7 @@
-/* Resampling and resizing against a plain computation in double, and on what they must give exactly. */
+/* Resizing against a plain computation in double, and the places of voxels along an axis. */
 #include "base/philox.h"
+#include "stepwise_preparation.h"
+#include "volume/axis_places.h"
 #include "volume/resample.h"
 
 #include <math.h>
@@ -30,25 +32,6 @@ static double voxel_at(const float *data, const int size[3], int x, int y, int z
     return data[((size_t)z * (size_t)size[1] + (size_t)y) * (size_t)size[0] + (size_t)x];
 }
 
-/* Trilinear interpolation at a position in voxels, the border repeated beyond it. */
-static double value_at(const float *data, const int size[3], const double position[3])
-{
-    double sum = 0;
-    for (int corner = 0; corner < 8; corner++) {
-        double weight = 1;
-        int at[3];
-        for (int axis = 0; axis < 3; axis++) {
-            const double inside = fmin(fmax(position[axis], 0), size[axis] - 1);
-            const int low = (int)floor(inside);
-            const int up = corner >> axis & 1;
-            weight *= up ? inside - low : 1 - (inside - low);
-            at[axis] = low + up < size[axis] ? low + up : size[axis] - 1;
-        }
-        sum += weight * voxel_at(data, size, at[0], at[1], at[2]);
-    }
-    return sum;
-}
-
 static void assert_sampled(const float *out, const int out_size[3], const float *inp, const int size[3],
                            const double step[3])
 {
@@ -64,34 +47,6 @@ static void assert_sampled(const float *out, const int out_size[3], const float 
             }
         }
     }
-}
-
-static void check_spacing(const int size[3], const double spacing[3], const double target[3])
-{
-    struct volume source = new_volume(size[0], size[1], size[2], spacing[0], spacing[1], spacing[2]);
-    struct volume volume = new_volume(size[0], size[1], size[2], spacing[0], spacing[1], spacing[2]);
-    assert_int_equal(resample_to_spacing(&volume, target), VOCO_OK);
-    double step[3];
-    for (int axis = 0; axis < 3; axis++) {
-        step[axis] = target[axis] / spacing[axis];
-        assert_int_equal(volume.size[axis],
-                         (int)nearbyint((size[axis] - 1) * spacing[axis] / target[axis]) + 1);
-        assert_float_equal(volume.spacing[axis], target[axis], 0);
-        assert_float_equal(volume.affine[axis][axis], target[axis], 1e-6);
-        assert_float_equal(volume.affine[axis][3], source.affine[axis][3], 0);
-    }
-    assert_sampled(volume.data, volume.size, source.data, source.size, step);
-    volume_free(&volume);
-    volume_free(&source);
-}
-
-static void resampling_agrees_with_trilinear_interpolation_in_double(void **state)
-{
-    (void)state;
-    check_spacing((const int[]){13, 9, 7}, (const double[]){0.8, 0.7, 5}, (const double[]){1.5, 1.5, 1.5});
-    check_spacing((const int[]){8, 11, 5}, (const double[]){3, 1.5, 0.5}, (const double[]){1.25, 1.25, 5});
-    check_spacing((const int[]){1, 6, 2}, (const double[]){4, 2, 1}, (const double[]){1, 1, 1});
-    check_spacing((const int[]){2, 2, 2}, (const double[]){0.1, 0.1, 0.1}, (const double[]){9, 9, 9});
 }
 
 static void resizing_keeps_the_corners_and_agrees_in_between(void **state)
@@ -120,80 +75,55 @@ static void resizing_keeps_the_corners_and_agrees_in_between(void **state)
     }
 }
 
-static void a_linear_ramp_stays_one(void **state)
+static void assert_place(const struct axis_places *places, int i, int left, int right, double weight)
 {
-    (void)state;
-    /* Steps that are sums of powers of two, so that floats hold the ramp exactly. */
-    struct volume volume = new_volume(9, 8, 7, 3, 2.5, 2);
-    float *voxel = volume.data;
-    for (int z = 0; z < 7; z++) {
-        for (int y = 0; y < 8; y++) {
-            for (int x = 0; x < 9; x++) {
-                *voxel++ = (float)(16 * x - 32 * y + 64 * z + 5);
-            }
-        }
-    }
-    assert_int_equal(resample_to_spacing(&volume, (const double[]){1.5, 1.25, 0.5}), VOCO_OK);
-    const float *got = volume.data;
-    assert_int_equal(volume.size[0], 17);
-    assert_int_equal(volume.size[1], 15);
-    assert_int_equal(volume.size[2], 25);
-    for (int z = 0; z < 25; z++) {
-        for (int y = 0; y < 15; y++) {
-            for (int x = 0; x < 17; x++) {
-                assert_float_equal(*got++, 8 * x - 16 * y + 16 * z + 5, 0);
-            }
-        }
-    }
-    volume_free(&volume);
+    assert_int_equal(places->left[i], left);
+    assert_int_equal(places->right[i], right);
+    assert_float_equal(places->weight[i], weight, 1e-7);
 }
 
-static void halves_are_rounded_to_the_even_number(void **state)
+static void places_are_clamped_and_need_one_voxel_where_one_is_enough(void **state)
 {
     (void)state;
-    static const int sizes[][2] = {{6, 3}, {8, 5}, {10, 5}, {7, 4}}; /* 2.5 -> 2, 3.5 -> 4, 4.5 -> 4, 3 */
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        struct volume volume = new_volume(sizes[i][0], 1, 1, 1, 1, 1);
-        assert_int_equal(resample_to_spacing(&volume, (const double[]){2, 2, 2}), VOCO_OK);
-        assert_int_equal(volume.size[0], sizes[i][1]);
-        volume_free(&volume);
-    }
+    struct axis_places places;
+    assert_int_equal(axis_places_make(&places, 6, 4, 0.75, -0.5, 0), 1);
+    assert_int_equal(places.in_order, 0);
+    assert_place(&places, 0, 0, 0, 0); /* -0.5 */
+    assert_place(&places, 1, 0, 1, 0.25);
+    assert_place(&places, 2, 1, 1, 0);
+    assert_place(&places, 3, 1, 2, 0.75);
+    assert_place(&places, 4, 2, 3, 0.5);
+    assert_place(&places, 5, 3, 3, 0); /* 3.25 */
+    axis_places_free(&places);
+    assert_int_equal(axis_places_make(&places, 3, 4, 1.25, 0, 1), 1);
+    assert_place(&places, 0, 3, 3, 0);
+    assert_place(&places, 1, 2, 1, 0.25);
+    assert_place(&places, 2, 1, 0, 0.5);
+    axis_places_free(&places);
 }
 
-static void a_volume_at_the_spacing_is_not_touched(void **state)
+static void places_of_an_axis_that_stays_are_in_order(void **state)
 {
     (void)state;
-    struct volume volume = new_volume(9, 8, 7, 1.5, 1.50000001, 1.5);
-    struct volume same = new_volume(9, 8, 7, 1.5, 1.5, 1.5);
-    assert_int_equal(resample_to_spacing(&volume, (const double[]){1.5, 1.5, 1.5}), VOCO_OK);
-    assert_memory_equal(volume.data, same.data, volume_count(&same) * sizeof(float));
-    volume_free(&same);
-    volume_free(&volume);
-}
-
-static void what_a_wrong_spacing_asks_for_is_refused(void **state)
-{
-    (void)state;
-    struct volume volume = new_volume(9, 8, 7, 1000, 1000, 1000);
-    float *data = volume.data;
-    static const double refused[][3] = {{0.1, 1000, 1000}, {1, 1, 1}, {0, 1, 1}, {1, -1, 1}, {1, 1, NAN}};
-    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-        assert_int_equal(resample_to_spacing(&volume, refused[i]), VOCO_BAD_INPUT);
-        assert_ptr_equal(volume.data, data);
-        assert_int_equal(volume.size[0], 9);
-    }
-    volume_free(&volume);
+    struct axis_places places;
+    assert_int_equal(axis_places_make(&places, 500, 500, 1 + 1e-13, -1e-12, 0), 1);
+    assert_int_equal(places.in_order, 1);
+    axis_places_free(&places);
+    assert_int_equal(axis_places_make(&places, 500, 500, 1, 0, 1), 1);
+    assert_int_equal(places.in_order, 0);
+    assert_place(&places, 0, 499, 499, 0);
+    axis_places_free(&places);
+    assert_int_equal(axis_places_make(&places, 499, 500, 1, 0, 0), 1);
+    assert_int_equal(places.in_order, 0);
+    axis_places_free(&places);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resampling_agrees_with_trilinear_interpolation_in_double),
         cmocka_unit_test(resizing_keeps_the_corners_and_agrees_in_between),
-        cmocka_unit_test(a_linear_ramp_stays_one),
-        cmocka_unit_test(halves_are_rounded_to_the_even_number),
-        cmocka_unit_test(a_volume_at_the_spacing_is_not_touched),
-        cmocka_unit_test(what_a_wrong_spacing_asks_for_is_refused),
+        cmocka_unit_test(places_are_clamped_and_need_one_voxel_where_one_is_enough),
+        cmocka_unit_test(places_of_an_axis_that_stays_are_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
