@@ -50,10 +50,10 @@ def deterministic(preset: Preset) -> list:
 
 
 def prepare(path: Path, preset: Preset) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (x, y, z) in [0, 1] and the affine, padded to at least the window, as random crops are taken from them."""
+    """Voxels (x, y, z) in [0, 1] and the affine (3 x 4), padded to at least the window, as random crops are taken from them."""
     steps = [*deterministic(preset), SpatialPadd(keys=["image"], spatial_size=WINDOW, mode="constant")]
     image = Compose(steps)({"image": str(path)})["image"]
-    return image.numpy()[0], np.asarray(image.affine)
+    return image.numpy()[0], np.asarray(image.affine)[:3]
 
 
 def augmented_crop(centre: Sequence[float]) -> Compose:

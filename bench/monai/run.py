@@ -34,6 +34,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = _arguments()
     warnings.filterwarnings("ignore")  # MONAI announces coming changes
+    os.environ["PYTHONWARNINGS"] = "ignore"  # in the processes it starts, too
     load = os.getloadavg()
     import report
     from settings import Settings
