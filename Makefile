@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 DEMO ?= demo
 
-.PHONY: all setup demo test test-asan bench install format lint clean
+.PHONY: all setup demo test test-asan fuzz bench bench-data install format lint clean
 
 all: setup
 	@cmake --preset release -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
@@ -28,9 +28,22 @@ test-asan: setup
 	@OMP_WAIT_POLICY=passive VOCO_KILL_STEPS=12 \
 	    ctest --test-dir build-asan --output-on-failure -j2 -E '^golden/test_shared_sets$$'
 
+# libFuzzer under the sanitizers, for as long as one likes: make fuzz [TARGET=fuzz_nifti] [SECONDS=600]. (`make test` runs
+# every target for 3 seconds without it.)
+SECONDS ?= 60
+fuzz:
+	@scripts/setup --fuzz
+	@scripts/fuzz $(SECONDS) $(TARGET)
+
 # Seconds per step of each recipe and the parts of that time.
 bench: all
 	@scripts/bench $(BUILD)/voco
+
+# The data engine beside MONAI, in the Python environment VENV, which is made where there is none; QUICK=1: two minutes.
+# Results: bench/results.
+VENV ?= .venv
+bench-data: all
+	@scripts/bench-data $(BUILD) $(VENV) $(if $(QUICK),--quick)
 
 install: all
 	@cmake --install $(BUILD)
@@ -45,4 +58,4 @@ lint: all
 	@scripts/lint $(BUILD)
 
 clean:
-	@rm -rf $(BUILD) build-asan build-debug
+	@rm -rf $(BUILD) build-asan build-debug build-fuzz

@@ -101,7 +101,7 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
         if (status == VOCO_OK) {
             status =
                 evaluate(&results[untrained], &model, &compute, &arena, params,
-                         (const char *const *)volumes->held_out.paths, volumes->held_out.count, &settings);
+                         (const char *const *)volumes->held_out.arrays, volumes->held_out.count, &settings);
         }
     }
 done:

@@ -107,22 +107,70 @@ static enum voco_status describe_nifti(json_t *report, const struct request *req
     return describe_voxels(report, request->path);
 }
 
+/* ---- the cache ---- */
+
+static int bits_of_levels(int levels)
+{
+    return levels == 255 ? 8 : (levels == 4095 ? 12 : 16);
+}
+
+static json_t *preset_report(const struct preset *preset)
+{
+    json_t *report = json_pack("{s:s, s:o}", "name", preset->name, "spacing_mm", numbers(preset->spacing, 3));
+    if (preset->intensity == INTENSITY_WINDOW) {
+        const double window[2] = {preset->low, preset->high};
+        add(report, "window_hu", numbers(window, 2));
+    } else {
+        add(report, "intensity", json_string("0.5 to 99.5 percentile of the foreground"));
+    }
+    add(report, "window_taken_by", json_string(preset->window == WINDOW_RESIZE ? "resize" : "crop"));
+    return report;
+}
+
+/* What an array takes on disk, and for how many voxels; nothing where it cannot be opened. */
+static void add_array(json_t *report, const char *key, const char *path, enum window_kind window)
+{
+    struct shard shard;
+    char *array = cached_array_path(path, window);
+    if (array != NULL && cached_array_open(&shard, array) == VOCO_OK) {
+        const double voxels = (double)shard.size[0] * shard.size[1] * shard.size[2];
+        size_t stored = 0;
+        for (size_t i = 0; i < shard_chunk_count(shard.size); i++) {
+            stored += shard.chunks[i].bytes > 0;
+        }
+        add(report, key,
+            json_pack("{s:o, s:I, s:I, s:I, s:f}", "size", whole_numbers(shard.size, 3), "bytes",
+                      (json_int_t)shard.bytes, "chunks", (json_int_t)shard_chunk_count(shard.size),
+                      "not_empty", (json_int_t)stored, "times_smaller_than_float32",
+                      4.0 * voxels / (double)shard.bytes));
+        shard_close(&shard);
+    }
+    free(array);
+}
+
 static enum voco_status describe_cached(json_t *report, const struct request *request)
 {
-    struct cached_volume volume;
-    enum voco_status status = cached_volume_open(&volume, request->path);
+    struct volume_attributes attributes;
+    const enum voco_status status = volume_attributes_read(&attributes, request->path);
     if (status != VOCO_OK) {
         return status;
     }
-    status = cached_volume_verify(&volume, request->path);
     add(report, "kind", json_string("prepared volume"));
-    add(report, "preset", json_string(volume.preset));
-    add(report, "source", json_string(volume.source));
-    add(report, "size", whole_numbers(volume.size, 3));
-    add(report, "spacing_mm", numbers(volume.spacing, 3));
-    add_affine(report, (const double(*)[4])volume.affine);
-    cached_volume_close(&volume);
-    return status;
+    add(report, "source", json_string(attributes.source));
+    add(report, "listed_as",
+        json_pack("{s:s, s:s, s:s, s:i}", "name", attributes.name, "set", attributes.set, "split",
+                  attributes.split, "repeat", attributes.repeat));
+    add(report, "preset", preset_report(&attributes.preset));
+    add(report, "bits", json_integer(bits_of_levels(attributes.levels)));
+    add(report, "size", whole_numbers(attributes.size, 3));
+    add(report, "spacing_mm", numbers(attributes.spacing, 3));
+    add_affine(report, (const double(*)[4])attributes.affine);
+    add_array(report, "array_0", request->path, WINDOW_CROP);
+    if (attributes.window[0] > 0) {
+        add_array(report, "array_window", request->path, WINDOW_RESIZE);
+    }
+    volume_attributes_free(&attributes);
+    return cached_volume_verify(request->path);
 }
 
 /* ---- safetensors ---- */
@@ -239,18 +287,56 @@ static enum voco_status describe_recipe(json_t *report, const struct request *re
     return status;
 }
 
+/* What a corpus or a cache is made of. */
+static void add_sets(json_t *report, const struct dataset *dataset)
+{
+    json_t *sets = json_array();
+    for (int i = 0; i < dataset->set_count; i++) {
+        const struct dataset_set *set = &dataset->sets[i];
+        json_t *one = json_pack("{s:s, s:I, s:i}", "set", set->name, "volumes", (json_int_t)set->count,
+                                "repeat", set->repeat);
+        if (set->has_preset) {
+            add(one, "preset", preset_report(&set->preset));
+        }
+        if (set->problem != NULL) {
+            add(one, "problem", json_string(set->problem));
+        }
+        (void)json_array_append_new(sets, one);
+    }
+    add(report, "sets", sets);
+}
+
 static enum voco_status describe_data(json_t *report, const struct request *request)
 {
     struct dataset dataset;
     const enum voco_status status = dataset_open(&dataset, request->path);
     if (status == VOCO_OK) {
-        add(report, "kind", json_string("data list"));
+        const int is_corpus = dataset.set_count > 1 || dataset.sets[0].has_preset;
+        add(report, "kind", json_string(dataset.is_cache ? "cache" : (is_corpus ? "corpus" : "data list")));
         add(report, "training", json_integer((json_int_t)dataset_count(&dataset, SPLIT_TRAINING)));
         add(report, "validation", json_integer((json_int_t)dataset_count(&dataset, SPLIT_VALIDATION)));
         add(report, "test", json_integer((json_int_t)dataset_count(&dataset, SPLIT_TEST)));
+        if (is_corpus) {
+            add_sets(report, &dataset);
+        }
         dataset_free(&dataset);
     }
     return status;
+}
+
+/* A corpus names its data sets in a list "sets", which no recipe has. */
+static enum voco_status describe_yaml(json_t *report, const struct request *request)
+{
+    char line[256];
+    int is_corpus = 0;
+    FILE *stream = fopen(request->path, "r");
+    while (stream != NULL && !is_corpus && fgets(line, sizeof line, stream) != NULL) {
+        is_corpus = strncmp(line, "sets:", 5) == 0;
+    }
+    if (stream != NULL) {
+        (void)fclose(stream);
+    }
+    return is_corpus ? describe_data(report, request) : describe_recipe(report, request);
 }
 
 /* A file of text whose name does not say that it is a list. */
@@ -264,6 +350,13 @@ static enum voco_status describe_text(json_t *report, const struct request *requ
 static enum voco_status describe_folder(json_t *report, const struct request *request)
 {
     char path[checkpoint_path_size];
+    (void)snprintf(path, sizeof path, "%s", request->path);
+    while (strlen(path) > 1 && path[strlen(path) - 1] == '/') {
+        path[strlen(path) - 1] = '\0';
+    }
+    if (is_cached_volume_name(path)) {
+        return describe_cached(report, request);
+    }
     enum voco_status status = checkpoint_newest(path, request->path);
     if (status == VOCO_OK && path[0] == '\0') {
         return describe_data(report, request);
@@ -290,9 +383,6 @@ static describer kind_of_content(const unsigned char *begin, size_t size)
             return describe_nifti;
         }
     }
-    if (size >= 8 && memcmp(begin, "VOCOVOL", 8) == 0) {
-        return describe_cached;
-    }
     if (size >= 2 && begin[0] == 0x1f && begin[1] == 0x8b) {
         return describe_nifti;
     }
@@ -309,9 +399,14 @@ static describer find_kind(const char *path)
         const char *ending;
         describer kind;
     } endings[] = {
-        {".nii", describe_nifti},   {".nii.gz", describe_nifti},  {".hdr", describe_nifti},
-        {".img", describe_nifti},   {".volume", describe_cached}, {".safetensors", describe_safetensors},
-        {".yaml", describe_recipe}, {".yml", describe_recipe},    {".json", describe_data},
+        {".nii", describe_nifti},
+        {".nii.gz", describe_nifti},
+        {".hdr", describe_nifti},
+        {".img", describe_nifti},
+        {".safetensors", describe_safetensors},
+        {".yaml", describe_yaml},
+        {".yml", describe_yaml},
+        {".json", describe_data},
         {".txt", describe_data},
     };
     struct stat info;
@@ -386,8 +481,9 @@ static int run(const struct verb *verb, int argc, char **argv)
 const struct verb verb_info = {
     .name = "info",
     .arguments = "FILE [options]",
-    .summary = "what is in a volume, a checkpoint, a run, a recipe or a data list",
-    .details = "FILE is a NIfTI or prepared volume, a safetensors file such as a checkpoint, the folder of a "
+    .summary = "what is in a volume, a cache, a checkpoint, a run, a recipe or a data list",
+    .details = "FILE is a NIfTI or prepared volume, a cache, a safetensors file such as a checkpoint, the "
+               "folder of a "
                "run, a\n"
                "recipe or the name of one, or a data list or folder. Which it is, is told by its name and "
                "content.\n",

@@ -45,6 +45,8 @@ struct overrides {
     const char *preset;
     const char *patch_merging;
     const char *compute;
+    int bits;
+    long long chunk_cache;
 };
 
 /* A resumed run keeps its own recipe; one that is named as well must not ask for another model. */
@@ -96,6 +98,8 @@ static enum voco_status apply(struct recipe *recipe, int resumed, void *context)
     recipe->seed = given->seed >= 0 ? (uint64_t)given->seed : recipe->seed;
     recipe->checkpoint_every =
         given->checkpoint_every >= 0 ? given->checkpoint_every : recipe->checkpoint_every;
+    recipe->bits = given->bits >= 0 ? given->bits : recipe->bits;
+    recipe->chunk_cache = given->chunk_cache >= 0 ? (uint64_t)given->chunk_cache : recipe->chunk_cache;
     recipe->keep = given->keep >= 0 ? given->keep : recipe->keep;
     return status;
 }
@@ -116,8 +120,14 @@ static void print_result(const struct pretrain_report *report)
 
 static int run(const struct verb *verb, int argc, char **argv)
 {
-    struct overrides given = {
-        .steps = -1, .batch = -1, .learning_rate = -1, .seed = -1, .checkpoint_every = -1, .keep = -1};
+    struct overrides given = {.steps = -1,
+                              .batch = -1,
+                              .learning_rate = -1,
+                              .seed = -1,
+                              .checkpoint_every = -1,
+                              .keep = -1,
+                              .bits = -1,
+                              .chunk_cache = -1};
     struct pretrain_options options = {.dump_batch = -1, .stop = &stop_asked};
     const struct option_description descriptions[] = {
         {"out", OPTION_TEXT, &options.out, "RUN", "the run's folder: checkpoints, metrics.jsonl, cache", 0,
@@ -135,6 +145,9 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"checkpoint-every", OPTION_LONG, &given.checkpoint_every, "N", "steps; 0: only at the end", 0, 1e12},
         {"keep", OPTION_INT, &given.keep, "N", "how many checkpoints stay", 1, 100000},
         {"cache", OPTION_TEXT, &options.cache, "DIR", "prepared volumes; RUN/cache where not given", 0, 0},
+        {"bits", OPTION_INT, &given.bits, "N", "per voxel in the cache: 8, 12 or 16", 8, 16},
+        {"chunk-cache", OPTION_BYTES, &given.chunk_cache, "SIZE",
+         "memory for decoded parts of volumes, such as 4G; 0: none", 0, 1e15},
         {"compute", OPTION_TEXT, &given.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
         {"resume", OPTION_FLAG, &options.resume, NULL, "go on where RUN stopped; begin where there is none",
          0, 0},
@@ -183,8 +196,9 @@ const struct verb verb_pretrain = {
     .arguments = "DATA --out RUN [options]\n       voco pretrain --out RUN --resume [options]",
     .summary = "pre-train an encoder on unlabelled volumes",
     .details =
-        "DATA is a folder of .nii and .nii.gz files, a MSD/decathlon dataset.json, a text file of paths, or "
-        "one volume.\n"
+        "DATA is a folder of .nii and .nii.gz files, a MSD/decathlon dataset.json, a text file of paths, one "
+        "volume, a\n"
+        "corpus YAML of several data sets, or a cache that `voco cache` has filled.\n"
         "Volumes are prepared once and kept in the cache. A bad one is skipped and listed at the end. Where "
         "DATA has no\n"
         "validation list, a part of the volumes is held out and the encoder is measured on it at the end.\n\n"

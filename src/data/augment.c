@@ -1,7 +1,8 @@
 #include "data/augment.h"
 
+#include "base/vectorise.h"
+
 #include <stddef.h>
-#include <string.h>
 
 const struct augmentation augmentation_default = {
     .flip = {0.2F, 0.2F, 0.2F}, .rotate = 0.2F, .shift = 0.5F, .shift_range = 0.1F};
@@ -68,42 +69,79 @@ static struct placement crop_placement(const struct crop_change *change, int roi
     return placement;
 }
 
-/* The volume has x fastest, the crop z: rows of x are gathered in a tile that stays in the first-level cache,
- * and leave it as rows of z. A tile's row is one cache line, read once and whole. */
-enum { tile_side = 32 };
-
-static void copy_tile(float *out, const ptrdiff_t step[3], const uint16_t *in, size_t plane, int width,
-                      int depth, float shift)
+static uint16_t bf16_of(float value)
 {
-    uint16_t tile[tile_side][tile_side];
-    for (int z = 0; z < depth; z++) {
-        memcpy(tile[z], in + (size_t)z * plane, (size_t)width * sizeof(uint16_t));
+    union {
+        float value;
+        uint32_t bits;
+    } word = {value};
+    return (uint16_t)((word.bits + 0x7fffU + (word.bits >> 16 & 1U)) >> 16); /* no NaN comes here */
+}
+
+#define AS_FLOAT(value) (value)
+
+/* Rows along z stay rows: a turn in the x-y plane only moves them, a flip of z turns them round. */
+#define COPY_ROWS(out_type, in_type, convert)                                                                \
+    do {                                                                                                     \
+        const in_type *in = part->voxels;                                                                    \
+        for (int x = 0; x < part->extent[0]; x++) {                                                          \
+            for (int y = 0; y < part->extent[1]; y++) {                                                      \
+                const in_type *row = in + x * part->stride[0] + y * part->stride[1];                         \
+                out_type *to = out + x * step[0] + y * step[1];                                              \
+                if (step[2] > 0) {                                                                           \
+                    for (int z = 0; z < length; z++) {                                                       \
+                        to[z] = convert((float)row[z] * scale + shift);                                      \
+                    }                                                                                        \
+                } else {                                                                                     \
+                    to -= length - 1;                                                                        \
+                    for (int z = 0; z < length; z++) {                                                       \
+                        to[z] = convert((float)row[length - 1 - z] * scale + shift);                         \
+                    }                                                                                        \
+                }                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    } while (0)
+
+#define COPY_FUNCTION(name, out_type, in_type, convert)                                                      \
+    VECTORISED static void name(out_type *restrict out, const ptrdiff_t step[3],                             \
+                                const struct crop_part *part, float scale, float shift)                      \
+    {                                                                                                        \
+        const int length = part->extent[2];                                                                  \
+        COPY_ROWS(out_type, in_type, convert);                                                               \
     }
-    for (int x = 0; x < width; x++) {
-        float *row = out + x * step[0];
-        for (int z = 0; z < depth; z++) {
-            row[z * step[2]] = (float)tile[z][x] * (1.0F / 65535.0F) + shift;
-        }
+
+COPY_FUNCTION(copy_bytes, float, uint8_t, AS_FLOAT)
+COPY_FUNCTION(copy_words, float, uint16_t, AS_FLOAT)
+COPY_FUNCTION(copy_bytes_bf16, uint16_t, uint8_t, bf16_of)
+COPY_FUNCTION(copy_words_bf16, uint16_t, uint16_t, bf16_of)
+
+/* Where the part's first voxel goes. */
+static ptrdiff_t first_place(const struct placement *placement, const struct crop_part *part)
+{
+    return placement->origin + part->at[0] * placement->step[0] + part->at[1] * placement->step[1] +
+           part->at[2] * placement->step[2];
+}
+
+void copy_crop_part(float *out, int roi, const struct crop_part *part, float scale,
+                    const struct crop_change *change)
+{
+    const struct placement placement = crop_placement(change, roi);
+    float *first = out + first_place(&placement, part);
+    if (part->voxel_bytes == 1) {
+        copy_bytes(first, placement.step, part, scale, change->shift);
+    } else {
+        copy_words(first, placement.step, part, scale, change->shift);
     }
 }
 
-void copy_crop(float *out, int roi, const uint16_t *voxels, const int size[3], const int start[3],
-               const struct crop_change *change)
+void copy_crop_part_bf16(uint16_t *out, int roi, const struct crop_part *part, float scale,
+                         const struct crop_change *change)
 {
     const struct placement placement = crop_placement(change, roi);
-    const size_t row = (size_t)size[0];
-    const size_t plane = row * (size_t)size[1];
-    const uint16_t *corner = voxels + (size_t)start[2] * plane + (size_t)start[1] * row + (size_t)start[0];
-    for (int y = 0; y < roi; y++) {
-        for (int z = 0; z < roi; z += tile_side) {
-            const int depth = roi - z < tile_side ? roi - z : tile_side;
-            for (int x = 0; x < roi; x += tile_side) {
-                const int width = roi - x < tile_side ? roi - x : tile_side;
-                float *target = out + placement.origin + x * placement.step[0] + y * placement.step[1] +
-                                z * placement.step[2];
-                copy_tile(target, placement.step, corner + (size_t)z * plane + (size_t)y * row + (size_t)x,
-                          plane, width, depth, change->shift);
-            }
-        }
+    uint16_t *first = out + first_place(&placement, part);
+    if (part->voxel_bytes == 1) {
+        copy_bytes_bf16(first, placement.step, part, scale, change->shift);
+    } else {
+        copy_words_bf16(first, placement.step, part, scale, change->shift);
     }
 }

@@ -6,6 +6,7 @@
 
 #include "base/philox.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* How likely each change is; 0 turns one off. */
@@ -31,10 +32,22 @@ struct crop_change {
 struct crop_change draw_crop_change(const struct augmentation *augmentation, const struct random_key *place,
                                     int crop);
 
-/* Copies the roi^3 voxels that start at voxel `start` of a volume, changed by `change`, to out (roi, roi,
- * roi), axes x, y, z with z fastest. `voxels` are the volume's, x fastest, `size` voxels along x, y, z, 65535
- * meaning 1.0. The crop must lie inside. */
-void copy_crop(float *out, int roi, const uint16_t *voxels, const int size[3], const int start[3],
-               const struct crop_change *change);
+/* A box of voxels within a crop, and where they lie in memory. */
+struct crop_part {
+    const void *voxels;  /* the box's first voxel */
+    int voxel_bytes;     /* 1 or 2 (little-endian) */
+    ptrdiff_t stride[2]; /* voxels from one to the next along x and y; along z they are neighbours */
+    int at[3];           /* where the box begins in the crop, before any change */
+    int extent[3];       /* its voxels along x, y, z */
+};
+
+/* Copies the box to its place in the changed crop out (roi, roi, roi), axes x, y, z with z fastest: out =
+ * scale * stored + change->shift. Boxes that tile a crop give all of it; nothing else of `out` is written. */
+void copy_crop_part(float *out, int roi, const struct crop_part *part, float scale,
+                    const struct crop_change *change);
+
+/* The same as bfloat16, rounded to the nearest, halves to even. */
+void copy_crop_part_bf16(uint16_t *out, int roi, const struct crop_part *part, float scale,
+                         const struct crop_change *change);
 
 #endif

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Floats that fit the address space, in one array that vector loads like. */
-static float *aligned_floats(const size_t factors[], int count)
+/* Elements that fit the address space, in one array that vector loads like. */
+static void *aligned_array(const size_t factors[], int count, size_t element)
 {
     enum { alignment = 64 };
     size_t elements = 1;
@@ -16,14 +16,14 @@ static float *aligned_floats(const size_t factors[], int count)
             return NULL;
         }
     }
-    if (elements > (SIZE_MAX - alignment) / sizeof(float)) {
+    if (elements > (SIZE_MAX - alignment) / element) {
         return NULL;
     }
-    const size_t bytes = (elements * sizeof(float) + alignment - 1) / alignment * alignment;
+    const size_t bytes = (elements * element + alignment - 1) / alignment * alignment;
     return aligned_alloc(alignment, bytes);
 }
 
-enum voco_status batch_create(struct batch *batch, int volumes, int crops, int bases, int roi)
+static enum voco_status create(struct batch *batch, int volumes, int crops, int bases, int roi, int bf16)
 {
     *batch = (struct batch){0};
     if (volumes <= 0 || crops <= 0 || bases <= 0 || roi <= 0) {
@@ -36,9 +36,11 @@ enum voco_status batch_create(struct batch *batch, int volumes, int crops, int b
     const size_t crops_each = (size_t)crops + (size_t)bases;
     const size_t voxel_factors[] = {(size_t)volumes, crops_each, side, side, side};
     const size_t label_factors[] = {(size_t)volumes, (size_t)crops, (size_t)bases};
-    batch->voxels = aligned_floats(voxel_factors, 5);
-    batch->labels = aligned_floats(label_factors, 3);
-    if (batch->voxels == NULL || batch->labels == NULL) {
+    void *voxels = aligned_array(voxel_factors, 5, bf16 ? sizeof(uint16_t) : sizeof(float));
+    batch->voxels = bf16 ? NULL : voxels;
+    batch->voxels_bf16 = bf16 ? voxels : NULL;
+    batch->labels = aligned_array(label_factors, 3, sizeof(float));
+    if (voxels == NULL || batch->labels == NULL) {
         batch_free(batch);
         return fail(
             VOCO_NO_MEMORY,
@@ -52,9 +54,20 @@ enum voco_status batch_create(struct batch *batch, int volumes, int crops, int b
     return VOCO_OK;
 }
 
+enum voco_status batch_create(struct batch *batch, int volumes, int crops, int bases, int roi)
+{
+    return create(batch, volumes, crops, bases, roi, 0);
+}
+
+enum voco_status batch_create_bf16(struct batch *batch, int volumes, int crops, int bases, int roi)
+{
+    return create(batch, volumes, crops, bases, roi, 1);
+}
+
 void batch_free(struct batch *batch)
 {
     free(batch->voxels);
+    free(batch->voxels_bf16);
     free(batch->labels);
     *batch = (struct batch){0};
 }
@@ -65,13 +78,23 @@ static float *crop_at(const struct batch *batch, size_t index)
     return batch->voxels + index * side * side * side;
 }
 
+size_t batch_random_index(const struct batch *batch, int volume, int crop)
+{
+    return (size_t)volume * (size_t)batch->crops + (size_t)crop;
+}
+
+size_t batch_base_index(const struct batch *batch, int volume, int base)
+{
+    const size_t random_crops = (size_t)batch->volumes * (size_t)batch->crops;
+    return random_crops + (size_t)volume * (size_t)batch->bases + (size_t)base;
+}
+
 float *batch_random_crop(const struct batch *batch, int volume, int crop)
 {
-    return crop_at(batch, (size_t)volume * (size_t)batch->crops + (size_t)crop);
+    return crop_at(batch, batch_random_index(batch, volume, crop));
 }
 
 float *batch_base_crop(const struct batch *batch, int volume, int base)
 {
-    const size_t random_crops = (size_t)batch->volumes * (size_t)batch->crops;
-    return crop_at(batch, random_crops + (size_t)volume * (size_t)batch->bases + (size_t)base);
+    return crop_at(batch, batch_base_index(batch, volume, base));
 }

@@ -1,6 +1,7 @@
 #include "data/dataset_folder.h"
 
 #include "base/error.h"
+#include "data/dataset_entries.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -22,6 +23,13 @@ int is_nifti_name(const char *name)
     const size_t length = strlen(name);
     return (length > 4 && strcmp(name + length - 4, ".nii") == 0) ||
            (length > 7 && strcmp(name + length - 7, ".nii.gz") == 0);
+}
+
+int is_searched_folder(const char *name)
+{
+    const size_t length = strlen(name);
+    return name[0] != '.' && strncmp(name, "labels", 6) != 0 &&
+           !(length >= 5 && strcmp(name + length - 5, ".zarr") == 0);
 }
 
 static int is_within(const struct visited *visited, const struct stat *info)
@@ -54,7 +62,7 @@ static enum voco_status look_at(struct dataset *dataset, const char *top, const 
     enum voco_status status = VOCO_OK;
     if ((S_ISREG(info.st_mode) || S_ISLNK(info.st_mode)) && is_nifti_name(item)) {
         status = dataset_add(dataset, top, name, strlen(name), SPLIT_TRAINING);
-    } else if (S_ISDIR(info.st_mode) && strncmp(item, "labels", 6) != 0 && !is_within(visited, &info)) {
+    } else if (S_ISDIR(info.st_mode) && is_searched_folder(item) && !is_within(visited, &info)) {
         status = search(dataset, top, name, visited);
     }
     free(name);
@@ -66,8 +74,8 @@ static enum voco_status search(struct dataset *dataset, const char *top, const c
 {
     enum voco_status status = VOCO_OK;
     DIR *dir = NULL;
-    char *path = NULL;
-    if (asprintf(&path, "%s%s%s", top, below[0] != '\0' ? "/" : "", below) < 0) {
+    char *path = below[0] != '\0' ? path_in_folder(top, below) : strdup(top);
+    if (path == NULL) {
         return fail(VOCO_NO_MEMORY, "%s: out of memory", top);
     }
     struct stat info;
@@ -96,15 +104,17 @@ static int by_name(const void *a, const void *b)
     return strcmp(first->name, second->name);
 }
 
-enum voco_status dataset_add_folder(struct dataset *dataset, const char *folder)
+enum voco_status dataset_add_folder(struct dataset *dataset, const char *top, const char *below)
 {
-    const enum voco_status status = search(dataset, folder, "", NULL);
+    const size_t before = dataset->count;
+    const enum voco_status status = search(dataset, top, below, NULL);
     if (status != VOCO_OK) {
         return status;
     }
-    if (dataset->count == 0) {
-        return fail(VOCO_BAD_INPUT, "%s: no .nii or .nii.gz file in this folder or below it", folder);
+    if (dataset->count == before) {
+        return fail(VOCO_BAD_INPUT, "%s%s%s: no .nii or .nii.gz file in this folder or below it", top,
+                    below[0] != '\0' ? "/" : "", below);
     }
-    qsort(dataset->entries, dataset->count, sizeof *dataset->entries, by_name);
+    qsort(dataset->entries + before, dataset->count - before, sizeof *dataset->entries, by_name);
     return VOCO_OK;
 }

@@ -7,13 +7,13 @@
 /* Whether the name ends in .nii or .nii.gz. */
 int is_nifti_name(const char *name);
 
-/* Appends the entry `name` (`length` bytes, a leading "./" is dropped); its path is folder/name where name is
- * relative. */
-enum voco_status dataset_add(struct dataset *dataset, const char *folder, const char *name, size_t length,
-                             enum dataset_split split);
+/* Whether a search for files goes into a folder of this name: not where it is hidden, begins with "labels" or
+ * ends in ".zarr". */
+int is_searched_folder(const char *name);
 
-/* Appends every volume in `folder` and below as training entries, sorted by name. Links to folders are
- * followed, but not into a folder that the search is already in. VOCO_BAD_INPUT where there is none. */
-enum voco_status dataset_add_folder(struct dataset *dataset, const char *folder);
+/* Appends every volume in top/below and below that as training entries, sorted by name, which is relative to
+ * `top`; `below` may be "". Links to folders are followed, but not into a folder that the search is already
+ * in. VOCO_BAD_INPUT where there is none. */
+enum voco_status dataset_add_folder(struct dataset *dataset, const char *top, const char *below);
 
 #endif

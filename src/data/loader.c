@@ -21,7 +21,7 @@ struct loader {
     size_t slot_count;
     pthread_t *threads;
     int thread_count;
-    struct epoch_order order; /* of the caller's thread, where there are no others */
+    struct batch_maker maker; /* of the caller's thread, where there are no others */
     double waited;
     int holding; /* the caller holds the batch of step next_given - 1 */
 
@@ -39,10 +39,10 @@ static struct slot *slot_of(const struct loader *loader, uint64_t step)
     return &loader->slots[step % loader->slot_count];
 }
 
-static void make_step(const struct loader *loader, struct slot *slot, struct epoch_order *order,
+static void make_step(const struct loader *loader, struct slot *slot, struct batch_maker *maker,
                       uint64_t step)
 {
-    slot->status = make_batch(&slot->batch, &loader->source, order, step);
+    slot->status = make_batch(&slot->batch, &loader->source, maker, step);
     if (slot->status != VOCO_OK) {
         slot->message = strdup(voco_error_message());
     }
@@ -51,7 +51,7 @@ static void make_step(const struct loader *loader, struct slot *slot, struct epo
 static void *make_batches(void *context)
 {
     struct loader *loader = context;
-    struct epoch_order order = {0};
+    struct batch_maker maker = {0};
     pthread_mutex_lock(&loader->lock);
     while (!loader->ending) {
         if (loader->next_made >= loader->limit) {
@@ -61,13 +61,13 @@ static void *make_batches(void *context)
         const uint64_t step = loader->next_made++;
         struct slot *slot = slot_of(loader, step);
         pthread_mutex_unlock(&loader->lock);
-        make_step(loader, slot, &order, step);
+        make_step(loader, slot, &maker, step);
         pthread_mutex_lock(&loader->lock);
         slot->ready = 1;
         pthread_cond_signal(&loader->done);
     }
     pthread_mutex_unlock(&loader->lock);
-    epoch_order_free(&order);
+    batch_maker_free(&maker);
     return NULL;
 }
 
@@ -156,7 +156,7 @@ enum voco_status loader_next(struct loader *loader, const struct batch **batch)
         }
         pthread_mutex_unlock(&loader->lock);
     } else if (!slot->ready) {
-        make_step(loader, slot, &loader->order, loader->next_given);
+        make_step(loader, slot, &loader->maker, loader->next_given);
         slot->ready = 1;
     }
     loader->waited += seconds_now() - began;
@@ -192,7 +192,7 @@ void loader_close(struct loader *loader)
         free(loader->slots[i].message);
     }
     free(loader->slots);
-    epoch_order_free(&loader->order);
+    batch_maker_free(&loader->maker);
     pthread_cond_destroy(&loader->work);
     pthread_cond_destroy(&loader->done);
     pthread_mutex_destroy(&loader->lock);

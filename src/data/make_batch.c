@@ -3,6 +3,8 @@
 #include "base/error.h"
 #include "store/volume_cache.h"
 
+#include <stdlib.h>
+
 enum voco_status batch_source_check(const struct batch_source *source)
 {
     if (source->count == 0) {
@@ -24,85 +26,160 @@ enum voco_status batch_source_create_batch(struct batch *batch, const struct bat
                         source->sampling.roi);
 }
 
-/* Copies the crop at `corner` (x, y) of the window; `crop` numbers it among the volume's S + K. */
-static void take_crop(float *out, const struct cached_volume *volume, const int window[3],
-                      const int corner[2], const struct batch_source *source,
-                      const struct augmentation *augmentation, const struct random_key *place, int crop)
+void batch_maker_free(struct batch_maker *maker)
 {
-    const struct crop_change change = draw_crop_change(augmentation, place, crop);
-    const int start[3] = {window[0] + corner[0], window[1] + corner[1], window[2]};
-    copy_crop(out, source->sampling.roi, volume->voxels, volume->size, start, &change);
+    epoch_order_free(&maker->order);
+    window_reader_close(maker->reader);
+    *maker = (struct batch_maker){0};
+}
+
+/* A volume of the batch, opened, its crops drawn. */
+struct sample {
+    struct shard shard;
+    const char *path;          /* NULL: not open */
+    struct wanted_crop *crops; /* (S + K) */
+};
+
+static void sample_close(struct sample *sample)
+{
+    if (sample->path != NULL) {
+        shard_close(&sample->shard);
+        sample->path = NULL;
+    }
+}
+
+/* Crop `crop` of the volume's S + K, at `corner` (x, y) of the window, to place `index` of the batch. */
+static struct wanted_crop want(const struct batch *out, size_t index, const int window[3],
+                               const int corner[2], const struct augmentation *augmentation,
+                               const struct random_key *place, int crop)
+{
+    const size_t roi = (size_t)out->roi;
+    const size_t first = index * roi * roi * roi;
+    return (struct wanted_crop){.start = {window[0] + corner[0], window[1] + corner[1], window[2]},
+                                .change = draw_crop_change(augmentation, place, crop),
+                                .out = out->voxels != NULL ? out->voxels + first : NULL,
+                                .out_bf16 = out->voxels_bf16 != NULL ? out->voxels_bf16 + first : NULL};
 }
 
 /* Volume `index` of the batch: its S random crops with their labels, then its K bases. */
-static enum voco_status take_crops(struct batch *out, int index, const char *path,
-                                   const struct batch_source *source, const struct augmentation *augmentation,
-                                   const struct random_key *place)
+static void draw_crops(struct sample *sample, struct batch *out, int index, const struct sampling *sampling,
+                       const struct augmentation *augmentation, const struct random_key *place)
 {
-    const struct sampling *sampling = &source->sampling;
-    struct cached_volume volume;
-    enum voco_status status = cached_volume_open(&volume, path);
+    int window[3];
+    int corner[2];
+    random_window_start(window, sample->shard.size, sampling, place);
+    for (int crop = 0; crop < out->crops; crop++) {
+        const size_t at = batch_random_index(out, index, crop);
+        random_crop_start(corner, sampling, place, crop);
+        position_label(out->labels + at * (size_t)out->bases, corner, sampling);
+        sample->crops[crop] = want(out, at, window, corner, augmentation, place, crop);
+    }
+    for (int base = 0; base < out->bases; base++) {
+        const int crop = out->crops + base;
+        base_crop_start(corner, sampling, base);
+        sample->crops[crop] =
+            want(out, batch_base_index(out, index, base), window, corner, augmentation, place, crop);
+    }
+}
+
+/* Opens the volume, draws its crops and asks the system for the chunks they need. */
+static enum voco_status begin_sample(struct sample *sample, struct batch *out, int index, const char *path,
+                                     const struct sampling *sampling, const struct augmentation *augmentation,
+                                     const struct random_key *place)
+{
+    enum voco_status status = cached_array_open(&sample->shard, path);
     if (status != VOCO_OK) {
         return status;
     }
+    sample->path = path;
     int size[3];
     sampling_window_size(size, sampling);
-    if (volume.size[0] < size[0] || volume.size[1] < size[1] || volume.size[2] < size[2]) {
-        status =
-            fail(VOCO_BAD_INPUT, "%s: a volume of %d x %d x %d voxels does not hold a window of %d x %d x %d",
-                 path, volume.size[0], volume.size[1], volume.size[2], size[0], size[1], size[2]);
-        goto done;
+    const int *has = sample->shard.size;
+    if (has[0] < size[0] || has[1] < size[1] || has[2] < size[2]) {
+        return fail(VOCO_BAD_INPUT,
+                    "%s: a volume of %d x %d x %d voxels does not hold a window of %d x %d x %d", path,
+                    has[0], has[1], has[2], size[0], size[1], size[2]);
     }
-    int window[3];
-    random_window_start(window, volume.size, sampling, place);
-    for (int crop = 0; crop < out->crops; crop++) {
-        int corner[2];
-        random_crop_start(corner, sampling, place, crop);
-        position_label(out->labels + ((size_t)index * (size_t)out->crops + (size_t)crop) * (size_t)out->bases,
-                       corner, sampling);
-        take_crop(batch_random_crop(out, index, crop), &volume, window, corner, source, augmentation, place,
-                  crop);
-    }
-    for (int base = 0; base < out->bases; base++) {
-        int corner[2];
-        base_crop_start(corner, sampling, base);
-        take_crop(batch_base_crop(out, index, base), &volume, window, corner, source, augmentation, place,
-                  out->crops + base);
-    }
-done:
-    cached_volume_close(&volume);
+    draw_crops(sample, out, index, sampling, augmentation, place);
+    window_prefetch(&sample->shard, sample->crops, out->crops + out->bases, out->roi);
+    return VOCO_OK;
+}
+
+static enum voco_status finish_sample(struct sample *sample, const struct batch *out,
+                                      const struct batch_source *source, struct batch_maker *maker)
+{
+    const enum voco_status status =
+        window_read(maker->reader, &sample->shard, sample->crops, out->crops + out->bases, out->roi,
+                    source->chunks, sample->path);
+    sample_close(sample);
     return status;
 }
 
-enum voco_status make_batch(struct batch *out, const struct batch_source *source, struct epoch_order *order,
-                            uint64_t step)
+/* Which volume is number v of a batch, and the place of its draws. */
+struct batch_choice {
+    const struct augmentation *augmentation;
+    uint64_t step;         /* of training; of an evaluation the draw */
+    const size_t *volumes; /* of an evaluation; NULL: the shuffled ones of the step */
+};
+
+static enum voco_status choose(uint32_t *volume, struct random_key *place, const struct batch_choice *choice,
+                               int v, const struct batch *out, const struct batch_source *source,
+                               struct batch_maker *maker)
 {
-    for (int v = 0; v < out->volumes; v++) {
-        const uint64_t sample = step * (uint64_t)out->volumes + (uint64_t)v;
-        uint32_t volume = 0;
-        enum voco_status status =
-            shuffled_volume(&volume, order, source->seed, sample, (uint32_t)source->count);
-        if (status == VOCO_OK) {
-            const struct random_key place = {.seed = source->seed, .step = step, .sample = (uint32_t)v};
-            status = take_crops(out, v, source->paths[volume], source, &source->augmentation, &place);
+    *place = (struct random_key){.seed = source->seed, .step = choice->step, .sample = (uint32_t)v};
+    if (choice->volumes != NULL) {
+        *volume = (uint32_t)choice->volumes[v];
+        place->sample = *volume;
+        return VOCO_OK;
+    }
+    const uint64_t sample = choice->step * (uint64_t)out->volumes + (uint64_t)v;
+    return shuffled_volume(volume, &maker->order, source->seed, sample, (uint32_t)source->count);
+}
+
+/* One volume ahead: the system reads the next one's chunks while this one's are decoded. */
+static enum voco_status fill(struct batch *out, const struct batch_source *source, struct batch_maker *maker,
+                             const struct batch_choice *choice)
+{
+    enum voco_status status = maker->reader != NULL ? VOCO_OK : window_reader_open(&maker->reader);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    const size_t crops = (size_t)out->crops + (size_t)out->bases;
+    struct wanted_crop *wanted = calloc(2 * crops, sizeof *wanted);
+    if (wanted == NULL) {
+        return fail(VOCO_NO_MEMORY, "no memory for the places of %zu crops", crops);
+    }
+    struct sample samples[2] = {{.crops = wanted}, {.crops = wanted + crops}};
+    for (int v = 0; status == VOCO_OK && v <= out->volumes; v++) {
+        if (v < out->volumes) {
+            uint32_t volume = 0;
+            struct random_key place;
+            status = choose(&volume, &place, choice, v, out, source, maker);
+            if (status == VOCO_OK) {
+                status = begin_sample(&samples[v % 2], out, v, source->paths[volume], &source->sampling,
+                                      choice->augmentation, &place);
+            }
         }
-        if (status != VOCO_OK) {
-            return status;
+        if (status == VOCO_OK && v > 0) {
+            status = finish_sample(&samples[(v - 1) % 2], out, source, maker);
         }
     }
-    return VOCO_OK;
+    sample_close(&samples[0]);
+    sample_close(&samples[1]);
+    free(wanted);
+    return status;
+}
+
+enum voco_status make_batch(struct batch *out, const struct batch_source *source, struct batch_maker *maker,
+                            uint64_t step)
+{
+    const struct batch_choice choice = {.augmentation = &source->augmentation, .step = step};
+    return fill(out, source, maker, &choice);
 }
 
 enum voco_status make_evaluation_batch(struct batch *out, const struct batch_source *source,
-                                       const size_t *volumes, uint64_t draw)
+                                       struct batch_maker *maker, const size_t *volumes, uint64_t draw)
 {
-    for (int v = 0; v < out->volumes; v++) {
-        const struct random_key place = {.seed = source->seed, .step = draw, .sample = (uint32_t)volumes[v]};
-        const enum voco_status status =
-            take_crops(out, v, source->paths[volumes[v]], source, &augmentation_none, &place);
-        if (status != VOCO_OK) {
-            return status;
-        }
-    }
-    return VOCO_OK;
+    const struct batch_choice choice = {.augmentation = &augmentation_none, .step = draw, .volumes = volumes};
+    return fill(out, source, maker, &choice);
 }

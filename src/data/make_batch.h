@@ -10,18 +10,31 @@
 #include "data/batch.h"
 #include "data/sampling.h"
 #include "data/shuffle.h"
+#include "data/window_reader.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 struct batch_source {
-    const char *const *paths; /* (count) cache files; borrowed */
+    const char *const *paths; /* (count) arrays of cached volumes (store/volume_cache.h: PATH/0, PATH/window),
+                                 one as often as an epoch sees it; borrowed */
     size_t count;
+    struct chunk_cache
+        *chunks; /* decoded chunks to share and keep; NULL: none. Borrowed. Arrays are told apart by the
+                    pointers in `paths`, so one that comes often should come as the same pointer */
     int volumes; /* V, volumes per batch */
     struct sampling sampling;
     struct augmentation augmentation;
     uint64_t seed;
 };
+
+/* What one thread that makes batches keeps from one to the next: nothing that changes what they hold.
+ * Zero-initialised. */
+struct batch_maker {
+    struct epoch_order order;
+    struct window_reader *reader;
+};
+void batch_maker_free(struct batch_maker *maker);
 
 /* VOCO_BAD_INPUT where the sampling is not valid, there is no volume, or V < 1. */
 enum voco_status batch_source_check(const struct batch_source *source);
@@ -29,16 +42,17 @@ enum voco_status batch_source_check(const struct batch_source *source);
 /* Allocates the batch that make_batch fills for this source. Free with batch_free. */
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source);
 
-/* Fills `out` with the batch of step t: its volume v is sample t V + v of data/shuffle.h. `order` is this
- * thread's. Each volume's file is opened and closed. A file that is missing, damaged in its header or length,
- * or smaller than the window is an error that names it. */
-enum voco_status make_batch(struct batch *out, const struct batch_source *source, struct epoch_order *order,
+/* Fills `out`, of floats or bfloat16, with the batch of step t: its volume v is sample t V + v of
+ * data/shuffle.h. Only the chunks that a window touches are read, those of the next volume while this one's
+ * are decoded, and they go straight to their places in the crops. A volume that is missing, damaged in what
+ * is read of it, or smaller than the window is an error that names it. */
+enum voco_status make_batch(struct batch *out, const struct batch_source *source, struct batch_maker *maker,
                             uint64_t step);
 
 /* For evaluation: fills `out` with the volumes source->paths[volumes[v]], v < out->volumes, without
  * augmentation. The crops of a volume depend on the seed, `draw` and the volume's index, not on the batch it
  * is in; further draws give further crops of the same volume. */
 enum voco_status make_evaluation_batch(struct batch *out, const struct batch_source *source,
-                                       const size_t *volumes, uint64_t draw);
+                                       struct batch_maker *maker, const size_t *volumes, uint64_t draw);
 
 #endif

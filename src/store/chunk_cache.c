@@ -126,8 +126,11 @@ static struct chunk_slot *slot_to_reuse(struct chunk_cache *cache)
     return NULL;
 }
 
-struct chunk_slot *chunk_cache_begin(struct chunk_cache *cache, struct chunk_key key)
+struct chunk_slot *chunk_cache_begin(struct chunk_cache *cache, struct chunk_key key, size_t bytes)
 {
+    if (bytes != cache->chunk_size) {
+        return NULL;
+    }
     pthread_mutex_lock(&cache->lock);
     struct chunk_slot *slot = look_up(cache, key) == NULL ? slot_to_reuse(cache) : NULL;
     if (slot != NULL && slot->bytes == NULL) {

@@ -31,9 +31,10 @@ struct chunk_key {
 /* The chunk's slot where it is kept, else NULL. */
 struct chunk_slot *chunk_cache_find(struct chunk_cache *cache, struct chunk_key key);
 
-/* A free slot to decode the chunk into; nobody finds it before chunk_slot_publish. NULL where every slot is
- * held, or there is none, or another thread is filling one for this chunk. */
-struct chunk_slot *chunk_cache_begin(struct chunk_cache *cache, struct chunk_key key);
+/* A free slot to decode the chunk of so many bytes into; nobody finds it before chunk_slot_publish. NULL
+ * where every slot is held, there is none, another thread is filling one for this chunk, or the cache is for
+ * chunks of another size. */
+struct chunk_slot *chunk_cache_begin(struct chunk_cache *cache, struct chunk_key key, size_t bytes);
 void chunk_slot_publish(struct chunk_cache *cache, struct chunk_slot *slot);
 
 /* The chunk's bytes, aligned to 64. */

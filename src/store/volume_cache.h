@@ -72,6 +72,12 @@ int cache_entry_is_there(const struct cache_entry *entry, const struct cache_req
 enum voco_status cache_entry_make(uint64_t *bytes, int *storing, const struct cache_entry *entry,
                                   const struct cache_request *request, int threads);
 
+/* The second half of that: writes what the source was prepared to. `window` is the volume at the window's
+ * size where windows are resized, else NULL. */
+enum voco_status cache_entry_store(uint64_t *bytes, const struct cache_entry *entry,
+                                   const struct cache_request *request, const struct prepared_volume *volume,
+                                   const struct prepared_volume *window, int threads);
+
 /* The folder of the array that training reads: PATH/0, or PATH/window where windows are resized. To be freed;
  * NULL without memory. */
 char *cached_array_path(const char *path, enum window_kind window);

@@ -196,8 +196,10 @@ static enum voco_status make(struct made *made, const char *source, const struct
     return status == VOCO_OK ? VOCO_OK : add_context(status, "%s", source);
 }
 
-static struct volume_attributes attributes_of(const struct made *made, const struct cache_entry *entry,
-                                              const struct cache_request *request)
+static struct volume_attributes attributes_of(const struct cache_entry *entry,
+                                              const struct cache_request *request,
+                                              const struct prepared_volume *volume,
+                                              const struct prepared_volume *window)
 {
     struct volume_attributes attributes = {.key = entry->key,
                                            .source = entry->source,
@@ -206,25 +208,29 @@ static struct volume_attributes attributes_of(const struct made *made, const str
                                            .name = (char *)request->name,
                                            .set = (char *)request->set,
                                            .repeat = request->repeat};
-    memcpy(attributes.size, made->volume.size, sizeof attributes.size);
-    memcpy(attributes.spacing, made->volume.spacing, sizeof attributes.spacing);
-    memcpy(attributes.affine, made->volume.affine, sizeof attributes.affine);
-    memcpy(attributes.window, made->window.size, sizeof attributes.window);
+    memcpy(attributes.size, volume->size, sizeof attributes.size);
+    memcpy(attributes.spacing, volume->spacing, sizeof attributes.spacing);
+    memcpy(attributes.affine, volume->affine, sizeof attributes.affine);
+    if (window != NULL) {
+        memcpy(attributes.window, window->size, sizeof attributes.window);
+    }
     (void)snprintf(attributes.split, sizeof attributes.split, "%s", request->split);
     return attributes;
 }
 
-static enum voco_status store(uint64_t *bytes, const struct made *made, const struct cache_entry *entry,
-                              const struct cache_request *request, int threads)
+enum voco_status cache_entry_store(uint64_t *bytes, const struct cache_entry *entry,
+                                   const struct cache_request *request, const struct prepared_volume *volume,
+                                   const struct prepared_volume *window, int threads)
 {
+    *bytes = 0;
     char *temporary = temporary_path(entry);
     if (temporary == NULL) {
         return fail(VOCO_NO_MEMORY, "%s: out of memory", entry->path);
     }
-    const struct volume_attributes attributes = attributes_of(made, entry, request);
-    enum voco_status status = write_array(bytes, temporary, "0", &made->volume, request->settings, threads);
-    if (status == VOCO_OK && made->window.size[0] > 0) {
-        status = write_array(bytes, temporary, "window", &made->window, request->settings, threads);
+    const struct volume_attributes attributes = attributes_of(entry, request, volume, window);
+    enum voco_status status = write_array(bytes, temporary, "0", volume, request->settings, threads);
+    if (status == VOCO_OK && window != NULL) {
+        status = write_array(bytes, temporary, "window", window, request->settings, threads);
     }
     if (status == VOCO_OK) {
         status = volume_attributes_write(temporary, &attributes);
@@ -251,7 +257,8 @@ enum voco_status cache_entry_make(uint64_t *bytes, int *storing, const struct ca
     enum voco_status status = make(&made, request->source, request->settings, threads);
     if (status == VOCO_OK) {
         *storing = 1;
-        status = store(bytes, &made, entry, request, threads);
+        status = cache_entry_store(bytes, entry, request, &made.volume,
+                                   made.window.size[0] > 0 ? &made.window : NULL, threads);
     }
     prepared_volume_free(&made.volume);
     prepared_volume_free(&made.window);

@@ -100,6 +100,7 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
                                         .seed = settings->seed};
     struct tally tally = {0};
     struct batch batch = {0};
+    struct batch_maker maker = {0};
     size_t *volumes = NULL;
     enum voco_status status = batch_source_check(&source);
     if (status != VOCO_OK) {
@@ -122,7 +123,7 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
                 volumes[v] = (first + v) % count;
             }
             const size_t counted = count - first < together ? count - first : together;
-            status = make_evaluation_batch(&batch, &source, volumes, (uint64_t)draw);
+            status = make_evaluation_batch(&batch, &source, &maker, volumes, (uint64_t)draw);
             if (status == VOCO_OK) {
                 status = add_batch(&tally, model, compute, arena, params, &batch, counted,
                                    settings->crops_at_once);
@@ -150,6 +151,7 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
                                   .feature_spread = signals.spread,
                                   .effective_rank = signals.effective_rank};
 done:
+    batch_maker_free(&maker);
     free(tally.embeddings);
     free(volumes);
     batch_free(&batch);

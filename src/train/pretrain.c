@@ -28,6 +28,7 @@ struct run {
     struct training_state state;
     struct compute compute;
     struct train_step step;
+    struct chunk_cache *chunks;
     struct loader *loader;
     struct metrics_log metrics;
     long long first_step; /* of this life */
@@ -86,8 +87,9 @@ static enum voco_status prepare(struct run *run)
 static struct batch_source source_of(const struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
-    return (struct batch_source){.paths = (const char *const *)run->volumes.training.paths,
-                                 .count = run->volumes.training.count,
+    return (struct batch_source){.paths = run->volumes.training.samples,
+                                 .count = run->volumes.training.sample_count,
+                                 .chunks = run->chunks,
                                  .volumes = recipe->volumes,
                                  .sampling = recipe->sampling,
                                  .augmentation = recipe->augmentation,
@@ -310,7 +312,7 @@ static enum voco_status measure(struct run *run)
     const struct evaluation_settings settings = evaluation_settings_of(recipe);
     const enum voco_status status =
         evaluate(&run->report->evaluation, &run->model, &run->compute, &run->step.arena, run->state.params,
-                 (const char *const *)run->volumes.held_out.paths, run->volumes.held_out.count, &settings);
+                 (const char *const *)run->volumes.held_out.arrays, run->volumes.held_out.count, &settings);
     run->report->evaluated = status == VOCO_OK;
     return status;
 }
@@ -318,11 +320,11 @@ static enum voco_status measure(struct run *run)
 static enum voco_status dump(struct run *run)
 {
     const struct batch_source source = source_of(run);
-    struct epoch_order order = {0};
+    struct batch_maker maker = {0};
     struct batch batch = {0};
     enum voco_status status = batch_source_create_batch(&batch, &source);
     if (status == VOCO_OK) {
-        status = make_batch(&batch, &source, &order, (uint64_t)run->options->dump_batch);
+        status = make_batch(&batch, &source, &maker, (uint64_t)run->options->dump_batch);
     }
     char *path = run->report->checkpoint;
     snprintf(path, sizeof run->report->checkpoint, "%s/batch-%08lld.safetensors", run->options->out,
@@ -330,7 +332,7 @@ static enum voco_status dump(struct run *run)
     if (status == VOCO_OK) {
         status = stored_batch_save(path, &batch, &run->folder.recipe.model);
     }
-    epoch_order_free(&order);
+    batch_maker_free(&maker);
     batch_free(&batch);
     return status;
 }
@@ -352,6 +354,9 @@ static enum voco_status live(struct run *run)
     }
     if (status == VOCO_OK) {
         status = open_machine(run);
+    }
+    if (status == VOCO_OK) {
+        status = recipe_chunk_cache_open(&run->chunks, &run->folder.recipe);
     }
     const struct batch_source source = source_of(run);
     if (status == VOCO_OK) {
@@ -377,6 +382,7 @@ enum voco_status pretrain(const struct pretrain_options *options, struct pretrai
     const enum voco_status status = live(&run);
     prepared_volumes_report(&run.volumes);
     loader_close(run.loader);
+    chunk_cache_close(run.chunks);
     metrics_log_close(&run.metrics);
     train_step_free(&run.step);
     compute_close(&run.compute);

@@ -1,6 +1,7 @@
 #include "train/recipe.h"
 
 #include "base/error.h"
+#include "store/volume_cache.h"
 #include "train/builtin_recipes.h"
 #include "train/recipe_settings.h"
 
@@ -19,6 +20,8 @@ void recipe_default(struct recipe *recipe)
         .held_out = 0.05,
         .loader_threads = 2,
         .loader_ahead = 2,
+        .bits = 8,
+        .chunk_cache = (uint64_t)1 << 30,
         .drop = DROP_CROP,
         .drop_rate = 0.2,
         .ema_decay = 0.9,
@@ -104,6 +107,9 @@ enum voco_status recipe_check(struct recipe *recipe)
                 return fail(VOCO_BAD_INPUT, "%s", reason);
             }
         }
+    }
+    if (levels_of_bits(recipe->bits) == 0) {
+        return fail(VOCO_BAD_INPUT, "data.bits: \"%d\" is not 8, 12 or 16", recipe->bits);
     }
     recipe->sampling.roi = recipe->model.roi;
     const enum voco_status status = model_config_check(&recipe->model);

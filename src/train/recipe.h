@@ -33,9 +33,11 @@ struct recipe {
 
     char preset[32];           /* how volumes are prepared: volume/prepare.h */
     enum recipe_window window; /* how the window is taken from a prepared volume */
-    double held_out;    /* fraction of the volumes kept for evaluation where the data list splits none */
-    int loader_threads; /* 0: batches are made when they are asked for */
-    int loader_ahead;   /* batches kept ready */
+    double held_out;      /* fraction of the volumes kept for evaluation where the data list splits none */
+    int bits;             /* per voxel in the cache: 8, 12 or 16 */
+    uint64_t chunk_cache; /* bytes of decoded chunks that the loader's threads keep and share; 0: none */
+    int loader_threads;   /* 0: batches are made when they are asked for */
+    int loader_ahead;     /* batches kept ready */
 
     enum drop_mode drop; /* what the student's input loses */
     double drop_rate;

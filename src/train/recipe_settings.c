@@ -34,6 +34,7 @@ const struct recipe_setting recipe_settings[] = {
 
     {"data", "preset", SETTING_WORD, 1, AT(preset), 0, 0, presets, "how volumes are prepared: abdomen, chest, headneck, mr"},
     {"data", "window", SETTING_CHOICE, 1, AT(window), 0, 0, windows, "preset (as it says), crop (at random), resize (the whole volume)"},
+    {"data", "bits", SETTING_INT, 1, AT(bits), 8, 16, NULL, "per voxel in the cache: 8, 12 or 16; 8 err by 1/510 at most"},
     {"data", "held_out", SETTING_REAL, 1, AT(held_out), 0, 0.9, NULL, "fraction kept for evaluation where the data list splits none"},
 
     {"training", "steps", SETTING_LONG, 1, AT(steps), 1, 1e12, NULL, "T, the whole run"},
@@ -61,6 +62,7 @@ const struct recipe_setting recipe_settings[] = {
     {"machine", "activation_budget", SETTING_BYTES, 1, AT(activation_budget), 1048576, 1e15, NULL, "memory for the activations of a step"},
     {"machine", "loader_threads", SETTING_INT, 1, AT(loader_threads), 0, 256, NULL, "that make batches beside the computation"},
     {"machine", "loader_ahead", SETTING_INT, 1, AT(loader_ahead), 1, 256, NULL, "batches kept ready"},
+    {"machine", "chunk_cache", SETTING_BYTES, 1, AT(chunk_cache), 0, 1e15, NULL, "memory for decoded parts of volumes; 0: none"},
 
     {"evaluation", "draws", SETTING_INT, 1, AT(evaluation_draws), 1, 100000, NULL, "how often random crops are drawn from each held-out volume"},
     {"evaluation", "volumes", SETTING_INT, 1, AT(evaluation_volumes), 1, 1024, NULL, "per batch, which is what the projectors' BatchNorm sees"},

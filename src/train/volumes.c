@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int processors(void)
@@ -12,17 +13,140 @@ static int processors(void)
     return count < 1 ? 1 : (count > 256 ? 256 : (int)count);
 }
 
-static enum voco_status prepare_split(struct preparation *out, const struct prepared_volumes *volumes,
-                                      enum dataset_split split, const volatile sig_atomic_t *stop)
+static const char *const split_names[] = {"training", "validation", "test"}; /* enum dataset_split */
+
+/* How the volumes of one set are prepared: as the corpus says, else as the recipe does. */
+static enum voco_status settings_of(struct cache_settings *settings, const struct dataset_set *set,
+                                    const struct recipe *recipe)
 {
-    const size_t count = dataset_count(&volumes->dataset, split);
-    const char **paths = dataset_paths(&volumes->dataset, split);
-    if (paths == NULL) {
-        return fail(VOCO_NO_MEMORY, "no memory for the paths of %zu volumes", count);
+    *settings = (struct cache_settings){.levels = levels_of_bits(recipe->bits), .level = 3};
+    sampling_window_size(settings->window, &recipe->sampling);
+    if (set->has_preset) {
+        settings->preset = set->preset;
+        return VOCO_OK;
     }
-    const enum voco_status status =
-        volume_cache_prepare(out, &volumes->cache, paths, count, processors(), stop);
-    free(paths);
+    const enum voco_status status = preset_from_name(&settings->preset, recipe->preset);
+    if (recipe->window != RECIPE_WINDOW_PRESET) {
+        settings->preset.window = recipe->window == RECIPE_WINDOW_RESIZE ? WINDOW_RESIZE : WINDOW_CROP;
+    }
+    return status;
+}
+
+/* The samples of a part: array i `repeats[i]` times. */
+static enum voco_status repeat_samples(struct volume_part *part, const int *repeats)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < part->count; i++) {
+        count += (size_t)repeats[i];
+    }
+    part->samples = calloc(count > 0 ? count : 1, sizeof *part->samples);
+    if (part->samples == NULL) {
+        return fail(VOCO_NO_MEMORY, "no memory for a list of %zu samples", count);
+    }
+    for (size_t i = 0; i < part->count; i++) {
+        for (int copy = 0; copy < repeats[i]; copy++) {
+            part->samples[part->sample_count++] = part->arrays[i];
+        }
+    }
+    return VOCO_OK;
+}
+
+/* Of one split of DATA: which entries, and how each is prepared. */
+struct plan {
+    struct cache_settings *settings; /* one per set */
+    struct cache_request *requests;  /* (count) */
+    int *repeats;                    /* (count) of the requests, afterwards of the arrays */
+    size_t count;
+};
+
+static void plan_free(struct plan *plan)
+{
+    free(plan->settings);
+    free(plan->requests);
+    free(plan->repeats);
+}
+
+static enum voco_status plan_split(struct plan *plan, const struct dataset *dataset, enum dataset_split split,
+                                   const struct recipe *recipe)
+{
+    const size_t count = dataset_count(dataset, split);
+    *plan = (struct plan){.settings = calloc((size_t)dataset->set_count, sizeof *plan->settings),
+                          .requests = calloc(count, sizeof *plan->requests),
+                          .repeats = calloc(count, sizeof *plan->repeats)};
+    if (plan->settings == NULL || plan->requests == NULL || plan->repeats == NULL) {
+        return fail(VOCO_NO_MEMORY, "no memory for a list of %zu volumes", count);
+    }
+    for (int i = 0; i < dataset->set_count; i++) {
+        const enum voco_status status = settings_of(&plan->settings[i], &dataset->sets[i], recipe);
+        if (status != VOCO_OK) {
+            return status;
+        }
+    }
+    for (size_t i = 0; i < dataset->count; i++) {
+        const struct dataset_entry *entry = &dataset->entries[i];
+        if (entry->split == split) {
+            const struct dataset_set *set = &dataset->sets[entry->set];
+            plan->repeats[plan->count] = set->repeat;
+            plan->requests[plan->count++] = (struct cache_request){.source = entry->path,
+                                                                   .name = entry->name,
+                                                                   .set = set->name,
+                                                                   .split = split_names[split],
+                                                                   .repeat = set->repeat,
+                                                                   .settings = &plan->settings[entry->set]};
+        }
+    }
+    return VOCO_OK;
+}
+
+static enum voco_status prepare_split(struct volume_part *part, const struct dataset *dataset,
+                                      enum dataset_split split, const char *folder,
+                                      const struct recipe *recipe, const volatile sig_atomic_t *stop)
+{
+    struct plan plan;
+    enum voco_status status = plan_split(&plan, dataset, split, recipe);
+    if (status == VOCO_OK) {
+        const struct preparation_options options = {.folder = folder, .jobs = processors(), .stop = stop};
+        status = volume_cache_prepare(&part->preparation, plan.requests, plan.count, &options);
+        part->arrays = part->preparation.paths;
+        part->count = part->preparation.count;
+        part->failures = part->preparation.failures;
+        part->failure_count = part->preparation.failure_count;
+        for (size_t i = 0; i < part->count; i++) { /* a later request than its array, never an earlier one */
+            plan.repeats[i] = plan.repeats[part->preparation.requests[i]];
+        }
+    }
+    if (status == VOCO_OK) {
+        status = repeat_samples(part, plan.repeats);
+    }
+    plan_free(&plan);
+    return status;
+}
+
+/* The volumes of one split of a cache. */
+static enum voco_status take_split(struct volume_part *part, const struct dataset *dataset,
+                                   enum dataset_split split)
+{
+    const size_t count = dataset_count(dataset, split);
+    int *repeats = calloc(count > 0 ? count : 1, sizeof *repeats);
+    char **arrays = dataset_array_paths(dataset);
+    part->arrays = calloc(count > 0 ? count : 1, sizeof *part->arrays);
+    enum voco_status status = VOCO_OK;
+    if (repeats == NULL || arrays == NULL || part->arrays == NULL) {
+        status = fail(VOCO_NO_MEMORY, "no memory for a list of %zu volumes", dataset->count);
+    }
+    for (size_t i = 0; arrays != NULL && i < dataset->count; i++) {
+        if (status == VOCO_OK && dataset->entries[i].split == split) {
+            repeats[part->count] = dataset->sets[dataset->entries[i].set].repeat;
+            part->arrays[part->count++] = arrays[i];
+        } else {
+            free(arrays[i]);
+        }
+    }
+    free(arrays);
+    if (status == VOCO_OK) {
+        status = repeat_samples(part, repeats);
+    }
+    free(repeats);
     return status;
 }
 
@@ -38,38 +162,32 @@ enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const c
                                        enum volume_choice choice, const volatile sig_atomic_t *stop)
 {
     *volumes = (struct prepared_volumes){0};
-    enum voco_status status = dataset_open(&volumes->dataset, data);
+    struct dataset *dataset = &volumes->dataset;
+    enum voco_status status = dataset_open(dataset, data);
     if (status == VOCO_OK) {
-        status = dataset_hold_out(&volumes->dataset, recipe->held_out);
+        status = dataset_hold_out(dataset, recipe->held_out);
     }
     if (status != VOCO_OK) {
         return status;
     }
-    choose(&volumes->dataset, choice);
-    struct preset preset;
-    int window[3];
-    status = preset_from_name(&preset, recipe->preset);
-    if (status != VOCO_OK) {
-        return status;
-    }
-    if (recipe->window != RECIPE_WINDOW_PRESET) {
-        preset.window = recipe->window == RECIPE_WINDOW_RESIZE ? WINDOW_RESIZE : WINDOW_CROP;
-    }
-    sampling_window_size(window, &recipe->sampling);
-    status = volume_cache_open(&volumes->cache, cache_folder, &preset, window);
-    if (status == VOCO_OK && choice == VOLUMES_TRAINING_AND_HELD_OUT) {
-        if (dataset_count(&volumes->dataset, SPLIT_TRAINING) == 0) {
+    choose(dataset, choice);
+    if (choice == VOLUMES_TRAINING_AND_HELD_OUT) {
+        if (dataset_count(dataset, SPLIT_TRAINING) == 0) {
             return fail(VOCO_BAD_INPUT, "%s: no volume is listed for training", data);
         }
-        status = prepare_split(&volumes->training, volumes, SPLIT_TRAINING, stop);
+        status = dataset->is_cache
+                     ? take_split(&volumes->training, dataset, SPLIT_TRAINING)
+                     : prepare_split(&volumes->training, dataset, SPLIT_TRAINING, cache_folder, recipe, stop);
     }
-    if (status != VOCO_OK || dataset_count(&volumes->dataset, SPLIT_VALIDATION) == 0) {
+    if (status != VOCO_OK || dataset_count(dataset, SPLIT_VALIDATION) == 0) {
         if (status == VOCO_OK && choice != VOLUMES_TRAINING_AND_HELD_OUT) {
             status = fail(VOCO_BAD_INPUT, "%s: no volume is held out; --all measures on all of them", data);
         }
         return status;
     }
-    status = prepare_split(&volumes->held_out, volumes, SPLIT_VALIDATION, stop);
+    status = dataset->is_cache
+                 ? take_split(&volumes->held_out, dataset, SPLIT_VALIDATION)
+                 : prepare_split(&volumes->held_out, dataset, SPLIT_VALIDATION, cache_folder, recipe, stop);
     if (status == VOCO_BAD_INPUT && choice == VOLUMES_TRAINING_AND_HELD_OUT) {
         log_line(LOG_WARNING, "none of the held-out volumes can be used: %s", voco_error_message());
         status = VOCO_OK;
@@ -77,17 +195,28 @@ enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const c
     return status;
 }
 
+static void part_free(struct volume_part *part)
+{
+    for (size_t i = 0; part->arrays != part->preparation.paths && i < part->count; i++) {
+        free(part->arrays[i]);
+    }
+    if (part->arrays != part->preparation.paths) {
+        free(part->arrays);
+    }
+    free(part->samples);
+    preparation_free(&part->preparation);
+}
+
 void prepared_volumes_free(struct prepared_volumes *volumes)
 {
-    preparation_free(&volumes->training);
-    preparation_free(&volumes->held_out);
-    volume_cache_close(&volumes->cache);
+    part_free(&volumes->training);
+    part_free(&volumes->held_out);
     dataset_free(&volumes->dataset);
 }
 
 void prepared_volumes_report(const struct prepared_volumes *volumes)
 {
-    const struct preparation *parts[2] = {&volumes->training, &volumes->held_out};
+    const struct volume_part *parts[2] = {&volumes->training, &volumes->held_out};
     const size_t bad = parts[0]->failure_count + parts[1]->failure_count;
     if (bad == 0) {
         return;
@@ -98,4 +227,9 @@ void prepared_volumes_report(const struct prepared_volumes *volumes)
             log_line(LOG_WARNING, "  %s", parts[part]->failures[i].message);
         }
     }
+}
+
+enum voco_status recipe_chunk_cache_open(struct chunk_cache **chunks, const struct recipe *recipe)
+{
+    return chunk_cache_open(chunks, recipe->chunk_cache, chunk_bytes(levels_of_bits(recipe->bits)));
 }

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "base/folder.h"
 #include "data/cached_set.h"
 #include "store/volume_cache.h"
 
@@ -13,34 +14,36 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct preset preset = {.name = "abdomen", .spacing = {1.5, 1.5, 1.5}, .high = 1.0};
+static const struct cache_settings settings = {
+    .preset = {.name = "abdomen", .spacing = {1.5, 1.5, 1.5}, .high = 1.0},
+    .window = {12, 12, 4},
+    .levels = 65535,
+    .level = 1};
 
-static char *store_one(struct cached_set *set, const struct volume_cache *cache, size_t v)
+/* The folder of the array that training reads. */
+static char *store_one(struct cached_set *set, size_t v)
 {
     int *size = set->sizes[v];
     size[0] = 13 + (int)v;
     size[1] = 12 + (int)(v % 3);
     size[2] = 4 + (int)(v % 2);
     struct volume volume = {.size = {size[0], size[1], size[2]}, .spacing = {1.5, 1.5, 1.5}};
-    const size_t count = (size_t)size[0] * (size_t)size[1] * (size_t)size[2];
+    const size_t count = volume_count(&volume);
     volume.data = malloc(count * sizeof *volume.data);
     assert_non_null(volume.data);
     for (size_t i = 0; i < count; i++) {
         volume.data[i] = (float)((double)(4096 * v + i) / 65535.0);
     }
-    char source[128];
-    snprintf(source, sizeof source, "%s/v%zu.nii", set->folder, v);
-    FILE *stream = fopen(source, "wb");
-    assert_non_null(stream);
-    assert_int_equal(fclose(stream), 0);
-    struct cache_entry entry;
-    assert_int_equal(cache_entry_of(&entry, cache, source), VOCO_OK);
-    assert_int_equal(volume_cache_store(cache, &entry, &volume), VOCO_OK);
-    char *path = strdup(entry.path);
-    cache_entry_free(&entry);
+    char path[128];
+    snprintf(path, sizeof path, "%s/v%zu-%016zx.ome.zarr", set->folder, v, v);
+    const struct cache_entry entry = {.key = v, .source = path, .path = path};
+    const struct cache_request request = {
+        .source = path, .name = "v", .set = "", .split = "training", .repeat = 1, .settings = &settings};
+    const struct prepared_volume prepared = prepared_volume_of(&volume);
+    uint64_t bytes = 0;
+    assert_int_equal(cache_entry_store(&bytes, &entry, &request, &prepared, NULL, 1), VOCO_OK);
     free(volume.data);
-    assert_int_equal(unlink(source), 0);
-    return path;
+    return cached_array_path(path, WINDOW_CROP);
 }
 
 void make_cached_set(struct cached_set *set, size_t count)
@@ -48,22 +51,17 @@ void make_cached_set(struct cached_set *set, size_t count)
     *set = (struct cached_set){.count = count};
     snprintf(set->folder, sizeof set->folder, "/tmp/voco_data_XXXXXX");
     assert_non_null(mkdtemp(set->folder));
-    struct volume_cache cache;
-    const int window[3] = {12, 12, 4};
-    assert_int_equal(volume_cache_open(&cache, set->folder, &preset, window), VOCO_OK);
     for (size_t v = 0; v < count; v++) {
-        set->paths[v] = store_one(set, &cache, v);
+        set->paths[v] = store_one(set, v);
     }
-    volume_cache_close(&cache);
 }
 
 void remove_cached_set(struct cached_set *set)
 {
     for (size_t v = 0; v < set->count; v++) {
-        (void)unlink(set->paths[v]);
         free(set->paths[v]);
     }
-    assert_int_equal(rmdir(set->folder), 0);
+    assert_int_equal(remove_folder(set->folder), VOCO_OK);
 }
 
 int voxel_place(int place[3], const struct cached_set *set, float value)

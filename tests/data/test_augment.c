@@ -100,17 +100,77 @@ static uint16_t *random_voxels(const int size[3])
     return voxels;
 }
 
+/* The crop's voxels with z fastest, `bytes` each. */
+static void *gathered(int n, const uint16_t *voxels, const int size[3], const int start[3], int bytes)
+{
+    unsigned char *out = malloc((size_t)n * (size_t)n * (size_t)n * (size_t)bytes);
+    assert_non_null(out);
+    for (int x = 0; x < n; x++) {
+        for (int y = 0; y < n; y++) {
+            for (int z = 0; z < n; z++) {
+                const size_t from =
+                    ((size_t)(start[2] + z) * (size_t)size[1] + (size_t)(start[1] + y)) * (size_t)size[0] +
+                    (size_t)(start[0] + x);
+                memcpy(out + at(n, x, y, z) * (size_t)bytes, &voxels[from],
+                       (size_t)bytes); /* little-endian */
+            }
+        }
+    }
+    return out;
+}
+
+/* Copies the crop in up to eight boxes, cut at a third of each axis. */
+static void copy_in_parts(float *out, uint16_t *out_bf16, int n, const void *voxels, int bytes, float scale,
+                          const struct crop_change *change)
+{
+    const int cut = n / 3;
+    for (int box = 0; box < 8; box++) {
+        struct crop_part part = {.voxel_bytes = bytes, .stride = {(ptrdiff_t)n * n, n}};
+        for (int axis = 0; axis < 3; axis++) {
+            const int upper = box >> axis & 1;
+            part.at[axis] = upper ? cut : 0;
+            part.extent[axis] = upper ? n - cut : cut;
+        }
+        part.voxels = (const char *)voxels + at(n, part.at[0], part.at[1], part.at[2]) * (size_t)bytes;
+        if (part.extent[0] > 0 && part.extent[1] > 0 && part.extent[2] > 0) {
+            copy_crop_part(out, n, &part, scale, change);
+            copy_crop_part_bf16(out_bf16, n, &part, scale, change);
+        }
+    }
+}
+
+static float from_bf16(uint16_t value)
+{
+    const uint32_t bits = (uint32_t)value << 16;
+    float out;
+    memcpy(&out, &bits, sizeof out);
+    return out;
+}
+
 static void check_crop(int n, const int size[3], const int start[3], const struct crop_change *change)
 {
     uint16_t *voxels = random_voxels(size);
-    float *expected = oracle_crop(n, voxels, size, start, change);
-    float *crop = new_crop(n);
-    copy_crop(crop, n, voxels, size, start, change);
-    for (size_t i = 0; i < (size_t)n * (size_t)n * (size_t)n; i++) {
-        assert_true(fabsf(crop[i] - expected[i]) < 1e-6F);
+    const size_t all = (size_t)size[0] * (size_t)size[1] * (size_t)size[2];
+    for (int bytes = 2; bytes > 0; bytes--) {
+        for (size_t i = 0; bytes == 1 && i < all; i++) {
+            voxels[i] =
+                (uint16_t)(voxels[i] / 257 * 257); /* both bytes alike: one of them alone is the same value */
+        }
+        float *expected = oracle_crop(n, voxels, size, start, change);
+        float *crop = new_crop(n);
+        uint16_t *bf16 = (uint16_t *)new_crop(n);
+        void *part = gathered(n, voxels, size, start, bytes);
+        copy_in_parts(crop, bf16, n, part, bytes, bytes == 1 ? 1.0F / 255.0F : 1.0F / 65535.0F, change);
+        for (size_t i = 0; i < (size_t)n * (size_t)n * (size_t)n; i++) {
+            assert_true(fabsf(crop[i] - expected[i]) < 1e-6F);
+            /* 8 bits of mantissa, the first implied: half of the last is 2^-8 of the value. */
+            assert_true(fabsf(from_bf16(bf16[i]) - crop[i]) <= fabsf(crop[i]) * 0x1p-8F + 1e-30F);
+        }
+        free(part);
+        free(bf16);
+        free(crop);
+        free(expected);
     }
-    free(crop);
-    free(expected);
     free(voxels);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/folder.h"
 #include "data/cached_set.h"
 #include "data/make_batch.h"
 
@@ -81,14 +82,14 @@ static void crops_and_labels_tell_the_same_place(void **state)
     (void)state;
     struct cached_set set;
     struct batch batch;
-    struct epoch_order order = {0};
+    struct batch_maker maker = {0};
     make_cached_set(&set, 5);
     const struct batch_source source = source_of(&set, 2);
     assert_int_equal(batch_source_check(&source), VOCO_OK);
     assert_int_equal(batch_source_create_batch(&batch, &source), VOCO_OK);
     int seen[5] = {0};
     for (uint64_t step = 0; step < 10; step++) {
-        assert_int_equal(make_batch(&batch, &source, &order, step), VOCO_OK);
+        assert_int_equal(make_batch(&batch, &source, &maker, step), VOCO_OK);
         for (int v = 0; v < 2; v++) {
             seen[check_volume(&set, &batch, v)]++;
         }
@@ -96,7 +97,7 @@ static void crops_and_labels_tell_the_same_place(void **state)
     for (int v = 0; v < 5; v++) {
         assert_int_equal(seen[v], 4); /* 20 samples are 4 epochs of 5 */
     }
-    epoch_order_free(&order);
+    batch_maker_free(&maker);
     batch_free(&batch);
     remove_cached_set(&set);
 }
@@ -107,8 +108,8 @@ static void a_batch_depends_on_seed_and_step_alone(void **state)
     struct cached_set set;
     struct batch first;
     struct batch second;
-    struct epoch_order order = {0};
-    struct epoch_order fresh = {0};
+    struct batch_maker maker = {0};
+    struct batch_maker fresh = {0};
     make_cached_set(&set, 5);
     struct batch_source source = source_of(&set, 3);
     source.augmentation = augmentation_default;
@@ -116,7 +117,7 @@ static void a_batch_depends_on_seed_and_step_alone(void **state)
     assert_int_equal(batch_source_create_batch(&second, &source), VOCO_OK);
     const size_t bytes = batch_voxels(&first) * sizeof(float);
     const size_t label_bytes = (size_t)3 * 2 * 9 * sizeof(float);
-    assert_int_equal(make_batch(&first, &source, &order, 1000000007), VOCO_OK);
+    assert_int_equal(make_batch(&first, &source, &maker, 1000000007), VOCO_OK);
     for (uint64_t step = 0; step < 7; step++) {
         assert_int_equal(make_batch(&second, &source, &fresh, step), VOCO_OK);
         assert_memory_not_equal(first.voxels, second.voxels, bytes);
@@ -127,8 +128,8 @@ static void a_batch_depends_on_seed_and_step_alone(void **state)
     source.seed++;
     assert_int_equal(make_batch(&second, &source, &fresh, 1000000007), VOCO_OK);
     assert_memory_not_equal(first.voxels, second.voxels, bytes);
-    epoch_order_free(&order);
-    epoch_order_free(&fresh);
+    batch_maker_free(&maker);
+    batch_maker_free(&fresh);
     batch_free(&first);
     batch_free(&second);
     remove_cached_set(&set);
@@ -142,7 +143,7 @@ static void random_and_base_crops_are_augmented_independently(void **state)
     struct cached_set set;
     struct batch plain;
     struct batch changed;
-    struct epoch_order order = {0};
+    struct batch_maker maker = {0};
     make_cached_set(&set, 1);
     const struct batch_source source = source_of(&set, 1);
     struct batch_source augmented = source;
@@ -152,8 +153,8 @@ static void random_and_base_crops_are_augmented_independently(void **state)
     int together[crops][crops] = {{0}};
     for (uint64_t step = 0; step < steps; step++) {
         int flipped[crops];
-        assert_int_equal(make_batch(&plain, &source, &order, step), VOCO_OK);
-        assert_int_equal(make_batch(&changed, &augmented, &order, step), VOCO_OK);
+        assert_int_equal(make_batch(&plain, &source, &maker, step), VOCO_OK);
+        assert_int_equal(make_batch(&changed, &augmented, &maker, step), VOCO_OK);
         assert_memory_equal(plain.labels, changed.labels, (size_t)2 * 9 * sizeof(float));
         for (int c = 0; c < crops; c++) {
             const float *a = plain.voxels + (size_t)c * size;
@@ -175,7 +176,7 @@ static void random_and_base_crops_are_augmented_independently(void **state)
             assert_true(fabs(together[a][b] - steps * p) < 5.0 * sqrt(steps * p * (1.0 - p)));
         }
     }
-    epoch_order_free(&order);
+    batch_maker_free(&maker);
     batch_free(&plain);
     batch_free(&changed);
     remove_cached_set(&set);
@@ -185,6 +186,7 @@ static void evaluation_takes_the_volumes_named_whatever_their_company(void **sta
 {
     (void)state;
     struct cached_set set;
+    struct batch_maker maker = {0};
     struct batch pair;
     struct batch single;
     make_cached_set(&set, 4);
@@ -195,16 +197,17 @@ static void evaluation_takes_the_volumes_named_whatever_their_company(void **sta
     assert_int_equal(batch_source_create_batch(&single, &source), VOCO_OK);
     const size_t both[2] = {3, 1};
     const size_t crop_bytes = (size_t)64 * sizeof(float);
-    assert_int_equal(make_evaluation_batch(&pair, &source, both, 0), VOCO_OK);
+    assert_int_equal(make_evaluation_batch(&pair, &source, &maker, both, 0), VOCO_OK);
     for (int v = 0; v < 2; v++) {
         assert_int_equal(check_volume(&set, &pair, v), both[v]);
-        assert_int_equal(make_evaluation_batch(&single, &source, &both[v], 0), VOCO_OK);
+        assert_int_equal(make_evaluation_batch(&single, &source, &maker, &both[v], 0), VOCO_OK);
         assert_memory_equal(single.labels, pair.labels + (size_t)v * 18, 18 * sizeof(float));
         assert_memory_equal(batch_random_crop(&single, 0, 0), batch_random_crop(&pair, v, 0), 2 * crop_bytes);
         assert_memory_equal(batch_base_crop(&single, 0, 0), batch_base_crop(&pair, v, 0), 9 * crop_bytes);
     }
-    assert_int_equal(make_evaluation_batch(&single, &source, &both[1], 1), VOCO_OK);
+    assert_int_equal(make_evaluation_batch(&single, &source, &maker, &both[1], 1), VOCO_OK);
     assert_memory_not_equal(single.labels, pair.labels + 18, 18 * sizeof(float));
+    batch_maker_free(&maker);
     batch_free(&pair);
     batch_free(&single);
     remove_cached_set(&set);
@@ -215,17 +218,17 @@ static void a_volume_too_small_or_gone_is_named(void **state)
     (void)state;
     struct cached_set set;
     struct batch batch;
-    struct epoch_order order = {0};
+    struct batch_maker maker = {0};
     make_cached_set(&set, 1);
     struct batch_source source = source_of(&set, 1);
     source.sampling.base_grid[1] = 4;
     assert_int_equal(batch_source_create_batch(&batch, &source), VOCO_OK);
-    assert_int_equal(make_batch(&batch, &source, &order, 0), VOCO_BAD_INPUT);
+    assert_int_equal(make_batch(&batch, &source, &maker, 0), VOCO_BAD_INPUT);
     assert_non_null(strstr(voco_error_message(), set.paths[0]));
-    assert_int_equal(unlink(set.paths[0]), 0);
-    assert_int_equal(make_batch(&batch, &source, &order, 0), VOCO_IO);
+    assert_int_equal(remove_folder(set.paths[0]), VOCO_OK);
+    assert_int_equal(make_batch(&batch, &source, &maker, 0), VOCO_IO);
     assert_non_null(strstr(voco_error_message(), set.paths[0]));
-    epoch_order_free(&order);
+    batch_maker_free(&maker);
     batch_free(&batch);
     remove_cached_set(&set);
 }
@@ -251,7 +254,7 @@ static void every_epoch_is_a_permutation_and_another_one(void **state)
     const uint32_t counts[] = {1, 2, 3, 7, 64, 1000};
     for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
         const uint32_t n = counts[c];
-        struct epoch_order order = {0};
+        struct batch_maker maker = {0};
         uint32_t *previous = calloc(n, sizeof *previous);
         assert_non_null(previous);
         int changed = 0;
@@ -260,7 +263,7 @@ static void every_epoch_is_a_permutation_and_another_one(void **state)
             assert_non_null(seen);
             for (uint32_t i = 0; i < n; i++) {
                 uint32_t volume = 0;
-                assert_int_equal(shuffled_volume(&volume, &order, 6, epoch * n + i, n), VOCO_OK);
+                assert_int_equal(shuffled_volume(&volume, &maker.order, 6, epoch * n + i, n), VOCO_OK);
                 assert_in_range(volume, 0, n - 1);
                 assert_false(seen[volume]);
                 seen[volume] = 1;
@@ -271,27 +274,27 @@ static void every_epoch_is_a_permutation_and_another_one(void **state)
         }
         assert_true(n == 1 || changed > 0);
         free(previous);
-        epoch_order_free(&order);
+        batch_maker_free(&maker);
     }
 }
 
 static void what_order_was_drawn_before_does_not_matter(void **state)
 {
     (void)state;
-    struct epoch_order used = {0};
+    struct batch_maker used = {0};
     for (uint64_t i = 0; i < 200; i++) {
         const uint64_t seed = i % 2;
         const uint64_t sample = i * 37 % 300;
         const uint32_t count = i % 5 == 0 ? 90 : 100;
-        struct epoch_order fresh = {0};
+        struct batch_maker fresh = {0};
         uint32_t expected = 0;
         uint32_t volume = 0;
-        assert_int_equal(shuffled_volume(&expected, &fresh, seed, sample, count), VOCO_OK);
-        assert_int_equal(shuffled_volume(&volume, &used, seed, sample, count), VOCO_OK);
+        assert_int_equal(shuffled_volume(&expected, &fresh.order, seed, sample, count), VOCO_OK);
+        assert_int_equal(shuffled_volume(&volume, &used.order, seed, sample, count), VOCO_OK);
         assert_int_equal(volume, expected);
-        epoch_order_free(&fresh);
+        batch_maker_free(&fresh);
     }
-    epoch_order_free(&used);
+    batch_maker_free(&used);
 }
 
 static void every_permutation_is_equally_likely(void **state)
@@ -299,12 +302,12 @@ static void every_permutation_is_equally_likely(void **state)
     (void)state;
     enum { epochs = 24000 };
     int seen[256] = {0};
-    struct epoch_order order = {0};
+    struct batch_maker maker = {0};
     for (uint64_t epoch = 0; epoch < epochs; epoch++) {
         uint32_t code = 0;
         for (uint32_t i = 0; i < 4; i++) {
             uint32_t volume = 0;
-            assert_int_equal(shuffled_volume(&volume, &order, 1, epoch * 4 + i, 4), VOCO_OK);
+            assert_int_equal(shuffled_volume(&volume, &maker.order, 1, epoch * 4 + i, 4), VOCO_OK);
             code = code * 4 + volume;
         }
         seen[code]++;
@@ -317,7 +320,7 @@ static void every_permutation_is_equally_likely(void **state)
     }
     assert_int_equal(permutations, 24);
     assert_true(chi_square < 23.0 + 5.0 * sqrt(46.0));
-    epoch_order_free(&order);
+    batch_maker_free(&maker);
 }
 
 int main(void)

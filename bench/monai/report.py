@@ -1,0 +1,86 @@
+"""Results as a table in Markdown, with the machine and the versions they were measured with."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Check:
+    what: str
+    measured: str
+    need: str
+    good: bool
+
+    def row(self) -> list[str]:
+        return [self.what, self.measured, self.need, "yes" if self.good else "**no**"]
+
+
+@dataclass
+class Section:
+    title: str
+    text: str
+    columns: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _first_match(path: str, key: str) -> str:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(key):
+            return line.split(":", 1)[1].strip()
+    return "unknown"
+
+
+def processor() -> str:
+    return _first_match("/proc/cpuinfo", "model name")
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def machine(voco: Path, load_before: tuple[float, float, float]) -> list[list[str]]:
+    memory = int(_first_match("/proc/meminfo", "MemTotal").split()[0]) / 2**20
+    packages = ", ".join(f"{name} {version(name)}" for name in ("monai", "torch", "numpy", "nibabel", "zarr"))
+    commit = _output("git", "describe", "--always", "--dirty")
+    return [
+        ["date", datetime.date.today().isoformat()],
+        ["processor", f"{processor()}, {os.cpu_count()} threads"],
+        ["memory", f"{memory:.0f} GiB"],
+        ["system", f"{_os_name()}, Linux {platform.release()}"],
+        ["load average before the run", " ".join(f"{value:.1f}" for value in load_before)],
+        ["voco", f"{_output(str(voco), '--version')}, commit {commit}"],
+        ["Python", f"{platform.python_version()}: {packages}"],
+    ]
+
+
+def _os_name() -> str:
+    return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+
+
+def markdown(sections: Sequence[Section], machine_rows: Sequence[Sequence[str]], command: str) -> str:
+    checks = [check.row() for section in sections for check in section.checks]
+    parts = [
+        "# The data engine beside MONAI",
+        f"Written by `{command}`; both sides ran on the same machine in the same run.",
+        table(["", ""], machine_rows),
+        "## Summary",
+        table(["what", "measured", "wanted", "met"], checks),
+    ]
+    for section in sections:
+        parts += [f"## {section.title}", section.text, table(section.columns, section.rows)]
+    return "\n\n".join(parts) + "\n"
