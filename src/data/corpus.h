@@ -32,6 +32,7 @@
 #define DATA_CORPUS_H
 
 #include "data/dataset.h"
+#include "data/dicom.h"
 
 /* Limits of what a corpus may hold. */
 enum { corpus_most_sets = 4096, corpus_most_lists = 1024, corpus_longest_text = 4095 };
@@ -63,8 +64,10 @@ void corpus_free(struct corpus *corpus);
 /* Whether DATA of this name is taken for a corpus: it ends in .yaml or .yml. */
 int is_corpus_name(const char *name);
 
-/* Finds the volumes of all sets. A set or file that is not there is said in the set's `problem` and, as a
- * warning, through the log. VOCO_BAD_INPUT where no set has a volume; `name` stands in the message. */
-enum voco_status corpus_open(struct dataset *dataset, const struct corpus *corpus, const char *name);
+/* Finds the volumes of all sets. DICOM that a set holds instead is converted into conversion->folder/NAME, or
+ * a problem where `conversion` is NULL. A set or file that is not there is said in the set's `problem` and,
+ * as a warning, through the log. VOCO_BAD_INPUT where no set has a volume; `name` stands in the message. */
+enum voco_status corpus_open(struct dataset *dataset, const struct corpus *corpus, const char *name,
+                             const struct dicom_conversion *conversion);
 
 #endif

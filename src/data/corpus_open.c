@@ -18,6 +18,7 @@
 struct search {
     struct dataset *dataset;
     const struct corpus_set *set;
+    const struct dicom_conversion *conversion; /* may be NULL */
     size_t listed;
     size_t missing;
     char *first_missing; /* "data/x.nii.gz does not exist" */
@@ -117,7 +118,7 @@ static enum voco_status add_match(struct search *search, const char *path)
         if (!is_searched_folder(last)) {
             return VOCO_OK;
         }
-        const enum voco_status status = dataset_add_folder(search->dataset, root, name);
+        const enum voco_status status = dataset_add_folder(search->dataset, root, name, search->conversion);
         return status == VOCO_BAD_INPUT ? VOCO_OK : status; /* a folder without volumes */
     }
     return is_nifti_name(last) ? dataset_add(search->dataset, root, name, strlen(name), SPLIT_TRAINING)
@@ -164,8 +165,8 @@ static enum voco_status add_folder_below(struct search *search, const char *list
     while (start[0] == '.' && start[1] == '/') {
         start += 2;
     }
-    const enum voco_status status =
-        dataset_add_folder(search->dataset, search->set->root, strcmp(start, ".") == 0 ? "" : start);
+    const enum voco_status status = dataset_add_folder(
+        search->dataset, search->set->root, strcmp(start, ".") == 0 ? "" : start, search->conversion);
     free(below);
     return status;
 }
@@ -207,17 +208,18 @@ static enum voco_status add_root(struct search *search)
     if (list == NULL) {
         return no_memory(search);
     }
-    const enum voco_status status = access(list, F_OK) == 0
-                                        ? add_listed(search, list)
-                                        : dataset_add_folder(search->dataset, search->set->root, "");
+    const enum voco_status status =
+        access(list, F_OK) == 0
+            ? add_listed(search, list)
+            : dataset_add_folder(search->dataset, search->set->root, "", search->conversion);
     free(list);
     return status;
 }
 
-/* What goes wrong but for memory is a matter of this set alone. */
+/* What goes wrong but for memory and a wish to stop is a matter of this set alone. */
 static enum voco_status keep_failure(struct search *search, enum voco_status status, size_t count)
 {
-    if (status != VOCO_BAD_INPUT && status != VOCO_IO) {
+    if (status != VOCO_BAD_INPUT && status != VOCO_IO && status != VOCO_UNSUPPORTED) {
         return status;
     }
     dataset_cut(search->dataset, count);
@@ -334,9 +336,10 @@ static enum voco_status describe_problem(const struct search *search, struct dat
     return VOCO_OK;
 }
 
-static enum voco_status open_set(struct dataset *dataset, const struct corpus_set *description)
+static enum voco_status open_set(struct dataset *dataset, const struct corpus_set *description,
+                                 const struct dicom_conversion *conversion)
 {
-    struct search search = {.dataset = dataset, .set = description};
+    struct search search = {.dataset = dataset, .set = description, .conversion = conversion};
     const size_t first = dataset->count;
     enum voco_status status = dataset_start_set(dataset, description->name);
     if (status != VOCO_OK) {
@@ -361,12 +364,13 @@ static enum voco_status open_set(struct dataset *dataset, const struct corpus_se
     return status;
 }
 
-enum voco_status corpus_open(struct dataset *dataset, const struct corpus *corpus, const char *name)
+enum voco_status corpus_open(struct dataset *dataset, const struct corpus *corpus, const char *name,
+                             const struct dicom_conversion *conversion)
 {
     *dataset = (struct dataset){0};
     enum voco_status status = VOCO_OK;
     for (int s = 0; status == VOCO_OK && s < corpus->set_count; s++) {
-        status = open_set(dataset, &corpus->sets[s]);
+        status = open_set(dataset, &corpus->sets[s], conversion);
     }
     for (int s = 0; status == VOCO_OK && s < dataset->set_count; s++) {
         const struct dataset_set *set = &dataset->sets[s];

@@ -53,7 +53,8 @@ static enum voco_status open_list(struct dataset *dataset, const char *path)
     return status;
 }
 
-static enum voco_status open_corpus(struct dataset *dataset, const char *path)
+static enum voco_status open_corpus(struct dataset *dataset, const char *path,
+                                    const struct dicom_conversion *conversion)
 {
     char *text = NULL;
     char *folder = folder_of(path);
@@ -67,7 +68,7 @@ static enum voco_status open_corpus(struct dataset *dataset, const char *path)
         status = corpus_parse_yaml(&corpus, text, length, path, folder);
     }
     if (status == VOCO_OK) {
-        status = corpus_open(dataset, &corpus, path);
+        status = corpus_open(dataset, &corpus, path, conversion);
     }
     corpus_free(&corpus);
     free(text);
@@ -75,33 +76,37 @@ static enum voco_status open_corpus(struct dataset *dataset, const char *path)
     return status;
 }
 
-static enum voco_status open_folder(struct dataset *dataset, const char *path)
+static enum voco_status open_folder(struct dataset *dataset, const char *path,
+                                    const struct dicom_conversion *conversion)
 {
     char *list = NULL;
     if (asprintf(&list, "%s/dataset.json", path) < 0) {
         return fail(VOCO_NO_MEMORY, "%s: out of memory", path);
     }
-    const enum voco_status status =
-        access(list, F_OK) == 0 ? open_list(dataset, list) : dataset_add_folder(dataset, path, "");
+    const enum voco_status status = access(list, F_OK) == 0
+                                        ? open_list(dataset, list)
+                                        : dataset_add_folder(dataset, path, "", conversion);
     free(list);
     return status;
 }
 
 /* All that is one unnamed set. */
-static enum voco_status open_set(struct dataset *dataset, const char *data, const struct stat *info)
+static enum voco_status open_set(struct dataset *dataset, const char *data, const struct stat *info,
+                                 const struct dicom_conversion *conversion)
 {
     const enum voco_status status = dataset_start_set(dataset, "");
     if (status != VOCO_OK) {
         return status;
     }
     if (S_ISDIR(info->st_mode)) {
-        return open_folder(dataset, data);
+        return open_folder(dataset, data, conversion);
     }
     return is_nifti_name(data) ? dataset_add(dataset, ".", data, strlen(data), SPLIT_TRAINING)
                                : open_list(dataset, data);
 }
 
-enum voco_status dataset_open(struct dataset *dataset, const char *data)
+static enum voco_status open_data(struct dataset *dataset, const char *data,
+                                  const struct dicom_conversion *conversion)
 {
     *dataset = (struct dataset){0};
     enum voco_status status = VOCO_OK;
@@ -114,12 +119,24 @@ enum voco_status dataset_open(struct dataset *dataset, const char *data)
     } else if (S_ISDIR(info.st_mode) && folder_is_cache(data)) {
         status = dataset_add_cache(dataset, data);
     } else if (S_ISREG(info.st_mode) && is_corpus_name(data)) {
-        status = open_corpus(dataset, data);
+        status = open_corpus(dataset, data, conversion);
     } else {
-        status = open_set(dataset, data, &info);
+        status = open_set(dataset, data, &info, conversion);
     }
     if (status != VOCO_OK) {
         dataset_free(dataset);
     }
     return status;
+}
+
+enum voco_status dataset_open(struct dataset *dataset, const char *data)
+{
+    return open_data(dataset, data, NULL);
+}
+
+enum voco_status dataset_open_converting(struct dataset *dataset, const char *data,
+                                         const char *converted_folder, const volatile sig_atomic_t *stop)
+{
+    const struct dicom_conversion conversion = {converted_folder, stop};
+    return open_data(dataset, data, &conversion);
 }

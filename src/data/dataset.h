@@ -21,6 +21,7 @@
 #include "voco/status.h"
 #include "volume/prepare.h"
 
+#include <signal.h>
 #include <stddef.h>
 
 enum dataset_split { SPLIT_TRAINING, SPLIT_VALIDATION, SPLIT_TEST };
@@ -64,6 +65,13 @@ struct dataset {
  * Free with dataset_free. */
 enum voco_status dataset_open(struct dataset *dataset, const char *data);
 void dataset_free(struct dataset *dataset);
+
+/* The same, but DICOM series in a folder that holds no NIfTI file are converted into `converted_folder` first
+ * (data/dicom.h), in a corpus each set's into a folder of its name there. dataset_open refuses such a folder
+ * with a line that says what to do. Fails besides with VOCO_UNSUPPORTED where dcm2niix is not installed and
+ * VOCO_STOPPED where *stop becomes non-zero; `stop` may be NULL. */
+enum voco_status dataset_open_converting(struct dataset *dataset, const char *data,
+                                         const char *converted_folder, const volatile sig_atomic_t *stop);
 
 /* The two list formats from memory. `list` names the list in messages, `folder` is what relative paths are
  * relative to. Whether the files exist is not looked at. `text` need not end in a zero. */

@@ -1,6 +1,7 @@
 #include "data/dataset_folder.h"
 
 #include "base/error.h"
+#include "base/name_hash.h"
 #include "data/dataset_entries.h"
 
 #include <dirent.h>
@@ -42,6 +43,12 @@ static int is_within(const struct visited *visited, const struct stat *info)
     return 0;
 }
 
+/* top/below, `below` may be ""; NULL without memory. */
+static char *path_below(const char *top, const char *below)
+{
+    return below[0] != '\0' ? path_in_folder(top, below) : strdup(top);
+}
+
 static enum voco_status search(struct dataset *dataset, const char *top, const char *below,
                                const struct visited *parent);
 
@@ -74,7 +81,7 @@ static enum voco_status search(struct dataset *dataset, const char *top, const c
 {
     enum voco_status status = VOCO_OK;
     DIR *dir = NULL;
-    char *path = below[0] != '\0' ? path_in_folder(top, below) : strdup(top);
+    char *path = path_below(top, below);
     if (path == NULL) {
         return fail(VOCO_NO_MEMORY, "%s: out of memory", top);
     }
@@ -104,17 +111,63 @@ static int by_name(const void *a, const void *b)
     return strcmp(first->name, second->name);
 }
 
-enum voco_status dataset_add_folder(struct dataset *dataset, const char *top, const char *below)
+/* The name of the folder into which the series of top/below are converted; NULL without memory. */
+static char *converted_name(const struct dataset *dataset, const char *below)
+{
+    const char *set = dataset->sets[dataset->set_count - 1].name;
+    if (below[0] == '\0') {
+        return strdup(set);
+    }
+    struct name_hash hash;
+    name_hash_start(&hash);
+    name_hash_add_text(&hash, below);
+    char *name = NULL;
+    return asprintf(&name, "%s-%016llx", set, (unsigned long long)name_hash_value(&hash)) < 0 ? NULL : name;
+}
+
+/* For a folder without volumes. */
+static enum voco_status add_dicom(struct dataset *dataset, const char *path, const char *below,
+                                  const struct dicom_conversion *conversion)
+{
+    if (!directory_holds_dicom(path)) {
+        return fail(VOCO_BAD_INPUT, "%s: no .nii or .nii.gz file in this folder or below it", path);
+    }
+    if (conversion == NULL) {
+        return fail(VOCO_BAD_INPUT,
+                    "%s: holds DICOM, which must be converted first: voco cache %s --out CACHE", path, path);
+    }
+    enum voco_status status = VOCO_OK;
+    char *name = converted_name(dataset, below);
+    char *target = name != NULL ? path_below(conversion->folder, name) : NULL;
+    if (target == NULL) {
+        status = fail(VOCO_NO_MEMORY, "%s: out of memory", path);
+        goto done;
+    }
+    status = convert_dicom(path, target, conversion->stop);
+    if (status == VOCO_OK) {
+        /* What lies below has its folder in its name, so that it is not taken for what lies elsewhere. */
+        status = below[0] != '\0' ? search(dataset, conversion->folder, name, NULL)
+                                  : search(dataset, target, "", NULL);
+    }
+done:
+    free(target);
+    free(name);
+    return status;
+}
+
+enum voco_status dataset_add_folder(struct dataset *dataset, const char *top, const char *below,
+                                    const struct dicom_conversion *conversion)
 {
     const size_t before = dataset->count;
-    const enum voco_status status = search(dataset, top, below, NULL);
-    if (status != VOCO_OK) {
-        return status;
+    enum voco_status status = search(dataset, top, below, NULL);
+    if (status == VOCO_OK && dataset->count == before) {
+        char *path = path_below(top, below);
+        status = path != NULL ? add_dicom(dataset, path, below, conversion)
+                              : fail(VOCO_NO_MEMORY, "%s: out of memory", top);
+        free(path);
     }
-    if (dataset->count == before) {
-        return fail(VOCO_BAD_INPUT, "%s%s%s: no .nii or .nii.gz file in this folder or below it", top,
-                    below[0] != '\0' ? "/" : "", below);
+    if (status == VOCO_OK && dataset->count > before) {
+        qsort(dataset->entries + before, dataset->count - before, sizeof *dataset->entries, by_name);
     }
-    qsort(dataset->entries + before, dataset->count - before, sizeof *dataset->entries, by_name);
-    return VOCO_OK;
+    return status;
 }
