@@ -356,6 +356,7 @@ static enum voco_status fill(struct work *work)
     }
     (void)cache_remove_abandoned(work->options->folder); /* what stays takes room and nothing else */
     claims_remove_abandoned(work->options->folder);
+    atomic_files_remove_abandoned(work->options->folder);
     run_threads(work, look_up, work->count);
     status = list_units(work);
     return status == VOCO_OK ? prepare_units(work) : status;

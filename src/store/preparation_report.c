@@ -10,14 +10,15 @@
 #include <string.h>
 
 struct tally {
-    size_t listed, ready, made, reused, repeated, skipped;
+    size_t listed, ready, made, elsewhere, reused, repeated, skipped;
     uint64_t source_bytes, cache_bytes;
 };
 
 static void count_ready(struct tally *tally, const struct preparation_result *result)
 {
     tally->ready++;
-    tally->made += result->origin == VOLUME_MADE || result->origin == VOLUME_ELSEWHERE;
+    tally->made += result->origin == VOLUME_MADE;
+    tally->elsewhere += result->origin == VOLUME_ELSEWHERE;
     tally->reused += result->origin == VOLUME_REUSED;
     tally->repeated += result->origin == VOLUME_REPEATED;
     tally->source_bytes += result->source_bytes;
@@ -33,6 +34,7 @@ static void add_tally(json_t *object, const struct tally *tally)
         {"listed", tally->listed},
         {"ready", tally->ready},
         {"made", tally->made},
+        {"elsewhere", tally->elsewhere},
         {"reused", tally->reused},
         {"repeated", tally->repeated},
         {"skipped", tally->skipped},
@@ -156,9 +158,9 @@ static void print_row(FILE *out, const char *name, int width, const json_t *tall
     char source[byte_size_room];
     char cache[byte_size_room];
     (void)fprintf(out, "%-*s %8lld %8lld %8lld %8lld %8lld %10s %10s %6.2f\n", width, name,
-                  number(tally, "listed"), number(tally, "ready"), number(tally, "made"),
-                  number(tally, "reused"), number(tally, "skipped"),
-                  format_byte_size(source, (double)number(tally, "source_bytes")),
+                  number(tally, "listed"), number(tally, "ready"),
+                  number(tally, "made") + number(tally, "elsewhere"), number(tally, "reused"),
+                  number(tally, "skipped"), format_byte_size(source, (double)number(tally, "source_bytes")),
                   format_byte_size(cache, (double)number(tally, "cache_bytes")),
                   json_real_value(json_object_get(tally, "ratio")));
 }
@@ -184,6 +186,9 @@ void preparation_report_print(FILE *out, const json_t *report, int causes)
         }
     }
     print_row(out, "all", width, total);
+    if (number(total, "elsewhere") > 0) {
+        (void)fprintf(out, "%lld of the new ones were made by other processes\n", number(total, "elsewhere"));
+    }
     if (number(total, "repeated") > 0) {
         (void)fprintf(out, "%lld of the ready ones are listed more than once, and kept once\n",
                       number(total, "repeated"));

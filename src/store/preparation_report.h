@@ -16,15 +16,15 @@ struct set_problem {
 /* The report, a new object; NULL without memory. `ended` is "finished", "stopped" or a message.
  *
  *     {"version": "0.1.0", "date": "2026-01-31T23:59:59Z", "ended": "finished", "seconds": 12.3,
- *      "total": {"listed", "ready", "made", "reused", "repeated", "skipped", "not_reached": numbers,
- *                "source_bytes", "cache_bytes", "ratio"},
+ *      "total": {"listed", "ready", "made", "elsewhere", "reused", "repeated", "skipped",
+ *                "not_reached": numbers, "source_bytes", "cache_bytes", "ratio"},
  *      "sets": [{"name", the members of "total", "settings": {"preset", "spacing_mm", "take", "window",
  *                "bits", "level", "hu"}}],
  *      "problems": [{"set", "problem"}],
  *      "skipped": [{"set", "source", "cause", "remembered"}]}
  *
- * `ready` = made (also by other processes meanwhile) + reused + repeated, `listed` = ready + skipped +
- * not_reached. Bytes and ratio (cache / source) are those of ready volumes, each counted once. */
+ * `ready` = made + elsewhere (made by other processes meanwhile) + reused + repeated, `listed` = ready +
+ * skipped + not_reached. Bytes and ratio (cache / source) are those of ready volumes, each counted once. */
 json_t *preparation_report(const struct preparation *preparation, const struct cache_request *requests,
                            size_t count, const struct set_problem *problems, size_t problem_count,
                            const char *ended);
