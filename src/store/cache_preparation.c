@@ -171,7 +171,7 @@ static int is_settled(struct source *source, const struct cache_request *request
 /* With the claim held. Any other failure than one to write to the cache is the source's own. */
 static enum voco_status make(struct work *work, struct source *source, const struct cache_request *request)
 {
-    const uint64_t memory = preparation_memory(request, source->entry.source_bytes);
+    const uint64_t memory = preparation_memory(request);
     const int threads = preparation_queue_reserve(&work->queue, memory);
     if (threads == 0) {
         return VOCO_STOPPED;
@@ -397,10 +397,10 @@ enum voco_status volume_cache_prepare(struct preparation *out, const struct cach
 
 void preparation_free(struct preparation *preparation)
 {
-    for (size_t i = 0; i < preparation->count; i++) {
+    for (size_t i = 0; preparation->paths != NULL && i < preparation->count; i++) {
         free(preparation->paths[i]);
     }
-    for (size_t i = 0; i < preparation->failure_count; i++) {
+    for (size_t i = 0; preparation->failures != NULL && i < preparation->failure_count; i++) {
         free(preparation->failures[i].path);
         free(preparation->failures[i].message);
     }
