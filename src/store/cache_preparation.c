@@ -234,6 +234,7 @@ static void *prepare_volumes(void *context)
         const enum voco_status status = settle(work, source, &work->requests[work->units[unit]], &busy);
         if (busy) {
             preparation_queue_defer(&work->queue, unit, seconds_until_next_look);
+            preparation_progress_waiting(&work->progress);
             continue;
         }
         if (status != VOCO_OK && status != VOCO_STOPPED) {
