@@ -52,7 +52,7 @@ def voco_rate(settings: Settings, cache: Path, threads: int, seconds: float, chu
 
 
 def measure(settings: Settings) -> Section:
-    count, rounds, seconds = (2, 1, 5.0) if settings.quick else (4, 3, 15.0)
+    count, rounds, seconds = (2, 1, 3.0) if settings.quick else (4, 3, 15.0)
     paths = ct_volumes(settings.work / "ct", count)
     listed = settings.work / "sampling.txt"
     listed.write_text("\n".join(str(path.resolve()) for path in paths) + "\n")
