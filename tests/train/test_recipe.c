@@ -111,6 +111,7 @@ static void draw_recipe(struct recipe *recipe, uint64_t number)
     }
     recipe->model.feature_size = 3 + 3 * (int)random_below(&key, 1000, 255);
     recipe->model.roi = 48 + 16 * (int)random_below(&key, 1001, 10);
+    recipe->bits = 8 + 4 * (int)random_below(&key, 1002, 3);
     assert_int_equal(recipe_check(recipe), VOCO_OK);
 }
 
