@@ -3,7 +3,10 @@
 #ifndef VOLUME_VECTOR_CLONES_H
 #define VOLUME_VECTOR_CLONES_H
 
-/* clang 14 accepts the attribute but not these names; ThreadSanitizer is not ready when the loader picks. */
+#include <stdint.h> /* says whether the C library is glibc */
+
+/* clang 14 calls the chosen function by another name than its callers do; ThreadSanitizer is not ready when
+ * the loader chooses. */
 #if defined(__x86_64__) && defined(__ELF__) && defined(__GLIBC__) && defined(__GNUC__) &&                    \
     !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define VECTOR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
