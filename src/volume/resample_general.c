@@ -1,6 +1,6 @@
 #include "volume/resample_general.h"
 
-#include "volume/team.h"
+#include "base/team.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "volume/rows.h"
-#include "volume/team.h"
+#include "base/team.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,7 @@
 /* A few threads that work through numbered items together, round after round. Between rounds they sleep:
- * unlike OpenMP's, which spin for milliseconds, they cost nothing where other work wants the cores. Private
- * to this folder. */
-#ifndef VOLUME_TEAM_H
-#define VOLUME_TEAM_H
+ * unlike OpenMP's, which spin for milliseconds, they cost nothing where other work wants the cores. */
+#ifndef BASE_TEAM_H
+#define BASE_TEAM_H
 
 struct team;
 

@@ -1,7 +1,7 @@
 /* Compiling a hot function several times, for several generations of x86-64; the loader picks the one for the
- * machine. The loops themselves are plain C that the compiler vectorises. Private to this folder. */
-#ifndef VOLUME_VECTOR_CLONES_H
-#define VOLUME_VECTOR_CLONES_H
+ * machine. The loops themselves are plain C that the compiler vectorises. */
+#ifndef BASE_VECTOR_CLONES_H
+#define BASE_VECTOR_CLONES_H
 
 #include <stdint.h> /* says whether the C library is glibc */
 

@@ -1,4 +1,4 @@
-#include "volume/team.h"
+#include "base/team.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
