@@ -12,7 +12,9 @@ int parse_byte_size(uint64_t *bytes, const char *text)
     char *end = NULL;
     errno = 0;
     double value = strtod(text, &end);
-    if (end == text || errno != 0 || !isfinite(value) || value < 0.0) {
+    /* strtod knows more than people mean: spaces before, hexadecimal. */
+    if (strchr("+.0123456789", text[0]) == NULL || strpbrk(text, "xX") != NULL || end == text || errno != 0 ||
+        !isfinite(value) || value < 0.0) {
         return 0;
     }
     const char *unit = *end != '\0' ? strchr(units, *end) : NULL;

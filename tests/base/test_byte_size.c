@@ -40,8 +40,8 @@ static void sizes_are_read_in_powers_of_1024(void **state)
 
 static void what_is_no_size_is_refused(void **state)
 {
-    static const char *const bad[] = {"",    "G",     "2Q",    "-1",  "2G ",   "1.5", "0.3K", "nan",
-                                      "inf", "1e300", "9e18T", "2Gi", "2GiBs", "5 M", "much"};
+    static const char *const bad[] = {"",      "G",     "2Q",  "-1",    "2G ", "1.5",  "0.3K",  "nan", "inf",
+                                      "1e300", "9e18T", "2Gi", "2GiBs", "5 M", "much", "0x10G", " 1M"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         uint64_t bytes = 77;
