@@ -221,14 +221,10 @@ static void an_index_that_lies_is_refused(void **state)
         struct shard_chunk chunks[2];
         int good;
     } cases[] = {
-        {{{0, 500}, {500, room - 500}}, 1},
-        {{{0, room}, {0, 0}}, 1},
-        {{{0, 500}, {500, room - 499}}, 0},
-        {{{0, 500}, {500, room - 501}}, 0},
-        {{{room, 500}, {0, room - 500}}, 0},
-        {{{UINT64_MAX - 3, 500}, {0, room - 500}}, 0},
-        {{{0, UINT64_MAX - 1}, {0, 2}}, 0},
-        {{{0, 4}, {4, room - 4}}, 0}, /* no frame before the checksum */
+        {{{0, 500}, {500, room - 500}}, 1},  {{{0, room}, {0, 0}}, 1},
+        {{{0, 500}, {500, room - 499}}, 0},  {{{0, 500}, {500, room - 501}}, 0},
+        {{{room, 500}, {0, room - 500}}, 0}, {{{UINT64_MAX - 3, 500}, {0, room - 500}}, 0},
+        {{{0, UINT64_MAX - 1}, {0, 2}}, 0},  {{{0, 4}, {4, room - 4}}, 0}, /* no frame before the checksum */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         unsigned char index[64];
