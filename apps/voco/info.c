@@ -293,11 +293,13 @@ static void add_sets(json_t *report, const struct dataset *dataset)
     json_t *sets = json_array();
     for (int i = 0; i < dataset->set_count; i++) {
         const struct dataset_set *set = &dataset->sets[i];
-        json_t *one = json_pack("{s:s, s:I, s:i}", "set", set->name, "volumes", (json_int_t)set->count,
-                                "repeat", set->repeat);
+        json_t *one = json_pack("{s:s}", "set", set->name[0] != '\0' ? set->name : "all");
         if (set->has_preset) {
-            add(one, "preset", preset_report(&set->preset));
+            add(one, "preset", json_string(set->preset.name));
+            add(one, "window_taken_by", json_string(set->preset.window == WINDOW_RESIZE ? "resize" : "crop"));
         }
+        add(one, "volumes", json_integer((json_int_t)set->count));
+        add(one, "repeat", json_integer(set->repeat));
         if (set->problem != NULL) {
             add(one, "problem", json_string(set->problem));
         }
