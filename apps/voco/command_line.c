@@ -1,5 +1,6 @@
 #include "command_line.h"
 
+#include "base/byte_size.h"
 #include "base/error.h"
 #include "base/word_distance.h"
 
@@ -50,6 +51,7 @@ static void print_option(const struct option_description *option)
             printf(" [%s]", *(const char *const *)option->target);
         }
         break;
+    case OPTION_BYTES: /* defaults depend on the machine, and stand in the help text */
     case OPTION_FLAG:
         break;
     }
@@ -84,13 +86,18 @@ static int unknown_option(const struct verb *verb, const struct option_descripti
                           const char *typed)
 {
     char what[256];
+    const struct option_description *nearest = NULL;
     for (const struct option_description *option = options; option->name != NULL; option++) {
-        if (close_to(typed, option->name)) {
-            snprintf(what, sizeof what, "unknown option --%s, did you mean --%s?", typed, option->name);
-            return usage_error(verb, what);
+        if (close_to(typed, option->name) &&
+            (nearest == NULL || word_distance(typed, option->name) < word_distance(typed, nearest->name))) {
+            nearest = option;
         }
     }
-    snprintf(what, sizeof what, "unknown option --%s", typed);
+    if (nearest != NULL) {
+        snprintf(what, sizeof what, "unknown option --%s, did you mean --%s?", typed, nearest->name);
+    } else {
+        snprintf(what, sizeof what, "unknown option --%s", typed);
+    }
     return usage_error(verb, what);
 }
 
@@ -124,6 +131,19 @@ static const char *set_option(const struct option_description *option, const cha
             } else {
                 *(long long *)option->target = integer;
             }
+            return NULL;
+        }
+        break;
+    }
+    case OPTION_BYTES: {
+        uint64_t bytes = 0;
+        if (!parse_byte_size(&bytes, value)) {
+            snprintf(what, sizeof what, "--%s takes a number of bytes such as 512M or 2G, not \"%s\"",
+                     option->name, value);
+            return what;
+        }
+        if (!bounded || ((double)bytes >= option->least && (double)bytes <= option->most)) {
+            *(uint64_t *)option->target = bytes;
             return NULL;
         }
         break;
@@ -236,6 +256,17 @@ enum voco_status parse_spacing(double spacing[3], const char *text, const char *
         if (!(spacing[axis] > 0.0) || !isfinite(spacing[axis])) {
             return fail(VOCO_BAD_INPUT, "--%s takes positive mm, not \"%s\"", option, text);
         }
+    }
+    return VOCO_OK;
+}
+
+enum voco_status parse_hu_window(double *low, double *high, const char *text, const char *option)
+{
+    char rest = '\0';
+    if (sscanf(text, "%lf,%lf%c", low, high, &rest) != 2 || !isfinite(*low) || !isfinite(*high) ||
+        *low >= *high) {
+        return fail(VOCO_BAD_INPUT, "--%s takes two HU, the lower first, such as -175,250, not \"%s\"",
+                    option, text);
     }
     return VOCO_OK;
 }

@@ -5,12 +5,15 @@
 
 #include "voco/status.h"
 
+#include <stdint.h>
+
 enum option_kind {
-    OPTION_FLAG, /* target: int, set to 1 */
-    OPTION_INT,  /* target: int */
-    OPTION_LONG, /* target: long long */
-    OPTION_REAL, /* target: double */
-    OPTION_TEXT, /* target: const char *, points into argv */
+    OPTION_FLAG,  /* target: int, set to 1 */
+    OPTION_INT,   /* target: int */
+    OPTION_LONG,  /* target: long long */
+    OPTION_REAL,  /* target: double */
+    OPTION_TEXT,  /* target: const char *, points into argv */
+    OPTION_BYTES, /* target: uint64_t; "512M", "2G" (base/byte_size.h); bounds count */
 };
 
 struct option_description {
@@ -19,7 +22,7 @@ struct option_description {
     void *target;         /* holds the default before, the value after */
     const char *argument; /* how help shows the value, "N", "FILE"; NULL for a flag */
     const char *help;
-    double least, most; /* bounds of OPTION_INT, OPTION_LONG, OPTION_REAL; both 0: unbounded */
+    double least, most; /* bounds of numbers; both 0: unbounded */
 };
 
 /* One verb: `voco NAME ...`. */
@@ -51,12 +54,16 @@ int report_failure(const struct verb *verb, enum voco_status status);
 enum voco_status parse_size(int size[3], const char *text, const char *option);
 enum voco_status parse_spacing(double spacing[3], const char *text, const char *option);
 
+/* Parses two HU, "-175,250", the lower first. */
+enum voco_status parse_hu_window(double *low, double *high, const char *text, const char *option);
+
 /* Whether what somebody typed looks like a slip of, or the beginning of, a known word. */
 int close_to(const char *typed, const char *meant);
 
 /* The verbs, each in the file of its name. */
 extern const struct verb verb_phantom;
 extern const struct verb verb_prepare;
+extern const struct verb verb_cache;
 extern const struct verb verb_pretrain;
 extern const struct verb verb_eval;
 extern const struct verb verb_info;

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct verb *const verbs[] = {&verb_phantom, &verb_prepare, &verb_pretrain,
+static const struct verb *const verbs[] = {&verb_phantom, &verb_prepare, &verb_cache, &verb_pretrain,
                                            &verb_eval,    &verb_info,    &verb_replay};
 enum { verb_count = sizeof verbs / sizeof verbs[0] };
 

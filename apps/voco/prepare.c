@@ -4,21 +4,8 @@
 #include "command_line.h"
 #include "volume/nifti.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-static enum voco_status parse_window(struct preset *preset, const char *text)
-{
-    char rest = '\0';
-    if (sscanf(text, "%lf,%lf%c", &preset->low, &preset->high, &rest) != 2 || !isfinite(preset->low) ||
-        !isfinite(preset->high) || preset->low >= preset->high) {
-        return fail(VOCO_BAD_INPUT, "--window takes two HU, the lower first, such as -175,250, not \"%s\"",
-                    text);
-    }
-    preset->intensity = INTENSITY_WINDOW;
-    return VOCO_OK;
-}
 
 static int is_nifti_name(const char *path)
 {
@@ -52,7 +39,8 @@ static enum voco_status read_arguments(struct preset *preset, const char *name, 
         status = parse_spacing(preset->spacing, spacing, "spacing");
     }
     if (status == VOCO_OK && window != NULL) {
-        status = parse_window(preset, window);
+        status = parse_hu_window(&preset->low, &preset->high, window, "window");
+        preset->intensity = INTENSITY_WINDOW;
     }
     if (status == VOCO_OK && !is_nifti_name(out)) {
         status = fail(VOCO_BAD_INPUT, "%s: the name to write must end with .nii or .nii.gz", out);

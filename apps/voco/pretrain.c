@@ -3,33 +3,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "command_line.h"
+#include "stop_signals.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-static volatile sig_atomic_t stop_asked;
-
-/* The first signal asks to end after the step; a second SIGINT ends at once, with the status that a shell
- * gives it. */
-static void ask_to_stop(int signal_number)
-{
-    if (stop_asked && signal_number == SIGINT) {
-        _exit(128 + SIGINT);
-    }
-    stop_asked = 1;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = ask_to_stop, .sa_flags = SA_RESTART};
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)sigaction(SIGUSR1, &action, NULL);
-}
 
 /* What the command line says against the recipe; what it does not say is negative or NULL and changes
  * nothing. */
@@ -171,7 +149,7 @@ static int run(const struct verb *verb, int argc, char **argv)
     }
     options.override = apply;
     options.context = &given;
-    catch_signals();
+    catch_stop_signals();
     struct pretrain_report report;
     status = pretrain(&options, &report);
     if (status == VOCO_STOPPED) {

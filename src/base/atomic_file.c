@@ -2,13 +2,16 @@
 
 #include "base/error.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static void forget(struct atomic_file *file)
@@ -100,6 +103,28 @@ void atomic_file_discard(struct atomic_file *file)
 int is_atomic_temporary(const char *name)
 {
     return strstr(name, ".tmp.") != NULL;
+}
+
+void atomic_files_remove_abandoned(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    const struct dirent *item = NULL;
+    while (dir != NULL && (item = readdir(dir)) != NULL) {
+        const char *ending = strstr(item->d_name, ".tmp.");
+        long pid = 0;
+        unsigned number = 0;
+        char rest = '\0';
+        struct stat info;
+        if (ending != NULL && sscanf(ending, ".tmp.%ld.%u%c", &pid, &number, &rest) == 2 && pid > 0 &&
+            kill((pid_t)pid, 0) != 0 && errno == ESRCH &&
+            fstatat(dirfd(dir), item->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode) &&
+            time(NULL) - info.st_mtime > 60) {
+            (void)unlinkat(dirfd(dir), item->d_name, 0);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
 }
 
 enum voco_status make_folders(const char *path)

@@ -27,6 +27,10 @@ void atomic_file_discard(struct atomic_file *file);
 /* Whether a file name is that of such a temporary file, left by a process that was killed. */
 int is_atomic_temporary(const char *name);
 
+/* Removes such files from the folder whose process is not on this machine and that nobody has written to for
+ * a minute: they hold small things that are written at once. What cannot be removed stays. */
+void atomic_files_remove_abandoned(const char *folder);
+
 /* Makes the folder and its parents like `mkdir -p`. */
 enum voco_status make_folders(const char *path);
 

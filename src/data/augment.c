@@ -1,6 +1,6 @@
 #include "data/augment.h"
 
-#include "base/vectorise.h"
+#include "base/vector_clones.h"
 
 #include <stddef.h>
 
@@ -103,7 +103,7 @@ static uint16_t bf16_of(float value)
     } while (0)
 
 #define COPY_FUNCTION(name, out_type, in_type, convert)                                                      \
-    VECTORISED static void name(out_type *restrict out, const ptrdiff_t step[3],                             \
+    VECTOR_CLONES static void name(out_type *restrict out, const ptrdiff_t step[3],                             \
                                 const struct crop_part *part, float scale, float shift)                      \
     {                                                                                                        \
         const int length = part->extent[2];                                                                  \

@@ -246,7 +246,7 @@ static enum voco_status add_part(struct yaml_reader *reader, struct corpus_set *
 {
     int part = 0;
     const enum voco_status status = read_choice(reader, &part, "use", split_names);
-    if (status == VOCO_OK) {
+    if (status == VOCO_OK && part >= 0) {
         set->use |= 1U << part;
     }
     return status;
@@ -418,7 +418,8 @@ static enum voco_status settle_set(const struct yaml_reader *reader, struct writ
     if (set->root == NULL) {
         set->root = strdup(set->name);
         if (set->root == NULL) {
-            return no_memory(reader);
+            (void)no_memory(reader);
+            return VOCO_NO_MEMORY;
         }
     }
     set->use = written->lines[KEY_USE] != 0 ? set->use : USE_ALL_PARTS;
@@ -534,7 +535,10 @@ static enum voco_status resolve_roots(const struct yaml_reader *reader, struct c
                                       const char *root, const char *folder)
 {
     char *top = root != NULL ? path_in_folder(folder, root) : strdup(folder);
-    enum voco_status status = top != NULL ? VOCO_OK : no_memory(reader);
+    if (top == NULL) {
+        return no_memory(reader);
+    }
+    enum voco_status status = VOCO_OK;
     for (int i = 0; status == VOCO_OK && i < corpus->set_count; i++) {
         struct corpus_set *set = &corpus->sets[i];
         char *path = strcmp(set->root, ".") == 0 ? strdup(top) : path_in_folder(top, set->root);

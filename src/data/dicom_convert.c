@@ -20,8 +20,6 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 static const double seconds_between_reports = 10.0;
 
 /* Exit statuses of dcm2niix with which what it has written is good (its kEXIT_SOME_OK_SOME_BAD and

@@ -171,7 +171,7 @@ static int is_settled(struct source *source, const struct cache_request *request
 /* With the claim held. Any other failure than one to write to the cache is the source's own. */
 static enum voco_status make(struct work *work, struct source *source, const struct cache_request *request)
 {
-    const uint64_t memory = preparation_memory(request, source->entry.source_bytes);
+    const uint64_t memory = preparation_memory(request);
     const int threads = preparation_queue_reserve(&work->queue, memory);
     if (threads == 0) {
         return VOCO_STOPPED;
@@ -234,6 +234,7 @@ static void *prepare_volumes(void *context)
         const enum voco_status status = settle(work, source, &work->requests[work->units[unit]], &busy);
         if (busy) {
             preparation_queue_defer(&work->queue, unit, seconds_until_next_look);
+            preparation_progress_waiting(&work->progress);
             continue;
         }
         if (status != VOCO_OK && status != VOCO_STOPPED) {
@@ -356,6 +357,7 @@ static enum voco_status fill(struct work *work)
     }
     (void)cache_remove_abandoned(work->options->folder); /* what stays takes room and nothing else */
     claims_remove_abandoned(work->options->folder);
+    atomic_files_remove_abandoned(work->options->folder);
     run_threads(work, look_up, work->count);
     status = list_units(work);
     return status == VOCO_OK ? prepare_units(work) : status;
@@ -396,10 +398,10 @@ enum voco_status volume_cache_prepare(struct preparation *out, const struct cach
 
 void preparation_free(struct preparation *preparation)
 {
-    for (size_t i = 0; i < preparation->count; i++) {
+    for (size_t i = 0; preparation->paths != NULL && i < preparation->count; i++) {
         free(preparation->paths[i]);
     }
-    for (size_t i = 0; i < preparation->failure_count; i++) {
+    for (size_t i = 0; preparation->failures != NULL && i < preparation->failure_count; i++) {
         free(preparation->failures[i].path);
         free(preparation->failures[i].message);
     }

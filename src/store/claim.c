@@ -246,7 +246,7 @@ enum voco_status claim_take(struct claims *claims, uint64_t key, int *taken, str
     char path[path_room];
     char candidate[path_room];
     char text[claim_text_size];
-    struct stat info;
+    struct stat info = {0};
     struct found_claim found = {0};
     if (!claim_path(path, claims->folder, key) || !temporary_path(candidate, claims, key)) {
         return fail(VOCO_IO, "%s: the name is too long", claims->folder);

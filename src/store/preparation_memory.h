@@ -6,11 +6,10 @@
 
 #include <stdint.h>
 
-/* An estimate in bytes, on the high side, from the source's header: the voxels after resampling at their
- * stored width, some slices of the file and the file as it lies on disk; for intensities that depend on the
- * whole volume and for windows that are resized, both volumes as floats. A source whose header cannot be read
- * gets a small one: it fails at once. */
-uint64_t preparation_memory(const struct cache_request *request, uint64_t source_bytes);
+/* An estimate in bytes, on the high side, from the source's header: the volume after resampling, as it is
+ * stored where it is streamed, else as floats, some slices, and the whole source as floats where its axes are
+ * sheared. A source whose header cannot be read gets a small one: it fails at once. */
+uint64_t preparation_memory(const struct cache_request *request);
 
 /* Half of this machine's memory. */
 uint64_t preparation_memory_default(void);

@@ -51,3 +51,15 @@ void preparation_progress_done(struct preparation_progress *progress, uint64_t b
     }
     pthread_mutex_unlock(&progress->lock);
 }
+
+void preparation_progress_waiting(struct preparation_progress *progress)
+{
+    pthread_mutex_lock(&progress->lock);
+    const double now = seconds_now();
+    if (!progress->quiet && now - progress->started > 2.0 && now - progress->last_said > 2.0) {
+        progress->last_said = now;
+        log_line(LOG_PROGRESS, "preparing volumes: %zu of %zu, waiting for what other processes prepare",
+                 progress->done, progress->count);
+    }
+    pthread_mutex_unlock(&progress->lock);
+}

@@ -26,4 +26,8 @@ void preparation_progress_close(struct preparation_progress *progress);
  * second, and at the end. */
 void preparation_progress_done(struct preparation_progress *progress, uint64_t bytes, int worked_on);
 
+/* A volume is put back because another process is at it. Says so where nothing else was to be said for a
+ * while. */
+void preparation_progress_waiting(struct preparation_progress *progress);
+
 #endif

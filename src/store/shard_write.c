@@ -1,10 +1,10 @@
 #include "store/shard.h"
 
 #include "base/error.h"
+#include "base/team.h"
 #include "store/checksum.h"
 #include "store/shard_index.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -69,17 +69,21 @@ static void packers_free(struct packer *packers, int threads)
     free(packers);
 }
 
-/* Packs `count` chunks from `first` on, side by side. */
-static int pack_some(struct packed_chunk *packed, size_t count, size_t first, struct packer *packers,
-                     int threads, const struct prepared_volume *volume, const int grid[3], int levels)
+/* One round of chunks, packed side by side. */
+struct packing {
+    struct packed_chunk *packed;
+    struct packer *packers;
+    const struct prepared_volume *volume;
+    const int *grid;
+    size_t first; /* chunk of item 0 */
+    int levels;
+};
+
+static void pack_item(void *context, int item, int member)
 {
-    int failed = 0;
-#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(| : failed) if (threads > 1)
-    for (size_t i = 0; i < count; i++) {
-        pack_chunk(&packed[i], &packers[omp_get_thread_num()], volume, grid, first + i, levels);
-        failed |= packed[i].failed;
-    }
-    return !failed;
+    const struct packing *packing = context;
+    pack_chunk(&packing->packed[item], &packing->packers[member], packing->volume, packing->grid,
+               packing->first + (size_t)item, packing->levels);
 }
 
 /* The chunks one behind the other; their places go to `chunks`. */
@@ -94,7 +98,8 @@ static enum voco_status write_chunks(FILE *stream, struct shard_chunk *chunks,
     struct packer *packers = calloc((size_t)threads, sizeof *packers);
     struct packed_chunk *packed = calloc(at_once, sizeof *packed);
     unsigned char *bytes = malloc(at_once * room);
-    if (packers == NULL || packed == NULL || bytes == NULL ||
+    struct team *team = team_gather(threads);
+    if (packers == NULL || packed == NULL || bytes == NULL || team == NULL ||
         !packers_create(packers, threads, levels, level)) {
         status = fail(VOCO_NO_MEMORY, "no memory to compress with %d threads", threads);
         goto done;
@@ -102,21 +107,27 @@ static enum voco_status write_chunks(FILE *stream, struct shard_chunk *chunks,
     for (size_t i = 0; i < at_once; i++) {
         packed[i].bytes = bytes + i * room;
     }
+    struct packing packing = {packed, packers, volume, grid, 0, levels};
     uint64_t offset = 0;
-    for (size_t first = 0; first < chunk_count; first += at_once) {
-        const size_t count = chunk_count - first < at_once ? chunk_count - first : at_once;
-        if (!pack_some(packed, count, first, packers, threads, volume, grid, levels)) {
-            status = fail(VOCO_NO_MEMORY, "no memory to compress");
-            goto done;
-        }
+    for (; packing.first < chunk_count; packing.first += at_once) {
+        const size_t left = chunk_count - packing.first;
+        const size_t count = left < at_once ? left : at_once;
+        team_begin(team, (int)count, pack_item, &packing);
+        team_finish(team);
         for (size_t i = 0; i < count; i++) {
-            chunks[first + i] = (struct shard_chunk){packed[i].count > 0 ? offset : 0, packed[i].count};
+            if (packed[i].failed) {
+                status = fail(VOCO_NO_MEMORY, "no memory to compress");
+                goto done;
+            }
+            chunks[packing.first + i] =
+                (struct shard_chunk){packed[i].count > 0 ? offset : 0, packed[i].count};
             offset += packed[i].count;
             (void)fwrite(packed[i].bytes, 1, packed[i].count, stream); /* a failure stays in ferror */
         }
     }
 
 done:
+    team_dismiss(team);
     packers_free(packers, threads);
     free(packed);
     free(bytes);

@@ -1,5 +1,6 @@
 #include "train/recipe_settings.h"
 
+#include "base/byte_size.h"
 #include "base/word_distance.h"
 
 #include <errno.h>
@@ -202,29 +203,16 @@ static int assign_real(void *at, const struct recipe_setting *setting, const cha
     return 1;
 }
 
-static const char units[] = "KMGT";
-
-/* "512M", "1.5G", "2GiB" or plain bytes; units are powers of 1024. */
 static int assign_bytes(void *at, const struct recipe_setting *setting, const char *text,
                         char reason[setting_reason_size])
 {
-    char *end = NULL;
-    double value = 0.0;
-    int known = parse_real(&value, &end, text) && value >= 0.0;
-    const char *unit = known && *end != '\0' ? strchr(units, *end) : NULL;
-    if (unit != NULL) {
-        value = ldexp(value, 10 * (int)(unit - units + 1));
-        known = strcmp(end + 1, "") == 0 || strcmp(end + 1, "B") == 0 || strcmp(end + 1, "iB") == 0;
-    } else {
-        known = known && *end == '\0';
-    }
-    if (!known || value != floor(value)) {
+    uint64_t bytes = 0;
+    if (!parse_byte_size(&bytes, text)) {
         return refuse(reason, setting, text, "a number of bytes, such as 512M or 2G");
     }
-    if (!within(reason, setting, text, value)) {
+    if (!within(reason, setting, text, (double)bytes)) {
         return 0;
     }
-    const uint64_t bytes = (uint64_t)value;
     memcpy(at, &bytes, sizeof bytes);
     return 1;
 }
@@ -300,6 +288,7 @@ static void format_real(char text[setting_text_size], double value, int is_float
 
 static void format_bytes(char text[setting_text_size], uint64_t value)
 {
+    static const char units[] = "KMGT";
     int unit = 0;
     while (unit < 4 && value != 0 && value % 1024 == 0) {
         value /= 1024;

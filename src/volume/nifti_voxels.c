@@ -1,6 +1,6 @@
 #include "volume/nifti_header.h"
 
-#include "volume/vector_clones.h"
+#include "base/vector_clones.h"
 
 #include <nifti1.h>
 #include <stdint.h>

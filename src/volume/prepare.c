@@ -167,7 +167,8 @@ static void quantise_in_place(struct preparation *p)
             quantise_words((uint16_t *)p->out + done, piece, count, p->levels);
         }
     }
-    void *smaller = realloc(p->out, p->voxels * stored_voxel_bytes(p->levels));
+    const size_t bytes = p->voxels * stored_voxel_bytes(p->levels);
+    void *smaller = bytes > 0 ? realloc(p->out, bytes) : NULL;
     p->out = smaller != NULL ? smaller : p->out;
 }
 

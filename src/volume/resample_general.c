@@ -1,5 +1,7 @@
 #include "volume/resample_general.h"
 
+#include "base/team.h"
+
 #include <math.h>
 #include <stddef.h>
 
@@ -29,22 +31,44 @@ static float value_at(const float *inp, const int size[3], const double place[3]
     return front + weight[2] * (back - front);
 }
 
+struct job {
+    float *out;
+    const int *out_size;
+    const float *inp;
+    const int *size;
+    const double (*position)[4];
+};
+
+static void sample_slice(void *context, int z, int member)
+{
+    (void)member;
+    const struct job *job = context;
+    const int *out_size = job->out_size;
+    float *to = job->out + (size_t)z * (size_t)out_size[0] * (size_t)out_size[1];
+    for (int y = 0; y < out_size[1]; y++) {
+        for (int x = 0; x < out_size[0]; x++) {
+            double place[3];
+            for (int axis = 0; axis < 3; axis++) {
+                const double *p = job->position[axis];
+                place[axis] = p[0] * x + p[1] * y + p[2] * z + p[3];
+            }
+            *to++ = value_at(job->inp, job->size, place);
+        }
+    }
+}
+
 void resample_general(float *out, const int out_size[3], const float *inp, const int size[3],
                       const double position[3][4], int threads)
 {
-    const size_t plane = (size_t)out_size[0] * (size_t)out_size[1];
-#pragma omp parallel for num_threads(threads) if (threads > 1)
+    struct job job = {out, out_size, inp, size, position};
+    struct team *team = threads > 1 ? team_gather(threads) : NULL;
+    if (team != NULL) {
+        team_begin(team, out_size[2], sample_slice, &job);
+        team_finish(team);
+        team_dismiss(team);
+        return;
+    }
     for (int z = 0; z < out_size[2]; z++) {
-        float *to = out + (size_t)z * plane;
-        for (int y = 0; y < out_size[1]; y++) {
-            for (int x = 0; x < out_size[0]; x++) {
-                double place[3];
-                for (int axis = 0; axis < 3; axis++) {
-                    const double *p = position[axis];
-                    place[axis] = p[0] * x + p[1] * y + p[2] * z + p[3];
-                }
-                *to++ = value_at(inp, size, place);
-            }
-        }
+        sample_slice(&job, z, 0);
     }
 }

@@ -2,8 +2,8 @@
 
 #include "base/error.h"
 #include "volume/rows.h"
+#include "base/team.h"
 
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +97,7 @@ static void close_stream(struct stream *stream)
     free(stream->raw[1]);
 }
 
+/* Whatever comes of it, close_stream follows. */
 static enum voco_status open_stream(struct stream *stream, void *out, struct voxel_reader *reader,
                                     const struct stream_job *job)
 {
@@ -133,7 +134,6 @@ static enum voco_status open_stream(struct stream *stream, void *out, struct vox
         whole = take_bench(&stream->benches[i], stream);
     }
     if (!whole) {
-        close_stream(stream);
         return fail(VOCO_NO_MEMORY, "%s: no memory for slices of %dx%d voxels", voxel_reader_name(reader),
                     stream->size[0], stream->size[1]);
     }
@@ -312,40 +312,48 @@ static enum voco_status run_alone(struct stream *stream)
     return status;
 }
 
-/* In each round the calling thread reads a batch while the others make planes of the batch before it and
- * output slices of the one before that; then it helps them. */
+/* What the team does in a round: planes of a batch, and output slices of the batch before it. */
+struct round {
+    struct stream *stream;
+    int first_slice, slices;
+};
+
+static void take_item(void *context, int item, int member)
+{
+    const struct round *round = context;
+    struct stream *stream = round->stream;
+    struct bench *bench = &stream->benches[member];
+    if (item < round->slices) {
+        take_slice(stream, round->first_slice + item, bench);
+    } else {
+        make_output_slice(stream, output_slice(stream, stream->next_output + item - round->slices), bench);
+    }
+}
+
+/* The calling thread reads the batch after these meanwhile, and then helps. */
 static enum voco_status run_together(struct stream *stream)
 {
     const int batches = batch_count(stream);
+    struct team *team = team_gather(stream->job->threads);
+    if (team == NULL) {
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", voxel_reader_name(stream->reader));
+    }
     enum voco_status status = read_batch(stream, 0);
-    for (int round = 0; round <= batches && status == VOCO_OK; round++) {
-        const int slices = round < batches ? slices_in_batch(stream, round) : 0;
-        const int outputs = round > 0 ? outputs_of_batch(stream, round - 1) : 0;
-        enum voco_status read = VOCO_OK;
-#pragma omp parallel num_threads(stream->job->threads)
-        {
-            struct bench *bench = &stream->benches[omp_get_thread_num()];
-#pragma omp master
-            {
-                if (round + 1 < batches) {
-                    read = read_batch(stream, round + 1);
-                }
-            }
-#pragma omp for schedule(dynamic, 1)
-            for (int i = 0; i < slices + outputs; i++) {
-                if (i < slices) {
-                    take_slice(stream, round * stream->batch + i, bench);
-                } else {
-                    make_output_slice(stream, output_slice(stream, stream->next_output + i - slices), bench);
-                }
-            }
+    for (int batch = 0; batch <= batches && status == VOCO_OK; batch++) {
+        struct round round = {.stream = stream, .first_slice = batch * stream->batch};
+        round.slices = batch < batches ? slices_in_batch(stream, batch) : 0;
+        const int outputs = batch > 0 ? outputs_of_batch(stream, batch - 1) : 0;
+        team_begin(team, round.slices + outputs, take_item, &round);
+        if (batch + 1 < batches) {
+            status = read_batch(stream, batch + 1);
         }
-        if (slices > 0) {
-            take_checks(stream, round);
+        team_finish(team);
+        if (batch < batches) {
+            take_checks(stream, batch);
         }
         stream->next_output += outputs;
-        status = read;
     }
+    team_dismiss(team);
     return status;
 }
 
@@ -388,10 +396,9 @@ enum voco_status resample_stream(void *out, int first[3], int end[3], struct vox
 {
     struct stream stream;
     enum voco_status status = open_stream(&stream, out, reader, job);
-    if (status != VOCO_OK) {
-        return status;
+    if (status == VOCO_OK) {
+        status = job->threads > 1 ? run_together(&stream) : run_alone(&stream);
     }
-    status = job->threads > 1 ? run_together(&stream) : run_alone(&stream);
     if (status == VOCO_OK) {
         status = voxel_reader_finish(reader, &stream.bad);
     }

@@ -1,6 +1,6 @@
 #include "volume/rows.h"
 
-#include "volume/vector_clones.h"
+#include "base/vector_clones.h"
 
 #include <string.h>
 

@@ -48,7 +48,7 @@ static void put_text(struct bytes *out, unsigned group, unsigned element, const 
     char padded[128];
     size_t length = strlen(text);
     assert_true(length + 1 < sizeof padded);
-    memcpy(padded, text, length);
+    snprintf(padded, sizeof padded, "%s", text);
     if (length % 2 == 1) {
         padded[length++] = strcmp(vr, "UI") == 0 ? '\0' : ' ';
     }

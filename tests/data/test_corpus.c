@@ -527,8 +527,8 @@ static void text_that_is_not_yaml_is_refused_with_its_line(void **state)
     assert_non_null(strstr(voco_error_message(), "c.yml:3: not YAML: "));
     dataset_free(&dataset);
     char deep[8192];
-    memset(deep, '[', sizeof deep);
-    memcpy(deep, "sets: ", 6);
+    const int used = snprintf(deep, sizeof deep, "sets: ");
+    memset(deep + used, '[', sizeof deep - (size_t)used);
     struct corpus corpus;
     assert_int_equal(corpus_parse_yaml(&corpus, deep, sizeof deep, "c", "."), VOCO_BAD_INPUT);
     assert_int_equal(corpus_parse_yaml(&corpus, "sets:\n- name: \"\0\"", 17, "c", "."), VOCO_BAD_INPUT);

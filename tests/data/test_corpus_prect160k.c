@@ -37,7 +37,7 @@ static const struct corpus_set *set_named(const struct corpus *corpus, const cha
 static void every_set_says_how_it_is_prepared(void **state)
 {
     (void)state;
-    struct corpus corpus;
+    struct corpus corpus = {0};
     open_it(&corpus);
     assert_true(corpus.set_count >= 25);
     for (int i = 0; i < corpus.set_count; i++) {
@@ -55,7 +55,7 @@ static void every_set_says_how_it_is_prepared(void **state)
 static void abdomen_and_head_and_neck_are_repeated_eight_times(void **state)
 {
     (void)state;
-    struct corpus corpus;
+    struct corpus corpus = {0};
     int presets[3] = {0, 0, 0};
     open_it(&corpus);
     for (int i = 0; i < corpus.set_count; i++) {
@@ -78,7 +78,7 @@ static void abdomen_and_head_and_neck_are_repeated_eight_times(void **state)
 static void everything_is_for_training(void **state)
 {
     (void)state;
-    struct corpus corpus;
+    struct corpus corpus = {0};
     open_it(&corpus);
     for (int i = 0; i < corpus.set_count; i++) {
         const struct corpus_set *set = &corpus.sets[i];
