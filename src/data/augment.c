@@ -81,13 +81,14 @@ static uint16_t bf16_of(float value)
 #define AS_FLOAT(value) (value)
 
 /* Rows along z stay rows: a turn in the x-y plane only moves them, a flip of z turns them round. */
-#define COPY_ROWS(out_type, in_type, convert)                                                                \
+#define COPY_ROWS(in_type, convert)                                                                          \
     do {                                                                                                     \
         const in_type *in = part->voxels;                                                                    \
+        const int length = part->extent[2];                                                                  \
         for (int x = 0; x < part->extent[0]; x++) {                                                          \
             for (int y = 0; y < part->extent[1]; y++) {                                                      \
                 const in_type *row = in + x * part->stride[0] + y * part->stride[1];                         \
-                out_type *to = out + x * step[0] + y * step[1];                                              \
+                __typeof__(out) to = out + x * step[0] + y * step[1];                                        \
                 if (step[2] > 0) {                                                                           \
                     for (int z = 0; z < length; z++) {                                                       \
                         to[z] = convert((float)row[z] * scale + shift);                                      \
@@ -102,18 +103,29 @@ static uint16_t bf16_of(float value)
         }                                                                                                    \
     } while (0)
 
-#define COPY_FUNCTION(name, out_type, in_type, convert)                                                      \
-    VECTOR_CLONES static void name(out_type *restrict out, const ptrdiff_t step[3],                             \
-                                const struct crop_part *part, float scale, float shift)                      \
-    {                                                                                                        \
-        const int length = part->extent[2];                                                                  \
-        COPY_ROWS(out_type, in_type, convert);                                                               \
-    }
+VECTOR_CLONES static void copy_bytes(float *restrict out, const ptrdiff_t step[3],
+                                     const struct crop_part *part, float scale, float shift)
+{
+    COPY_ROWS(uint8_t, AS_FLOAT);
+}
 
-COPY_FUNCTION(copy_bytes, float, uint8_t, AS_FLOAT)
-COPY_FUNCTION(copy_words, float, uint16_t, AS_FLOAT)
-COPY_FUNCTION(copy_bytes_bf16, uint16_t, uint8_t, bf16_of)
-COPY_FUNCTION(copy_words_bf16, uint16_t, uint16_t, bf16_of)
+VECTOR_CLONES static void copy_words(float *restrict out, const ptrdiff_t step[3],
+                                     const struct crop_part *part, float scale, float shift)
+{
+    COPY_ROWS(uint16_t, AS_FLOAT);
+}
+
+VECTOR_CLONES static void copy_bytes_bf16(uint16_t *restrict out, const ptrdiff_t step[3],
+                                          const struct crop_part *part, float scale, float shift)
+{
+    COPY_ROWS(uint8_t, bf16_of);
+}
+
+VECTOR_CLONES static void copy_words_bf16(uint16_t *restrict out, const ptrdiff_t step[3],
+                                          const struct crop_part *part, float scale, float shift)
+{
+    COPY_ROWS(uint16_t, bf16_of);
+}
 
 /* Where the part's first voxel goes. */
 static ptrdiff_t first_place(const struct placement *placement, const struct crop_part *part)

@@ -35,8 +35,13 @@ int folder_is_cache(const char *folder)
 
 static int same_preset(const struct preset *a, const struct preset *b)
 {
-    return strcmp(a->name, b->name) == 0 && memcmp(a->spacing, b->spacing, sizeof a->spacing) == 0 &&
-           a->low == b->low && a->high == b->high && a->intensity == b->intensity && a->window == b->window;
+    for (int axis = 0; axis < 3; axis++) {
+        if (a->spacing[axis] != b->spacing[axis]) {
+            return 0;
+        }
+    }
+    return strcmp(a->name, b->name) == 0 && a->low == b->low && a->high == b->high &&
+           a->intensity == b->intensity && a->window == b->window;
 }
 
 /* The set that the volume belongs to, made where there is none; below 0 without memory. */

@@ -28,21 +28,20 @@ size_t shard_chunk_count(const int size[3])
 /* All `count` bytes at `offset`; a file that is too short is damaged. */
 static enum voco_status read_at(const struct shard *shard, void *out, size_t count, uint64_t offset)
 {
-    if (shard->file < 0) {
+    if (shard->memory != NULL) {
         memcpy(out, shard->memory + offset, count); /* within the bytes that the index was checked against */
         return VOCO_OK;
     }
     size_t done = 0;
     while (done < count) {
-        const ssize_t got = pread(shard->file, (char *)out + done, count - done, (off_t)(offset + done));
+        const unsigned long long at = offset + done;
+        const ssize_t got = pread(shard->file, (char *)out + done, count - done, (off_t)at);
         if (got > 0) {
             done += (size_t)got;
         } else if (got == 0) {
-            return fail(VOCO_BAD_INPUT, "%s: damaged: it ends at byte %llu", shard->name,
-                        (unsigned long long)(offset + done));
+            return fail(VOCO_BAD_INPUT, "%s: damaged: it ends at byte %llu", shard->name, at);
         } else if (errno != EINTR) {
-            return fail_errno("%s: cannot read at byte %llu", shard->name,
-                              (unsigned long long)(offset + done));
+            return fail_errno("%s: cannot read at byte %llu", shard->name, at);
         }
     }
     return VOCO_OK;
@@ -196,14 +195,16 @@ static enum voco_status fetch(size_t *frame, const struct shard *shard, size_t n
 {
     const struct shard_chunk chunk = shard->chunks[number];
     enum voco_status status = make_ready(decoder, longest_chunk(shard->levels));
-    if (status == VOCO_OK) {
-        status = read_at(shard, decoder->compressed, chunk.bytes, chunk.offset);
+    if (status != VOCO_OK || decoder->compressed == NULL) {
+        return status;
     }
+    status = read_at(shard, decoder->compressed, chunk.bytes, chunk.offset);
     if (status == VOCO_OK && !crc32c_closes(decoder->compressed, chunk.bytes)) {
+        const unsigned long long first = chunk.offset;
+        const unsigned long long end = chunk.offset + chunk.bytes;
         status =
             fail(VOCO_BAD_INPUT, "%s: damaged: the checksum of chunk %zu, byte %llu to %llu, does not match",
-                 shard->name, number, (unsigned long long)chunk.offset,
-                 (unsigned long long)(chunk.offset + chunk.bytes));
+                 shard->name, number, first, end);
     }
     *frame = chunk.bytes - crc32c_bytes;
     return status;

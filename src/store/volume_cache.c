@@ -121,16 +121,17 @@ enum voco_status cached_array_open(struct shard *shard, const char *array_path)
         shard_path = NULL;
     }
     json_t *metadata = NULL;
-    int size[3];
+    int size[3] = {0};
     int levels = 0;
     if (metadata_path == NULL || shard_path == NULL) {
         status = fail(VOCO_NO_MEMORY, "%s: out of memory", array_path);
         goto done;
     }
     metadata = json_object_read(&status, metadata_path, array_path);
-    if (metadata != NULL) {
-        status = zarr_array_parse(size, &levels, metadata, array_path);
+    if (metadata == NULL) {
+        goto done;
     }
+    status = zarr_array_parse(size, &levels, metadata, array_path);
     if (status == VOCO_OK) {
         status = shard_open(shard, shard_path, size, levels, array_path);
     }
@@ -141,7 +142,7 @@ done:
     return status;
 }
 
-/* Opens the array of the kind and adds what it takes on disk. */
+/* Opens the array of the kind. */
 static enum voco_status open_array(struct shard *shard, const char *path, enum window_kind kind)
 {
     char *array_path = cached_array_path(path, kind);
@@ -155,7 +156,7 @@ static enum voco_status open_array(struct shard *shard, const char *path, enum w
 
 static int array_fits(const char *path, enum window_kind kind, const int size[3], int levels, uint64_t *bytes)
 {
-    struct shard shard;
+    struct shard shard = {.file = -1};
     if (open_array(&shard, path, kind) != VOCO_OK) {
         return 0;
     }

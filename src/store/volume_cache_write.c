@@ -110,6 +110,18 @@ enum voco_status cache_remove_abandoned(const char *folder)
 
 /* ---- writing ---- */
 
+/* A file's name is on disk only once its folders are: those from `path`, which is cut short, up to below
+ * `top`. */
+static enum voco_status sync_up_to(char *path, const char *top)
+{
+    enum voco_status status = VOCO_OK;
+    while (status == VOCO_OK && strlen(path) > strlen(top)) {
+        status = sync_folder(path);
+        *strrchr(path, '/') = '\0';
+    }
+    return status;
+}
+
 /* FOLDER/NAME with its metadata and its shard. */
 static enum voco_status write_array(uint64_t *bytes, const char *folder, const char *name,
                                     const struct prepared_volume *volume,
@@ -141,11 +153,8 @@ static enum voco_status write_array(uint64_t *bytes, const char *folder, const c
     if (status == VOCO_OK) {
         status = shard_write(&shard_bytes, shard_path, volume, settings->levels, settings->level, threads);
     }
-    /* The shard's name is on disk only once its folders are, up to the one that is renamed. */
-    for (char *end = parts;
-         status == VOCO_OK && (end = strrchr(parts, '/')) != NULL && strlen(parts) > strlen(folder);) {
-        status = sync_folder(parts);
-        *end = '\0';
+    if (status == VOCO_OK) {
+        status = sync_up_to(parts, folder);
     }
     *bytes += shard_bytes;
     json_decref(metadata);

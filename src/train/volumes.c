@@ -133,19 +133,21 @@ static enum voco_status take_split(struct volume_part *part, const struct datase
     enum voco_status status = VOCO_OK;
     if (repeats == NULL || arrays == NULL || part->arrays == NULL) {
         status = fail(VOCO_NO_MEMORY, "no memory for a list of %zu volumes", dataset->count);
+        goto done;
     }
-    for (size_t i = 0; arrays != NULL && i < dataset->count; i++) {
-        if (status == VOCO_OK && dataset->entries[i].split == split) {
+    for (size_t i = 0; i < dataset->count; i++) {
+        if (dataset->entries[i].split == split) {
             repeats[part->count] = dataset->sets[dataset->entries[i].set].repeat;
             part->arrays[part->count++] = arrays[i];
-        } else {
-            free(arrays[i]);
+            arrays[i] = NULL;
         }
     }
-    free(arrays);
-    if (status == VOCO_OK) {
-        status = repeat_samples(part, repeats);
+    status = repeat_samples(part, repeats);
+done:
+    for (size_t i = 0; arrays != NULL && i < dataset->count; i++) {
+        free(arrays[i]);
     }
+    free(arrays);
     free(repeats);
     return status;
 }

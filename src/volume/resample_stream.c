@@ -1,8 +1,8 @@
 #include "volume/resample_stream.h"
 
 #include "base/error.h"
-#include "volume/rows.h"
 #include "base/team.h"
+#include "volume/rows.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -129,9 +129,10 @@ static void *read_often(void *context)
     float *room = malloc(sizeof(float) * crop_count * roi * roi * roi);
     struct window_reader *reader = NULL;
     struct wanted_crop crops[crop_count];
+    assert_non_null(room);
+    want_crops(crops, room);
     reading->status = window_reader_open(&reader);
     for (int i = 0; reading->status == VOCO_OK && i < 8; i++) {
-        want_crops(crops, room);
         reading->status =
             window_read(reader, reading->shard, crops, crop_count, roi, reading->chunks, reading->fixture);
     }
