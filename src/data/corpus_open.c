@@ -351,6 +351,7 @@ static enum voco_status open_set(struct dataset *dataset, const struct corpus_se
     }
     for (size_t i = first; description->has_split && i < dataset->count; i++) {
         dataset->entries[i].split = description->split;
+        dataset->entries[i].listed = description->split;
     }
     struct dataset_set *set = &dataset->sets[dataset->set_count - 1];
     set->has_preset = description->has_preset;

@@ -30,8 +30,9 @@ struct dataset_entry {
     char *path; /* to open it by */
     char *name; /* as the list has it, or relative to the folder; without a leading "./". In a corpus its
                    set's name and '/' stand before it, so that no two sets share a name */
-    enum dataset_split split;
-    int set; /* index into sets */
+    enum dataset_split split;  /* what it is for now: what is held out for a run moves */
+    enum dataset_split listed; /* as its list has it */
+    int set;                   /* index into sets */
 };
 
 /* One data set of a corpus. DATA that is no corpus has one, unnamed. */

@@ -80,8 +80,9 @@ static enum voco_status add_volume(struct dataset *dataset, const char *folder, 
     enum voco_status status = volume_attributes_read(&attributes, path);
     if (status == VOCO_OK) {
         const int set = set_of(dataset, &attributes);
-        struct dataset_entry entry = {
-            .path = path, .name = attributes.name, .split = split_of(attributes.split), .set = set};
+        const enum dataset_split split = split_of(attributes.split);
+        const struct dataset_entry entry = {
+            .path = path, .name = attributes.name, .split = split, .listed = split, .set = set};
         status = set < 0 ? VOCO_NO_MEMORY : dataset_append(dataset, &entry);
         if (status == VOCO_OK) { /* they belong to the list now */
             path = NULL;

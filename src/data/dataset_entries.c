@@ -91,7 +91,8 @@ enum voco_status dataset_add(struct dataset *dataset, const char *folder, const 
         free(full);
         return no_memory(folder);
     }
-    const struct dataset_entry entry = {path, full, split, dataset->set_count - 1};
+    const struct dataset_entry entry = {
+        .path = path, .name = full, .split = split, .listed = split, .set = dataset->set_count - 1};
     const enum voco_status status = dataset_append(dataset, &entry);
     if (status != VOCO_OK) {
         free(path);

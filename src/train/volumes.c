@@ -90,7 +90,7 @@ static enum voco_status plan_split(struct plan *plan, const struct dataset *data
             plan->requests[plan->count++] = (struct cache_request){.source = entry->path,
                                                                    .name = entry->name,
                                                                    .set = set->name,
-                                                                   .split = split_names[split],
+                                                                   .split = split_names[entry->listed],
                                                                    .repeat = set->repeat,
                                                                    .settings = &plan->settings[entry->set]};
         }

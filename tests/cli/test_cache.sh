@@ -125,6 +125,17 @@ done
 succeeds "going on after a signal" "$voco" cache all.txt --out signalled --roi 48 --jobs 2
 counts "going on after a signal" 5 'signalled/*.ome.zarr'
 
+# What a run holds out, and that an evaluation measures on all, is no matter of the list: the cache keeps what that said.
+smallest_recipe >smallest.yaml
+succeeds "phantoms with a list of their own" "$voco" phantom listed --count 5 --size 40x36x44 --spacing 9
+succeeds "their cache" "$voco" cache listed --out shared --recipe smallest.yaml
+succeeds "a run on that cache" "$voco" pretrain listed --out trained --cache shared --recipe smallest.yaml --steps 1 --batch 1
+succeeds "an evaluation on all of it" "$voco" eval trained listed --cache shared --all
+succeeds "what the cache says afterwards" "$voco" info shared --json
+says "what the cache says afterwards" '"training": 4' out
+says "what the cache says afterwards" '"validation": 1' out
+succeeds "training from it" "$voco" pretrain shared --out trained2 --recipe smallest.yaml --steps 1 --batch 1
+
 # Where nothing can be written, and slips of the hand.
 refuses "out is a file" 1 'all.txt/cache' "$voco" cache all.txt --out all.txt/cache
 refuses "out cannot be written" 1 '/proc/nowhere' "$voco" cache all.txt --out /proc/nowhere
