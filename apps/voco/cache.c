@@ -1,18 +1,18 @@
 /* voco cache: prepare volumes once, for every run and every machine that trains on them. */
 #include "base/error.h"
 #include "base/log.h"
+#include "base/processors.h"
 #include "command_line.h"
 #include "data/dataset.h"
 #include "json_report.h"
 #include "stop_signals.h"
 #include "store/preparation_forecast.h"
 #include "store/preparation_report.h"
-#include "train/recipe.h"
+#include "train/cache_plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* The command line; NULL, 0 or negative where it does not say. */
 struct arguments {
@@ -38,41 +38,24 @@ struct arguments {
 /* What is to be prepared. */
 struct job {
     struct dataset dataset;
-    struct cache_settings *settings; /* one per set */
-    struct cache_request *requests;  /* (dataset.count) */
-    struct set_problem *problems;    /* (problem_count) */
+    struct cache_plan plan;
+    struct set_problem *problems; /* (problem_count) */
     size_t problem_count;
 };
 
-static const char *const split_names[] = {"training", "validation", "test"}; /* enum dataset_split */
-
 static void job_free(struct job *job)
 {
-    free(job->settings);
-    free(job->requests);
+    cache_plan_free(&job->plan);
     free(job->problems);
     dataset_free(&job->dataset);
 }
 
-static int processors(void)
-{
-    const long count = sysconf(_SC_NPROCESSORS_ONLN);
-    return count < 1 ? 1 : (count > 256 ? 256 : (int)count);
-}
-
 /* ---- settings ---- */
 
-static enum voco_status apply_preset(struct preset *preset, const struct recipe *recipe,
-                                     const struct arguments *given)
+/* What the command line says against the recipe. */
+static enum voco_status override_preset(struct preset *preset, const struct arguments *given)
 {
-    enum voco_status status =
-        preset_from_name(preset, given->preset != NULL ? given->preset : recipe->preset);
-    if (status != VOCO_OK) {
-        return status;
-    }
-    if (recipe->window != RECIPE_WINDOW_PRESET) {
-        preset->window = recipe->window == RECIPE_WINDOW_RESIZE ? WINDOW_RESIZE : WINDOW_CROP;
-    }
+    enum voco_status status = VOCO_OK;
     if (given->take != NULL && strcmp(given->take, "crop") != 0 && strcmp(given->take, "resize") != 0) {
         return fail(VOCO_BAD_INPUT, "--take is crop or resize, not \"%s\"", given->take);
     }
@@ -98,44 +81,19 @@ static enum voco_status read_settings(struct cache_settings *settings, const str
         return status;
     }
     recipe.sampling.roi = given->roi > 0 ? given->roi : recipe.sampling.roi;
-    *settings = (struct cache_settings){
-        .levels = levels_of_bits(given->bits > 0 ? given->bits : recipe.bits),
-        .level = given->level,
-    };
-    if (settings->levels == 0) {
-        return fail(VOCO_BAD_INPUT, "--bits is 8, 12 or 16, not %d", given->bits);
+    recipe.bits = given->bits > 0 ? given->bits : recipe.bits;
+    if (levels_of_bits(recipe.bits) == 0) {
+        return fail(VOCO_BAD_INPUT, "--bits is 8, 12 or 16, not %d", recipe.bits);
     }
-    sampling_window_size(settings->window, &recipe.sampling);
-    return apply_preset(&settings->preset, &recipe, given);
+    if (given->preset != NULL) {
+        (void)snprintf(recipe.preset, sizeof recipe.preset, "%s", given->preset);
+    }
+    status = cache_settings_of_recipe(settings, &recipe);
+    settings->level = given->level;
+    return status == VOCO_OK ? override_preset(&settings->preset, given) : status;
 }
 
 /* ---- from DATA to requests ---- */
-
-static void list_requests(struct job *job, const struct cache_settings *settings)
-{
-    const struct dataset *dataset = &job->dataset;
-    for (int i = 0; i < dataset->set_count; i++) {
-        const struct dataset_set *set = &dataset->sets[i];
-        job->settings[i] = *settings;
-        if (set->has_preset) {
-            job->settings[i].preset = set->preset;
-        }
-        if (set->problem != NULL) {
-            job->problems[job->problem_count++] = (struct set_problem){set->name, set->problem};
-        }
-    }
-    for (size_t i = 0; i < dataset->count; i++) {
-        const struct dataset_entry *entry = &dataset->entries[i];
-        job->requests[i] = (struct cache_request){
-            .source = entry->path,
-            .name = entry->name,
-            .set = dataset->sets[entry->set].name,
-            .split = split_names[entry->split],
-            .repeat = dataset->sets[entry->set].repeat,
-            .settings = &job->settings[entry->set],
-        };
-    }
-}
 
 static enum voco_status job_open(struct job *job, const struct arguments *given,
                                  const struct cache_settings *settings)
@@ -154,14 +112,20 @@ static enum voco_status job_open(struct job *job, const struct arguments *given,
         return fail(VOCO_BAD_INPUT, "%s is a cache already; voco info %s shows what is in it", given->data,
                     given->data);
     }
-    const size_t sets = (size_t)job->dataset.set_count;
-    job->settings = calloc(sets, sizeof *job->settings);
-    job->problems = calloc(sets, sizeof *job->problems);
-    job->requests = calloc(job->dataset.count, sizeof *job->requests);
-    if (job->settings == NULL || job->problems == NULL || job->requests == NULL) {
-        return fail(VOCO_NO_MEMORY, "no memory for a list of %zu volumes", job->dataset.count);
+    status = cache_plan_make(&job->plan, &job->dataset, settings);
+    if (status != VOCO_OK) {
+        return status;
     }
-    list_requests(job, settings);
+    job->problems = calloc((size_t)job->dataset.set_count, sizeof *job->problems);
+    if (job->problems == NULL) {
+        return fail(VOCO_NO_MEMORY, "no memory for a list of %d data sets", job->dataset.set_count);
+    }
+    for (int i = 0; i < job->dataset.set_count; i++) {
+        const struct dataset_set *set = &job->dataset.sets[i];
+        if (set->problem != NULL) {
+            job->problems[job->problem_count++] = (struct set_problem){set->name, set->problem};
+        }
+    }
     return VOCO_OK;
 }
 
@@ -171,8 +135,8 @@ static int dry_run(const struct verb *verb, const struct job *job, const struct 
                    const struct preparation_options *options)
 {
     json_t *forecast = NULL;
-    const enum voco_status status =
-        preparation_forecast(&forecast, job->requests, job->dataset.count, (size_t)given->sample, options);
+    const enum voco_status status = preparation_forecast(&forecast, job->plan.requests, job->dataset.count,
+                                                         (size_t)given->sample, options);
     if (status == VOCO_OK && given->json) {
         json_report_dump(stdout, forecast);
     } else if (status == VOCO_OK) {
@@ -187,7 +151,7 @@ static int dry_run(const struct verb *verb, const struct job *job, const struct 
 static void tell(const struct job *job, const struct preparation *preparation, const struct arguments *given,
                  enum voco_status status, const char *ended)
 {
-    json_t *report = preparation_report(preparation, job->requests, job->dataset.count, job->problems,
+    json_t *report = preparation_report(preparation, job->plan.requests, job->dataset.count, job->problems,
                                         job->problem_count, ended);
     if (report == NULL) {
         log_line(LOG_WARNING, "no memory for the report");
@@ -209,7 +173,7 @@ static int fill(const struct verb *verb, const struct job *job, const struct arg
 {
     struct preparation preparation;
     const enum voco_status status =
-        volume_cache_prepare(&preparation, job->requests, job->dataset.count, options);
+        volume_cache_prepare(&preparation, job->plan.requests, job->dataset.count, options);
     char *message = status != VOCO_OK ? strdup(voco_error_message()) : NULL;
     if (status != VOCO_NO_MEMORY) {
         tell(job, &preparation, given, status,
@@ -237,7 +201,7 @@ static int fill(const struct verb *verb, const struct job *job, const struct arg
 
 static int run(const struct verb *verb, int argc, char **argv)
 {
-    struct arguments given = {.jobs = processors(), .level = 3, .sample = 8};
+    struct arguments given = {.jobs = processor_count(), .level = cache_default_level, .sample = 8};
     const struct option_description options[] = {
         {"out", OPTION_TEXT, &given.out, "DIR", "the cache's folder; made where it is not there", 0, 0},
         {"preset", OPTION_TEXT, &given.preset, "P", "abdomen, chest, headneck or mr; the recipe's else", 0,

@@ -109,11 +109,6 @@ static enum voco_status describe_nifti(json_t *report, const struct request *req
 
 /* ---- the cache ---- */
 
-static int bits_of_levels(int levels)
-{
-    return levels == 255 ? 8 : (levels == 4095 ? 12 : 16);
-}
-
 static json_t *preset_report(const struct preset *preset)
 {
     json_t *report = json_pack("{s:s, s:o}", "name", preset->name, "spacing_mm", numbers(preset->spacing, 3));

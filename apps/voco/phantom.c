@@ -1,10 +1,10 @@
 /* voco phantom: synthetic torsos, to try everything else without data. */
 #include "data/phantom.h"
 #include "base/error.h"
+#include "base/processors.h"
 #include "command_line.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 static int run(const struct verb *verb, int argc, char **argv)
 {
@@ -13,8 +13,7 @@ static int run(const struct verb *verb, int argc, char **argv)
     long long seed = 1;
     const char *size = "160x128x144";
     const char *spacing = "2.8";
-    const long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int jobs = processors > 0 && processors < 256 ? (int)processors : 1;
+    int jobs = processor_count();
     const struct option_description options[] = {
         {"count", OPTION_INT, &count, "N", "how many subjects", 1, 9999},
         {"seed", OPTION_LONG, &seed, "N", "another seed, other subjects", 0, 9e18},

@@ -29,8 +29,7 @@ enum set_key {
 static const char *const set_keys[] = {"name",   "root", "list",   "use",   "preset", "spacing",
                                        "window", "take", "repeat", "split", NULL};
 static const char *const corpus_keys[] = {"root", "sets", NULL};
-static const char *const split_names[] = {"training", "validation", "test", NULL}; /* enum dataset_split */
-static const char *const take_names[] = {"crop", "resize", NULL};                  /* enum window_kind */
+static const char *const take_names[] = {"crop", "resize", NULL}; /* enum window_kind */
 
 static const double least_spacing = 0.01, most_spacing = 100.0; /* mm */
 static const double most_intensity = 100000.0;
@@ -245,7 +244,7 @@ static enum voco_status add_list(struct yaml_reader *reader, struct corpus_set *
 static enum voco_status add_part(struct yaml_reader *reader, struct corpus_set *set)
 {
     int part = 0;
-    const enum voco_status status = read_choice(reader, &part, "use", split_names);
+    const enum voco_status status = read_choice(reader, &part, "use", dataset_split_names);
     if (status == VOCO_OK && part >= 0) {
         set->use |= 1U << part;
     }
@@ -346,7 +345,7 @@ static enum voco_status read_value(struct yaml_reader *reader, struct written_se
     case KEY_REPEAT:
         return read_repeat(reader, &set->repeat);
     case KEY_SPLIT:
-        status = read_word(reader, &choice, "split", split_names);
+        status = read_word(reader, &choice, "split", dataset_split_names);
         set->split = (enum dataset_split)choice;
         set->has_split = 1;
         return status;

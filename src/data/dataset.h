@@ -26,6 +26,9 @@
 
 enum dataset_split { SPLIT_TRAINING, SPLIT_VALIDATION, SPLIT_TEST };
 
+/* "training", "validation", "test", by enum dataset_split; NULL after the last. */
+extern const char *const dataset_split_names[];
+
 struct dataset_entry {
     char *path; /* to open it by */
     char *name; /* as the list has it, or relative to the folder; without a leading "./". In a corpus its
@@ -91,10 +94,6 @@ enum voco_status dataset_hold_out(struct dataset *dataset, double fraction);
 
 /* How many entries are in a split. */
 size_t dataset_count(const struct dataset *dataset, enum dataset_split split);
-
-/* The paths of a split in order: an array of dataset_count() pointers into `dataset`, to be freed with
- * free(). NULL where memory is short or the split is empty. */
-const char **dataset_paths(const struct dataset *dataset, enum dataset_split split);
 
 /* Of DATA that is a cache: for each entry the folder of the array that training reads. An array of `count`
  * texts, to be freed one by one and itself. NULL without memory. */

@@ -64,10 +64,14 @@ static int set_of(struct dataset *dataset, const struct volume_attributes *attri
     return dataset->set_count - 1;
 }
 
+/* Training, where the name is none of the three. */
 static enum dataset_split split_of(const char *name)
 {
-    return strcmp(name, "test") == 0 ? SPLIT_TEST
-                                     : (strcmp(name, "validation") == 0 ? SPLIT_VALIDATION : SPLIT_TRAINING);
+    enum dataset_split split = SPLIT_TEST;
+    while (split > SPLIT_TRAINING && strcmp(name, dataset_split_names[split]) != 0) {
+        split--;
+    }
+    return split;
 }
 
 static enum voco_status add_volume(struct dataset *dataset, const char *folder, const char *item)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const dataset_split_names[] = {"training", "validation", "test", NULL};
+
 static enum voco_status no_memory(const char *name)
 {
     return fail(VOCO_NO_MEMORY, "%s: the list of its volumes does not fit in memory", name);
@@ -154,16 +156,4 @@ size_t dataset_count(const struct dataset *dataset, enum dataset_split split)
         count += dataset->entries[i].split == split;
     }
     return count;
-}
-
-const char **dataset_paths(const struct dataset *dataset, enum dataset_split split)
-{
-    const size_t count = dataset_count(dataset, split);
-    const char **paths = count > 0 ? calloc(count, sizeof *paths) : NULL;
-    for (size_t i = 0, next = 0; paths != NULL && i < dataset->count; i++) {
-        if (dataset->entries[i].split == split) {
-            paths[next++] = dataset->entries[i].path;
-        }
-    }
-    return paths;
 }

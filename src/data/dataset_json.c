@@ -5,8 +5,6 @@
 
 #include <jansson.h>
 
-static const char *const part_names[] = {"training", "validation", "test"}; /* by enum dataset_split */
-
 /* The path in an entry of a JSON list, or NULL. */
 static const json_t *entry_path(const json_t *entry)
 {
@@ -20,19 +18,19 @@ static const json_t *entry_path(const json_t *entry)
 static enum voco_status add_part(struct dataset *dataset, const json_t *root, enum dataset_split split,
                                  const char *list, const char *folder)
 {
-    const json_t *entries = json_object_get(root, part_names[split]);
+    const json_t *entries = json_object_get(root, dataset_split_names[split]);
     if (entries == NULL || json_is_null(entries)) {
         return VOCO_OK;
     }
     if (!json_is_array(entries)) {
-        return fail(VOCO_BAD_INPUT, "%s: \"%s\" is not a list", list, part_names[split]);
+        return fail(VOCO_BAD_INPUT, "%s: \"%s\" is not a list", list, dataset_split_names[split]);
     }
     for (size_t i = 0; i < json_array_size(entries); i++) {
         const json_t *path = entry_path(json_array_get(entries, i));
         if (path == NULL) {
             return fail(VOCO_BAD_INPUT,
                         "%s: entry %zu of \"%s\" is neither a path nor an object with an \"image\"", list,
-                        i + 1, part_names[split]);
+                        i + 1, dataset_split_names[split]);
         }
         const enum voco_status status =
             dataset_add(dataset, folder, json_string_value(path), json_string_length(path), split);
@@ -51,7 +49,7 @@ static enum voco_status names_no_volume(const char *list, unsigned parts)
         if ((parts >> split & 1) != 0) {
             const int last = parts >> split == 1;
             used += (size_t)snprintf(names + used, sizeof names - used, "%s\"%s\"",
-                                     used == 0 ? "" : (last ? " or " : ", "), part_names[split]);
+                                     used == 0 ? "" : (last ? " or " : ", "), dataset_split_names[split]);
         }
     }
     return fail(VOCO_BAD_INPUT, "%s: names no volume under %s", list, names);

@@ -8,6 +8,7 @@
 #include "store/preparation_progress.h"
 #include "store/preparation_queue.h"
 #include "store/skipped_source.h"
+#include "store/temporary_folder.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -355,7 +356,8 @@ static enum voco_status fill(struct work *work)
     if (status != VOCO_OK) {
         return status;
     }
-    (void)cache_remove_abandoned(work->options->folder); /* what stays takes room and nothing else */
+    (void)temporary_folders_remove_abandoned(
+        work->options->folder); /* what stays takes room and nothing else */
     claims_remove_abandoned(work->options->folder);
     atomic_files_remove_abandoned(work->options->folder);
     run_threads(work, look_up, work->count);

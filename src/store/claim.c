@@ -1,6 +1,7 @@
 #include "store/claim.h"
 
 #include "base/error.h"
+#include "store/temporary_folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -42,11 +43,8 @@ static int claim_path(char path[path_room], const char *folder, uint64_t key)
 static int temporary_path(char path[path_room], const struct claims *claims, uint64_t key)
 {
     static atomic_uint serial;
-    char host[65];
-    memcpy(host, claims->self.host, sizeof host);
-    for (char *c = host; *c != '\0'; c++) {
-        *c = *c == '/' || *c == '.' ? '_' : *c;
-    }
+    char host[host_word_size];
+    host_word(host);
     const int length = snprintf(path, path_room, "%s/.%016llx.claim-%s.%ld.%u.tmp", claims->folder,
                                 (unsigned long long)key, host, (long)getpid(), atomic_fetch_add(&serial, 1U));
     return length > 0 && length < path_room;

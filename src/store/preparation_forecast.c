@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/name_hash.h"
 #include "store/preparation_sets.h"
+#include "store/temporary_folder.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -125,19 +126,6 @@ static enum voco_status draw_sample(struct forecast_work *work, const struct cac
 
 /* ---- measuring ---- */
 
-/* Named like the temporary folders of volumes, so that one left by a killed process is removed as they are
- * (cache_remove_abandoned). */
-static char *sample_folder(const char *folder)
-{
-    char host[65] = "";
-    char *path = NULL;
-    (void)gethostname(host, sizeof host - 1);
-    for (char *c = host; *c != '\0'; c++) {
-        *c = *c == '/' || *c == '.' ? '_' : *c;
-    }
-    return asprintf(&path, "%s/.%016x.%s.%ld.0.tmp", folder, 0, host, (long)getpid()) < 0 ? NULL : path;
-}
-
 static void take_measurements(struct forecast_work *work, const struct preparation *preparation)
 {
     for (size_t i = 0; i < preparation->count; i++) {
@@ -160,7 +148,8 @@ static void take_measurements(struct forecast_work *work, const struct preparati
 static enum voco_status measure(struct forecast_work *work, struct preparation *preparation,
                                 const struct preparation_options *options)
 {
-    char *folder = sample_folder(options->folder);
+    /* One left by a killed process is removed as those of volumes are. */
+    char *folder = temporary_folder_path(options->folder, 0);
     if (folder == NULL) {
         return fail(VOCO_NO_MEMORY, "%s: out of memory", options->folder);
     }
@@ -301,7 +290,7 @@ enum voco_status preparation_forecast(json_t **forecast, const struct cache_requ
         status = make_folders(options->folder);
     }
     if (status == VOCO_OK) {
-        (void)cache_remove_abandoned(options->folder);
+        (void)temporary_folders_remove_abandoned(options->folder);
         status = measure(&work, &preparation, options);
     }
     if (status == VOCO_OK) {

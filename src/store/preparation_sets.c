@@ -60,15 +60,11 @@ void preparation_sets_free(struct preparation_sets *sets)
 json_t *cache_settings_json(const struct cache_settings *settings)
 {
     const struct preset *preset = &settings->preset;
-    int bits = 0;
-    while (bits < 16 && settings->levels >> bits != 0) {
-        bits++;
-    }
-    json_t *json =
-        json_pack("{s:s, s:[f,f,f], s:s, s:[i,i,i], s:i, s:i}", "preset", preset->name, "spacing_mm",
-                  preset->spacing[0], preset->spacing[1], preset->spacing[2], "take",
-                  preset->window == WINDOW_RESIZE ? "resize" : "crop", "window", settings->window[0],
-                  settings->window[1], settings->window[2], "bits", bits, "level", settings->level);
+    json_t *json = json_pack("{s:s, s:[f,f,f], s:s, s:[i,i,i], s:i, s:i}", "preset", preset->name,
+                             "spacing_mm", preset->spacing[0], preset->spacing[1], preset->spacing[2], "take",
+                             preset->window == WINDOW_RESIZE ? "resize" : "crop", "window",
+                             settings->window[0], settings->window[1], settings->window[2], "bits",
+                             bits_of_levels(settings->levels), "level", settings->level);
     if (json != NULL && preset->intensity == INTENSITY_WINDOW) {
         (void)json_object_set_new(json, "hu", json_pack("[f,f]", preset->low, preset->high));
     }

@@ -20,6 +20,15 @@ int levels_of_bits(int bits)
     return bits == 8 || bits == 12 || bits == 16 ? (1 << bits) - 1 : 0;
 }
 
+int bits_of_levels(int levels)
+{
+    int bits = 0;
+    while (levels >> bits != 0) {
+        bits++;
+    }
+    return bits;
+}
+
 int is_cached_volume_name(const char *name)
 {
     const size_t length = strlen(name);

@@ -35,6 +35,9 @@ struct cache_settings {
 
 /* 255, 4095 or 65535 for 8, 12 or 16 bits; 0 for any other number. */
 int levels_of_bits(int bits);
+int bits_of_levels(int levels);
+
+enum { cache_default_level = 3 }; /* of zstd */
 
 /* One volume as its list has it. What `settings` points to is borrowed. */
 struct cache_request {
@@ -91,9 +94,5 @@ enum voco_status cached_volume_verify(const char *path);
 
 /* Whether a name ends in .ome.zarr. */
 int is_cached_volume_name(const char *name);
-
-/* Removes what killed processes left in the folder: temporary folders whose process on this machine is gone,
- * or that nobody has written to for an hour. */
-enum voco_status cache_remove_abandoned(const char *folder);
 
 #endif

@@ -4,111 +4,14 @@
 #include "base/error.h"
 #include "base/folder.h"
 #include "store/json_fields.h"
+#include "store/temporary_folder.h"
 #include "store/zarr_metadata.h"
 #include "volume/resample.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <signal.h>
-#include <stdatomic.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
-
-enum { seconds_until_abandoned = 3600, host_name_size = 65 };
-
-/* ---- temporary folders: .KEY.HOST.PID.NUMBER.tmp ---- */
-
-static void own_host(char name[host_name_size])
-{
-    if (gethostname(name, host_name_size) != 0) {
-        name[0] = '\0';
-    }
-    name[host_name_size - 1] = '\0';
-    for (char *c = name; *c != '\0'; c++) {
-        *c = *c == '/' || *c == '.' ? '_' : *c;
-    }
-}
-
-static char *temporary_path(const struct cache_entry *entry)
-{
-    static atomic_uint serial;
-    char host[host_name_size];
-    char *path = NULL;
-    const char *slash = strrchr(entry->path, '/');
-    own_host(host);
-    return asprintf(&path, "%.*s/.%016llx.%s.%ld.%u.tmp", (int)(slash - entry->path), entry->path,
-                    (unsigned long long)entry->key, host, (long)getpid(), atomic_fetch_add(&serial, 1U)) < 0
-               ? NULL
-               : path;
-}
-
-/* Whether a name is that of a temporary folder: then whose. */
-static int parse_temporary(char host[host_name_size], long *pid, const char *name)
-{
-    char end[8] = "";
-    unsigned long long key = 0;
-    unsigned number = 0;
-    return sscanf(name, ".%16llx.%64[^.].%ld.%u.%7s", &key, host, pid, &number, end) == 5 &&
-           strcmp(end, "tmp") == 0;
-}
-
-/* When anything in it changed last. */
-static time_t last_written(int folder, const char *name)
-{
-    static const char *const parts[] = {"", "/zarr.json", "/0/c/0/0/0", "/window/c/0/0/0"};
-    time_t newest = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        char path[512];
-        struct stat info;
-        if (snprintf(path, sizeof path, "%s%s", name, parts[i]) < (int)sizeof path &&
-            fstatat(folder, path, &info, 0) == 0 && info.st_mtime > newest) {
-            newest = info.st_mtime;
-        }
-    }
-    return newest;
-}
-
-static int is_abandoned(int folder, const char *name)
-{
-    char host[host_name_size];
-    char own[host_name_size];
-    long pid = 0;
-    if (!parse_temporary(host, &pid, name)) {
-        return 0;
-    }
-    own_host(own);
-    if (strcmp(host, own) == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH) {
-        return 1;
-    }
-    return time(NULL) - last_written(folder, name) > seconds_until_abandoned;
-}
-
-enum voco_status cache_remove_abandoned(const char *folder)
-{
-    DIR *dir = opendir(folder);
-    if (dir == NULL) {
-        return fail_errno("%s: cannot read the folder", folder);
-    }
-    enum voco_status status = VOCO_OK;
-    const struct dirent *item = NULL;
-    while (status == VOCO_OK && (item = readdir(dir)) != NULL) {
-        char *path = NULL;
-        if (is_abandoned(dirfd(dir), item->d_name)) {
-            status = asprintf(&path, "%s/%s", folder, item->d_name) < 0
-                         ? fail(VOCO_NO_MEMORY, "%s: out of memory", folder)
-                         : remove_folder(path);
-            free(path);
-        }
-    }
-    closedir(dir);
-    return status;
-}
-
-/* ---- writing ---- */
 
 /* A file's name is on disk only once its folders are: those from `path`, which is cut short, up to below
  * `top`. */
@@ -232,7 +135,9 @@ enum voco_status cache_entry_store(uint64_t *bytes, const struct cache_entry *en
                                    const struct prepared_volume *window, int threads)
 {
     *bytes = 0;
-    char *temporary = temporary_path(entry);
+    char *folder = strdup(entry->path);
+    char *temporary = folder != NULL ? temporary_folder_path(dirname(folder), entry->key) : NULL;
+    free(folder);
     if (temporary == NULL) {
         return fail(VOCO_NO_MEMORY, "%s: out of memory", entry->path);
     }

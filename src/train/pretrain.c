@@ -80,7 +80,8 @@ static enum voco_status prepare(struct run *run)
         prepared_volumes_open(&run->volumes, run->folder.data, run->folder.cache, &run->folder.recipe,
                               VOLUMES_TRAINING_AND_HELD_OUT, run->options->stop);
     run->report->volumes = run->volumes.training.count;
-    run->report->bad_volumes = run->volumes.training.failure_count + run->volumes.held_out.failure_count;
+    run->report->bad_volumes =
+        run->volumes.training.preparation.failure_count + run->volumes.held_out.preparation.failure_count;
     return status;
 }
 

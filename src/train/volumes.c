@@ -2,123 +2,71 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/processors.h"
+#include "train/cache_plan.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-static int processors(void)
+/* The first entry of a split, which lie together. */
+static size_t first_of(const struct dataset *dataset, enum dataset_split split)
 {
-    const long count = sysconf(_SC_NPROCESSORS_ONLN);
-    return count < 1 ? 1 : (count > 256 ? 256 : (int)count);
+    size_t first = 0;
+    while (first < dataset->count && dataset->entries[first].split != split) {
+        first++;
+    }
+    return first;
 }
 
-static const char *const split_names[] = {"training", "validation", "test"}; /* enum dataset_split */
-
-/* How the volumes of one set are prepared: as the corpus says, else as the recipe does. */
-static enum voco_status settings_of(struct cache_settings *settings, const struct dataset_set *set,
-                                    const struct recipe *recipe)
+/* The samples of a part: array i as often as entry first + entries[i] (NULL: first + i) is repeated. */
+static enum voco_status repeat_samples(struct volume_part *part, const struct dataset *dataset, size_t first,
+                                       const size_t *entries)
 {
-    *settings = (struct cache_settings){.levels = levels_of_bits(recipe->bits), .level = 3};
-    sampling_window_size(settings->window, &recipe->sampling);
-    if (set->has_preset) {
-        settings->preset = set->preset;
-        return VOCO_OK;
-    }
-    const enum voco_status status = preset_from_name(&settings->preset, recipe->preset);
-    if (recipe->window != RECIPE_WINDOW_PRESET) {
-        settings->preset.window = recipe->window == RECIPE_WINDOW_RESIZE ? WINDOW_RESIZE : WINDOW_CROP;
-    }
-    return status;
-}
-
-/* The samples of a part: array i `repeats[i]` times. */
-static enum voco_status repeat_samples(struct volume_part *part, const int *repeats)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < part->count; i++) {
-        count += (size_t)repeats[i];
-    }
-    part->samples = calloc(count > 0 ? count : 1, sizeof *part->samples);
-    if (part->samples == NULL) {
-        return fail(VOCO_NO_MEMORY, "no memory for a list of %zu samples", count);
-    }
-    for (size_t i = 0; i < part->count; i++) {
-        for (int copy = 0; copy < repeats[i]; copy++) {
-            part->samples[part->sample_count++] = part->arrays[i];
+    for (int filling = 0; filling < 2; filling++) {
+        size_t count = 0;
+        for (size_t i = 0; i < part->count; i++) {
+            const struct dataset_entry *entry = &dataset->entries[first + (entries != NULL ? entries[i] : i)];
+            for (int copy = 0; copy < dataset->sets[entry->set].repeat; copy++, count++) {
+                if (filling) {
+                    part->samples[count] = part->arrays[i];
+                }
+            }
         }
+        if (!filling) {
+            part->samples = calloc(count > 0 ? count : 1, sizeof *part->samples);
+        }
+        if (part->samples == NULL) {
+            return fail(VOCO_NO_MEMORY, "no memory for a list of %zu samples", count);
+        }
+        part->sample_count = count;
     }
     return VOCO_OK;
 }
 
-/* Of one split of DATA: which entries, and how each is prepared. */
-struct plan {
-    struct cache_settings *settings; /* one per set */
-    struct cache_request *requests;  /* (count) */
-    int *repeats;                    /* (count) of the requests, afterwards of the arrays */
-    size_t count;
-};
-
-static void plan_free(struct plan *plan)
-{
-    free(plan->settings);
-    free(plan->requests);
-    free(plan->repeats);
-}
-
-static enum voco_status plan_split(struct plan *plan, const struct dataset *dataset, enum dataset_split split,
-                                   const struct recipe *recipe)
-{
-    const size_t count = dataset_count(dataset, split);
-    *plan = (struct plan){.settings = calloc((size_t)dataset->set_count, sizeof *plan->settings),
-                          .requests = calloc(count, sizeof *plan->requests),
-                          .repeats = calloc(count, sizeof *plan->repeats)};
-    if (plan->settings == NULL || plan->requests == NULL || plan->repeats == NULL) {
-        return fail(VOCO_NO_MEMORY, "no memory for a list of %zu volumes", count);
-    }
-    for (int i = 0; i < dataset->set_count; i++) {
-        const enum voco_status status = settings_of(&plan->settings[i], &dataset->sets[i], recipe);
-        if (status != VOCO_OK) {
-            return status;
-        }
-    }
-    for (size_t i = 0; i < dataset->count; i++) {
-        const struct dataset_entry *entry = &dataset->entries[i];
-        if (entry->split == split) {
-            const struct dataset_set *set = &dataset->sets[entry->set];
-            plan->repeats[plan->count] = set->repeat;
-            plan->requests[plan->count++] = (struct cache_request){.source = entry->path,
-                                                                   .name = entry->name,
-                                                                   .set = set->name,
-                                                                   .split = split_names[entry->listed],
-                                                                   .repeat = set->repeat,
-                                                                   .settings = &plan->settings[entry->set]};
-        }
-    }
-    return VOCO_OK;
-}
-
+/* Brings the volumes of one split into the cache. */
 static enum voco_status prepare_split(struct volume_part *part, const struct dataset *dataset,
                                       enum dataset_split split, const char *folder,
                                       const struct recipe *recipe, const volatile sig_atomic_t *stop)
 {
-    struct plan plan;
-    enum voco_status status = plan_split(&plan, dataset, split, recipe);
+    const size_t first = first_of(dataset, split);
+    const struct preparation_options options = {.folder = folder, .jobs = processor_count(), .stop = stop};
+    struct preparation *preparation = &part->preparation;
+    struct cache_settings settings;
+    struct cache_plan plan = {0};
+    enum voco_status status = cache_settings_of_recipe(&settings, recipe);
     if (status == VOCO_OK) {
-        const struct preparation_options options = {.folder = folder, .jobs = processors(), .stop = stop};
-        status = volume_cache_prepare(&part->preparation, plan.requests, plan.count, &options);
-        part->arrays = part->preparation.paths;
-        part->count = part->preparation.count;
-        part->failures = part->preparation.failures;
-        part->failure_count = part->preparation.failure_count;
-        for (size_t i = 0; i < part->count; i++) { /* a later request than its array, never an earlier one */
-            plan.repeats[i] = plan.repeats[part->preparation.requests[i]];
-        }
+        status = cache_plan_make(&plan, dataset, &settings);
     }
     if (status == VOCO_OK) {
-        status = repeat_samples(part, plan.repeats);
+        status =
+            volume_cache_prepare(preparation, plan.requests + first, dataset_count(dataset, split), &options);
+        part->arrays = preparation->paths;
+        part->count = preparation->count;
+        preparation->paths = NULL;
     }
-    plan_free(&plan);
+    if (status == VOCO_OK) {
+        status = repeat_samples(part, dataset, first, preparation->requests);
+    }
+    cache_plan_free(&plan);
     return status;
 }
 
@@ -126,30 +74,23 @@ static enum voco_status prepare_split(struct volume_part *part, const struct dat
 static enum voco_status take_split(struct volume_part *part, const struct dataset *dataset,
                                    enum dataset_split split)
 {
-    const size_t count = dataset_count(dataset, split);
-    int *repeats = calloc(count > 0 ? count : 1, sizeof *repeats);
+    const size_t first = first_of(dataset, split);
+    const size_t end = first + dataset_count(dataset, split);
     char **arrays = dataset_array_paths(dataset);
-    part->arrays = calloc(count > 0 ? count : 1, sizeof *part->arrays);
-    enum voco_status status = VOCO_OK;
-    if (repeats == NULL || arrays == NULL || part->arrays == NULL) {
-        status = fail(VOCO_NO_MEMORY, "no memory for a list of %zu volumes", dataset->count);
-        goto done;
+    part->arrays = calloc(end - first + 1, sizeof *part->arrays);
+    if (arrays == NULL || part->arrays == NULL) {
+        free(arrays);
+        return fail(VOCO_NO_MEMORY, "no memory for a list of %zu volumes", dataset->count);
     }
     for (size_t i = 0; i < dataset->count; i++) {
-        if (dataset->entries[i].split == split) {
-            repeats[part->count] = dataset->sets[dataset->entries[i].set].repeat;
+        if (i >= first && i < end) {
             part->arrays[part->count++] = arrays[i];
-            arrays[i] = NULL;
+        } else {
+            free(arrays[i]);
         }
     }
-    status = repeat_samples(part, repeats);
-done:
-    for (size_t i = 0; arrays != NULL && i < dataset->count; i++) {
-        free(arrays[i]);
-    }
     free(arrays);
-    free(repeats);
-    return status;
+    return repeat_samples(part, dataset, first, NULL);
 }
 
 static void choose(struct dataset *dataset, enum volume_choice choice)
@@ -199,12 +140,10 @@ enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const c
 
 static void part_free(struct volume_part *part)
 {
-    for (size_t i = 0; part->arrays != part->preparation.paths && i < part->count; i++) {
+    for (size_t i = 0; part->arrays != NULL && i < part->count; i++) {
         free(part->arrays[i]);
     }
-    if (part->arrays != part->preparation.paths) {
-        free(part->arrays);
-    }
+    free(part->arrays);
     free(part->samples);
     preparation_free(&part->preparation);
 }
@@ -219,14 +158,14 @@ void prepared_volumes_free(struct prepared_volumes *volumes)
 void prepared_volumes_report(const struct prepared_volumes *volumes)
 {
     const struct volume_part *parts[2] = {&volumes->training, &volumes->held_out};
-    const size_t bad = parts[0]->failure_count + parts[1]->failure_count;
+    const size_t bad = parts[0]->preparation.failure_count + parts[1]->preparation.failure_count;
     if (bad == 0) {
         return;
     }
     log_line(LOG_WARNING, "%zu of %zu volumes were left out:", bad, bad + parts[0]->count + parts[1]->count);
     for (int part = 0; part < 2; part++) {
-        for (size_t i = 0; i < parts[part]->failure_count; i++) {
-            log_line(LOG_WARNING, "  %s", parts[part]->failures[i].message);
+        for (size_t i = 0; i < parts[part]->preparation.failure_count; i++) {
+            log_line(LOG_WARNING, "  %s", parts[part]->preparation.failures[i].message);
         }
     }
 }

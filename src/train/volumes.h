@@ -24,10 +24,7 @@ struct volume_part {
     const char **
         samples; /* (sample_count) pointers into `arrays`, each as often as an epoch sees its volume; owned */
     size_t sample_count;
-    struct preparation_failure
-        *failures; /* (failure_count) volumes that were left out; owned by `preparation` */
-    size_t failure_count;
-    struct preparation preparation; /* empty where DATA is a cache */
+    struct preparation preparation; /* empty where DATA is a cache; its paths have become `arrays` */
 };
 
 struct prepared_volumes {

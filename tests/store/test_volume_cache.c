@@ -10,6 +10,7 @@
 #include "base/atomic_file.h"
 #include "base/folder.h"
 #include "store/json_fields.h"
+#include "store/temporary_folder.h"
 #include "store/volume_cache.h"
 #include "store/zarr_metadata.h"
 #include "volume/nifti.h"
@@ -305,7 +306,7 @@ static void a_killed_writer_leaves_nothing_that_counts(void **state)
         assert_int_equal(kill(child, SIGKILL), 0);
         assert_int_equal(waitpid(child, NULL, 0), child);
         assert_true(!is_there(&entry) || cached_volume_verify(entry.path) == VOCO_OK);
-        assert_int_equal(cache_remove_abandoned(folder), VOCO_OK);
+        assert_int_equal(temporary_folders_remove_abandoned(folder), VOCO_OK);
         assert_int_equal(names_in_folder("."), 0);
     }
     cache_entry_free(&entry);
@@ -330,7 +331,7 @@ static void only_what_is_abandoned_is_removed(void **state)
     const struct timespec old[2] = {{time(NULL) - 7200, 0}, {time(NULL) - 7200, 0}};
     assert_int_equal(utimensat(AT_FDCWD, path[2], old, 0), 0);
     assert_int_equal(utimensat(AT_FDCWD, path[3], old, 0), 0);
-    assert_int_equal(cache_remove_abandoned(folder), VOCO_OK);
+    assert_int_equal(temporary_folders_remove_abandoned(folder), VOCO_OK);
     assert_int_equal(access(path[0], F_OK), 0);
     assert_int_equal(access(path[1], F_OK), 0);
     assert_int_not_equal(access(path[2], F_OK), 0);
