@@ -1,6 +1,6 @@
 """Make or check a golden set: weights, a batch of crops, and what two optimiser steps make of them.
 
-  make_golden.py --out PREFIX       makes PREFIX.{weights,batch,expected}.safetensors, measures float32 against float64
+  make_golden.py --out PREFIX       makes PREFIX.{weights,batch,expected}.safetensors, in float64, and measures float32 against it
   make_golden.py --check PREFIX     recomputes a stored set and fails where it is further away than the bounds
 
 The key layout is described in README.md beside this file.
@@ -133,10 +133,10 @@ def make(prefix, seed):
     steps["bounds"] = json.dumps(MADE_BOUNDS)
     steps["sample"] = "indices linspace(0,size-1,min(256,size)) truncated"
     weights = {k: v.clone() for k, v in model.state_dict().items() if not k.endswith("relative_position_index")}
-    expected = run(model, batch, LR, WEIGHT_DECAY)
+    expected = run(model, batch, LR, WEIGHT_DECAY, torch.float64)  # exact, beside the float32 that is held against it
     save_file(weights, f"{prefix}.weights.safetensors", about)
     save_file(batch, f"{prefix}.batch.safetensors", about | {"centres": centres})
-    save_file({k: v.contiguous() for k, v in expected.items()}, f"{prefix}.expected.safetensors", about | steps)
+    save_file({k: v.float().contiguous() for k, v in expected.items()}, f"{prefix}.expected.safetensors", about | steps)
 
 
 # --------------------------------------------------------------------------------------------------------- comparing
@@ -243,7 +243,7 @@ def check(prefix, dtype, every_parameter, sharp_only):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--out", metavar="PREFIX", help="make a set, then compare it with float64")
+    what.add_argument("--out", metavar="PREFIX", help="make a set in float64, then compare float32 with it")
     what.add_argument("--check", metavar="PREFIX", help="recompute a stored set and compare")
     parser.add_argument("--seed", type=int, default=SEED, help="of the set that is made (default: %(default)s)")
     parser.add_argument("--float64", action="store_true", help="check with computations in float64")
@@ -254,7 +254,7 @@ def main():
     torch.set_num_threads(a.threads)
     if a.out:
         make(a.out, a.seed)
-    dtype = torch.float64 if a.float64 or a.out else torch.float32
+    dtype = torch.float64 if a.float64 else torch.float32
     return 0 if check(a.out or a.check, dtype, a.all, a.sharp_only) else 1
 
 
