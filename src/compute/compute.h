@@ -25,6 +25,8 @@
 enum { relative_table_window = 7 }; /* the table is always that of a 7^3 window ... */
 enum { relative_table_rows = 13 * 13 * 13 };
 
+static const double normalisation_epsilon = 1e-5; /* added to variances by layer and instance norms */
+
 /* A cubic 3D convolution over n volumes of d x h x w voxels. "Same" padding of (kernel - 1) / 2 where stride
  * is 1; none where stride == kernel (patch embedding: d, h, w are multiples of the stride). */
 struct conv3d_shape {
@@ -43,6 +45,21 @@ struct attention_shape {
     int heads, head_dim; /* channels C = heads x head_dim */
     int window[3];
     int shift[3];
+};
+
+/* An instance norm whose moments are known, and its activation: act((x - mean) rstd), by sample and channel, with act(v)
+ * = v > 0 ? v : slope v (1: none, 0.01: leaky ReLU). */
+struct norm_activation {
+    const real *mean, *rstd; /* (n, channels) */
+    real slope;
+};
+
+/* What is added between norm and activation: x itself (n, space, channels), or, where scale is given, a multiple of
+ * the one channel of x (n, space): scale (x - centre). */
+struct pooled_residual {
+    const real *x;
+    const real *scale;  /* (n, channels), or NULL */
+    const real *centre; /* (n) */
 };
 
 /* Which of the 8 neighbours (d, h, w offsets) patch merging gathers, in order (voco.md section 2, item 6). */
@@ -72,6 +89,19 @@ struct compute {
     /* dinp, dweight and dbias may each be NULL. */
     void (*conv3d_backward)(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
                             const real *inp, const real *weight, const struct conv3d_shape *shape);
+
+    /* A 3^3 convolution of stride 1 without bias between two instance norms:
+     *     out = conv(act(norm(inp))), and the moments of out, mean and rstd (n, out_channels),
+     * where norm is that of inp; NULL: inp is read as it is. work: normed_conv3d_work elements that may be written. */
+    void (*normed_conv3d_forward)(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
+                                  const struct norm_activation *norm, real *work, const real *weight,
+                                  const struct conv3d_shape *shape);
+    /* dinp is the gradient of inp, through activation and norm; it may be NULL. */
+    void (*normed_conv3d_backward)(struct compute *c, real *dinp, real *dweight, const real *dout, const real *inp,
+                                   const struct norm_activation *norm, real *work, const real *weight,
+                                   const struct conv3d_shape *shape);
+    /* 0 where the implementation needs no memory for act(norm(inp)), else the size of inp. */
+    size_t (*normed_conv3d_work)(struct compute *c, const struct conv3d_shape *shape);
 
     /* out (rows, out_features) = inp (rows, in_features) weight^T + bias; bias may be NULL. */
     void (*linear_forward)(struct compute *c, real *out, const real *inp, const real *weight,
@@ -103,6 +133,24 @@ struct compute {
                                    const real *out, const real *inp, const real *mean, const real *rstd,
                                    real slope, int n, size_t space, int channels);
 
+    /* mean and rstd (n, channels), as instance_norm_forward has them. */
+    void (*instance_norm_moments)(struct compute *c, real *mean, real *rstd, const real *inp, int n, size_t space,
+                                  int channels);
+    /* out = act(norm(inp) + residual); residual may be NULL. */
+    void (*instance_norm_apply)(struct compute *c, real *out, const real *inp, const struct norm_activation *norm,
+                                const real *residual, int n, size_t space, int channels);
+
+    /* The mean over space of act(norm(inp) + residual): pooled[i * stride + ch]; the stride lets several pools fill
+     * one concatenated embedding. */
+    void (*pooled_norm_forward)(struct compute *c, real *pooled, size_t stride, const real *inp,
+                                const struct norm_activation *norm, const struct pooled_residual *residual, int n,
+                                size_t space, int channels);
+    /* dinp: through activation and norm. dresidual (n, space, channels) is written where the residual has no scale;
+     * else dscale (n, channels) is. */
+    void (*pooled_norm_backward)(struct compute *c, real *dinp, real *dresidual, real *dscale, const real *dpooled,
+                                 size_t stride, const real *inp, const struct norm_activation *norm,
+                                 const struct pooled_residual *residual, int n, size_t space, int channels);
+
     /* Attention of every window and head. qkv (n, d, h, w, 3C) holds the real tokens only, its columns
      * ordered (q | k | v, head, head_dim), bias already added. Padded tokens (the input was padded after
      * LayerNorm) have q = k = v = qkv_bias (3C) and are attended to; their own outputs are not computed. out
@@ -132,13 +180,6 @@ struct compute {
     /* Neighbours that the order reads twice get the sum, those it never reads get zero. */
     void (*patch_merge_backward)(struct compute *c, real *dinp, const real *dout, enum patch_merging order,
                                  int n, int d, int h, int w, int channels);
-
-    /* Global average pool: out[i * out_stride + ch] = mean over space of inp (n, space, channels); the stride
-     * lets several pools fill one concatenated embedding. */
-    void (*average_pool_forward)(struct compute *c, real *out, size_t out_stride, const real *inp, int n,
-                                 size_t space, int channels);
-    void (*average_pool_backward)(struct compute *c, real *dinp, const real *dout, size_t dout_stride, int n,
-                                  size_t space, int channels);
 
     /* out = a + b; out may be a or b. */
     void (*add)(struct compute *c, real *out, const real *a, const real *b, size_t count);

@@ -74,22 +74,7 @@ static void stage_forward(const struct layer_run *run, const struct stage *stage
     arena_release(run->arena, mark);
 }
 
-/* One part of the embedding: the pooled result of an encoder. inp is its input, a crop or a normed hidden
- * state. */
-static void encode_and_pool(const struct layer_run *run, const struct residual_block *block, real *part,
-                            size_t stride, const real *inp, const struct token_grid *grid,
-                            const struct residual_block_activations *kept)
-{
-    struct compute *c = run->compute;
-    const size_t mark = arena_mark(run->arena);
-    real *out = push_reals(run, tensor_size(grid, block->out_channels));
-    residual_block_forward(run, block, out, inp, grid, kept);
-    if (!run->arena->exhausted) {
-        c->average_pool_forward(c, part, stride, out, grid->n, grid_space(grid), block->out_channels);
-    }
-    arena_release(run->arena, mark);
-}
-
+/* One part of the embedding, from the normed x. */
 static void encode_hidden_state(const struct layer_run *run, const struct residual_block *block, real *part,
                                 size_t stride, const real *x, const struct token_grid *grid,
                                 const struct residual_block_activations *kept)
@@ -97,7 +82,7 @@ static void encode_hidden_state(const struct layer_run *run, const struct residu
     const size_t mark = arena_mark(run->arena);
     real *hidden = push_reals(run, tensor_size(grid, block->in_channels));
     hidden_norm_forward(run, hidden, x, block->in_channels, grid);
-    encode_and_pool(run, block, part, stride, hidden, grid, kept);
+    pooled_block_forward(run, block, part, stride, hidden, grid, kept);
     arena_release(run->arena, mark);
 }
 
@@ -122,7 +107,7 @@ enum voco_status encoder_forward(const struct model *model, struct compute *c, s
             a->x[l] = x[l];
         }
     }
-    encode_and_pool(&run, &layout->encoders[0], embedding, stride, crops, &crop_grid,
+    pooled_block_forward(&run, &layout->encoders[0], embedding, stride, crops, &crop_grid,
                     a != NULL ? &a->encoders[0] : NULL);
     patch_embed_forward(&run, &layout->embed, x[0], crops, &crop_grid);
     for (int l = 0; l < stage_count; l++) {

@@ -19,22 +19,6 @@ static void stage_backward(const struct layer_run *run, const struct stage *stag
     residual_block_backward(run, &stage->conv, g->x, g->between, kept->conv_out, inp, grid, &kept->conv);
 }
 
-/* From the gradient of an encoder's part of the embedding to that of its input (NULL: not wanted). */
-static void pooled_encoder_backward(const struct layer_run *run, const struct residual_block *block,
-                                    real *dinp, const real *dpart, size_t stride, const real *inp,
-                                    const struct token_grid *grid,
-                                    const struct residual_block_activations *kept)
-{
-    struct compute *c = run->compute;
-    const size_t mark = arena_mark(run->arena);
-    real *dout = push_reals(run, grid_rows(grid) * (size_t)block->out_channels);
-    if (!run->arena->exhausted) {
-        c->average_pool_backward(c, dout, dpart, stride, grid->n, grid_space(grid), block->out_channels);
-        residual_block_backward(run, block, dinp, dout, NULL, inp, grid, kept);
-    }
-    arena_release(run->arena, mark);
-}
-
 /* dx is written: the gradient of x by way of its norm and its encoder. */
 static void hidden_state_backward(const struct layer_run *run, const struct residual_block *block, real *dx,
                                   const real *dpart, size_t stride, const real *x,
@@ -44,7 +28,7 @@ static void hidden_state_backward(const struct layer_run *run, const struct resi
     const size_t mark = arena_mark(run->arena);
     real *hidden = push_reals(run, grid_rows(grid) * (size_t)block->in_channels);
     hidden_norm_forward(run, hidden, x, block->in_channels, grid);
-    pooled_encoder_backward(run, block, dx, dpart, stride, hidden, grid, kept);
+    pooled_block_backward(run, block, dx, dpart, stride, hidden, grid, kept);
     hidden_norm_backward(run, dx, dx, x, block->in_channels, grid);
     arena_release(run->arena, mark);
 }
@@ -99,7 +83,7 @@ enum voco_status encoder_backward(const struct model *model, struct compute *c, 
     hidden_grids(grids, &model->config, n);
 
     const size_t mark = arena_mark(arena);
-    pooled_encoder_backward(&run, &layout->encoders[0], NULL, dembedding,
+    pooled_block_backward(&run, &layout->encoders[0], NULL, dembedding,
                             (size_t)model_embedding_size(&model->config), crops, &crop_grid,
                             &kept->encoders[0]);
     const size_t largest = grid_rows(&grids[0]) * (size_t)model->config.feature_size;

@@ -1,15 +1,10 @@
 #include "nn/residual_block.h"
 
+#include <math.h>
+
 static const real slope = (real)0.01;
-static const real no_activation = 1;
 
-static int has_conv3(const struct residual_block *block)
-{
-    return block->in_channels != block->out_channels;
-}
-
-static struct conv3d_shape conv_shape(const struct token_grid *grid, int in_channels, int out_channels,
-                                      int kernel)
+static struct conv3d_shape conv_shape(const struct token_grid *grid, int in_channels, int out_channels)
 {
     return (struct conv3d_shape){.n = grid->n,
                                  .d = grid->d,
@@ -17,28 +12,18 @@ static struct conv3d_shape conv_shape(const struct token_grid *grid, int in_chan
                                  .w = grid->w,
                                  .in_channels = in_channels,
                                  .out_channels = out_channels,
-                                 .kernel = kernel,
+                                 .kernel = 3,
                                  .stride = 1};
 }
 
-static void conv_forward(const struct layer_run *run, real *out, const real *inp, size_t weight,
-                         const struct conv3d_shape *shape)
+static struct norm_activation first_norm(const struct residual_block_activations *a)
 {
-    run->compute->conv3d_forward(run->compute, out, inp, run->params + weight, NULL, shape);
+    return (struct norm_activation){.mean = a->mean1, .rstd = a->rstd1, .slope = slope};
 }
 
-static void conv_backward(const struct layer_run *run, real *dinp, const real *dout, const real *inp,
-                          size_t weight, const struct conv3d_shape *shape)
+static struct norm_activation second_norm(const struct residual_block_activations *a)
 {
-    run->compute->conv3d_backward(run->compute, dinp, run->grads + weight, NULL, dout, inp,
-                                  run->params + weight, shape);
-}
-
-static void norm_forward(const struct layer_run *run, real *out, real *mean, real *rstd, const real *inp,
-                         const real *residual, real activation, const struct token_grid *grid, int channels)
-{
-    run->compute->instance_norm_forward(run->compute, out, mean, rstd, inp, residual, activation, grid->n,
-                                        grid_space(grid), channels);
+    return (struct norm_activation){.mean = a->mean2, .rstd = a->rstd2, .slope = slope};
 }
 
 void residual_block_keep(const struct layer_run *run, const struct residual_block *block,
@@ -54,103 +39,93 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
     kept->rstd2 = push_reals(run, moments);
 }
 
-/* As residual_block_keep, for a pass that keeps nothing: conv2 may take conv1's place. */
-static struct residual_block_activations passing_activations(const struct layer_run *run,
-                                                             const struct residual_block *block,
-                                                             const struct token_grid *grid)
+/* kept, or memory for a pass that keeps nothing. */
+static struct residual_block_activations activations_of(const struct layer_run *run, const struct residual_block *block,
+                                                        const struct token_grid *grid,
+                                                        const struct residual_block_activations *kept)
 {
-    const size_t moments = (size_t)grid->n * (size_t)block->out_channels;
     struct residual_block_activations passing;
-    passing.conv1 = push_reals(run, grid_rows(grid) * (size_t)block->out_channels);
-    passing.mean1 = push_reals(run, moments);
-    passing.rstd1 = push_reals(run, moments);
-    passing.conv2 = passing.conv1;
-    passing.mean2 = passing.mean1;
-    passing.rstd2 = passing.rstd1;
+    if (kept != NULL) {
+        return *kept;
+    }
+    residual_block_keep(run, block, grid, &passing);
     return passing;
+}
+
+/* Memory for the normed input of a convolution, where it is needed. */
+static real *push_work(const struct layer_run *run, const struct conv3d_shape *shape)
+{
+    const size_t size = run->compute->normed_conv3d_work(run->compute, shape);
+    return size > 0 ? push_reals(run, size) : NULL;
+}
+
+/* Both convolutions and the moments of their norms. */
+static void convolve(const struct layer_run *run, const struct residual_block *block, const real *inp,
+                     const struct token_grid *grid, const struct residual_block_activations *a)
+{
+    struct compute *c = run->compute;
+    const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, block->out_channels);
+    const struct conv3d_shape conv2 = conv_shape(grid, block->out_channels, block->out_channels);
+    const struct norm_activation norm = first_norm(a);
+    const size_t mark = arena_mark(run->arena);
+    real *work = push_work(run, &conv2);
+    if (!run->arena->exhausted) {
+        c->normed_conv3d_forward(c, a->conv1, a->mean1, a->rstd1, inp, NULL, NULL, run->params + block->conv1, &conv1);
+        c->normed_conv3d_forward(c, a->conv2, a->mean2, a->rstd2, a->conv1, &norm, work, run->params + block->conv2,
+                                 &conv2);
+    }
+    arena_release(run->arena, mark);
+}
+
+/* From the gradient of conv2's output to that of inp by way of the convolutions (NULL: not wanted). */
+static void convolve_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
+                              const real *dconv2, const real *inp, const struct token_grid *grid,
+                              const struct residual_block_activations *kept)
+{
+    struct compute *c = run->compute;
+    const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, block->out_channels);
+    const struct conv3d_shape conv2 = conv_shape(grid, block->out_channels, block->out_channels);
+    const struct norm_activation norm = first_norm(kept);
+    const size_t mark = arena_mark(run->arena);
+    real *dconv1 = push_reals(run, grid_rows(grid) * (size_t)block->out_channels);
+    real *work = push_work(run, &conv2);
+    if (!run->arena->exhausted) {
+        c->normed_conv3d_backward(c, dconv1, run->grads + block->conv2, dconv2, kept->conv1, &norm, work,
+                                  run->params + block->conv2, &conv2);
+        c->normed_conv3d_backward(c, dinp, run->grads + block->conv1, dconv1, inp, NULL, NULL,
+                                  run->params + block->conv1, &conv1);
+    }
+    arena_release(run->arena, mark);
+}
+
+/* dinp holds the residual's gradient, to which that of the convolutions is added. */
+static void add_convolve_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
+                                  const real *dconv2, const real *inp, const struct token_grid *grid,
+                                  const struct residual_block_activations *kept)
+{
+    const size_t size = grid_rows(grid) * (size_t)block->in_channels;
+    const size_t mark = arena_mark(run->arena);
+    real *by_convolutions = push_reals(run, size);
+    convolve_backward(run, block, by_convolutions, dconv2, inp, grid, kept);
+    if (!run->arena->exhausted) {
+        run->compute->add(run->compute, dinp, dinp, by_convolutions, size);
+    }
+    arena_release(run->arena, mark);
 }
 
 void residual_block_forward(const struct layer_run *run, const struct residual_block *block, real *out,
                             const real *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept)
 {
-    const int channels = block->out_channels;
     const size_t mark = arena_mark(run->arena);
-    const struct residual_block_activations a = kept != NULL ? *kept : passing_activations(run, block, grid);
-    real *hidden = push_reals(run, grid_rows(grid) * (size_t)channels);
-    const size_t moments = (size_t)grid->n * (size_t)channels;
-    real *mean3 = push_reals(run, moments);
-    real *rstd3 = push_reals(run, moments);
+    const struct residual_block_activations a = activations_of(run, block, grid, kept);
+    const struct norm_activation norm = second_norm(&a);
+    convolve(run, block, inp, grid, &a);
     if (!run->arena->exhausted) {
-        const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, channels, 3);
-        const struct conv3d_shape conv2 = conv_shape(grid, channels, channels, 3);
-        conv_forward(run, a.conv1, inp, block->conv1, &conv1);
-        norm_forward(run, hidden, a.mean1, a.rstd1, a.conv1, NULL, slope, grid, channels);
-        conv_forward(run, a.conv2, hidden, block->conv2, &conv2);
-        const real *residual = inp;
-        if (has_conv3(block)) {
-            /* out holds conv3's result for a moment, and hidden becomes the residual. */
-            const struct conv3d_shape conv3 = conv_shape(grid, block->in_channels, channels, 1);
-            conv_forward(run, out, inp, block->conv3, &conv3);
-            norm_forward(run, hidden, mean3, rstd3, out, NULL, no_activation, grid, channels);
-            residual = hidden;
-        }
-        norm_forward(run, out, a.mean2, a.rstd2, a.conv2, residual, slope, grid, channels);
+        run->compute->instance_norm_apply(run->compute, out, a.conv2, &norm, inp, grid->n, grid_space(grid),
+                                          block->out_channels);
     }
     arena_release(run->arena, mark);
-}
-
-/* Arrays of out's size that backward works in, and moments. */
-struct backward_arrays {
-    real *first, *second, *third;
-    real *mean, *rstd; /* of conv3's norm */
-    real *dconv1;      /* inp's size; NULL where dinp is */
-};
-
-static struct backward_arrays push_backward_arrays(const struct layer_run *run,
-                                                   const struct residual_block *block,
-                                                   const struct token_grid *grid, int with_dinp)
-{
-    const size_t size = grid_rows(grid) * (size_t)block->out_channels;
-    const size_t moments = (size_t)grid->n * (size_t)block->out_channels;
-    struct backward_arrays b = {0};
-    b.first = push_reals(run, size);
-    b.second = push_reals(run, size);
-    b.third = has_conv3(block) ? push_reals(run, size) : NULL;
-    b.mean = push_reals(run, moments);
-    b.rstd = push_reals(run, moments);
-    b.dconv1 = with_dinp ? push_reals(run, grid_rows(grid) * (size_t)block->in_channels) : NULL;
-    return b;
-}
-
-/* Through the outer activation, the norm of conv2 and the residual: dout becomes the gradient of conv2's
- * output, dinp is written with the residual's share. */
-static void residual_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                              real *dout, const real *out, const real *inp, const struct token_grid *grid,
-                              const struct residual_block_activations *kept, const struct backward_arrays *b)
-{
-    struct compute *c = run->compute;
-    const int channels = block->out_channels;
-    const size_t space = grid_space(grid);
-    const real *residual = inp;
-    const struct conv3d_shape conv3 = conv_shape(grid, block->in_channels, channels, 1);
-    if (has_conv3(block)) {
-        conv_forward(run, b->third, inp, block->conv3, &conv3);
-        norm_forward(run, b->second, b->mean, b->rstd, b->third, NULL, no_activation, grid, channels);
-        residual = b->second;
-    }
-    if (out == NULL) {
-        norm_forward(run, b->first, kept->mean2, kept->rstd2, kept->conv2, residual, slope, grid, channels);
-        out = b->first;
-    }
-    real *dresidual = has_conv3(block) ? b->second : dinp;
-    c->instance_norm_backward(c, dout, dresidual, dout, out, kept->conv2, kept->mean2, kept->rstd2, slope,
-                              grid->n, space, channels);
-    if (has_conv3(block)) {
-        c->instance_norm_backward(c, dresidual, NULL, dresidual, NULL, b->third, b->mean, b->rstd,
-                                  no_activation, grid->n, space, channels);
-        conv_backward(run, dinp, dresidual, inp, block->conv3, &conv3);
-    }
 }
 
 void residual_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
@@ -158,23 +133,109 @@ void residual_block_backward(const struct layer_run *run, const struct residual_
                              const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
-    const int channels = block->out_channels;
-    const size_t mark = arena_mark(run->arena);
-    const struct backward_arrays b = push_backward_arrays(run, block, grid, dinp != NULL);
     if (!run->arena->exhausted) {
-        residual_backward(run, block, dinp, dout, out, inp, grid, kept, &b);
+        c->instance_norm_backward(c, dout, dinp, dout, out, kept->conv2, kept->mean2, kept->rstd2, slope, grid->n,
+                                  grid_space(grid), block->out_channels);
+        add_convolve_backward(run, block, dinp, dout, inp, grid, kept);
+    }
+}
 
-        const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, channels, 3);
-        const struct conv3d_shape conv2 = conv_shape(grid, channels, channels, 3);
-        real *hidden = b.first;
-        real *dhidden = b.second;
-        norm_forward(run, hidden, kept->mean1, kept->rstd1, kept->conv1, NULL, slope, grid, channels);
-        conv_backward(run, dhidden, dout, hidden, block->conv2, &conv2);
-        c->instance_norm_backward(c, dhidden, NULL, dhidden, hidden, kept->conv1, kept->mean1, kept->rstd1,
-                                  slope, grid->n, grid_space(grid), channels);
-        conv_backward(run, b.dconv1, dhidden, inp, block->conv1, &conv1);
-        if (dinp != NULL) {
-            c->add(c, dinp, dinp, b.dconv1, grid_rows(grid) * (size_t)block->in_channels);
+/* IN(w x) of one channel x, with moments m and v over a grid, is s (x - m) with s = w / sqrt(w^2 v + eps), and
+ * ds/dw = eps / sqrt(w^2 v + eps)^3. Arrays on the arena: */
+struct scaled_channel {
+    real *mean;      /* (n) */
+    real *rstd;      /* (n), of x itself, from which v follows */
+    real *scale;     /* (n, out_channels) */
+    real *dscale_dw; /* the same */
+};
+
+static struct scaled_channel scale_channel(const struct layer_run *run, const struct residual_block *block,
+                                           const real *inp, const struct token_grid *grid)
+{
+    const size_t n = (size_t)grid->n, channels = (size_t)block->out_channels;
+    struct scaled_channel s = {.mean = push_reals(run, n),
+                               .rstd = push_reals(run, n),
+                               .scale = push_reals(run, n * channels),
+                               .dscale_dw = push_reals(run, n * channels)};
+    if (run->arena->exhausted) {
+        return s;
+    }
+    run->compute->instance_norm_moments(run->compute, s.mean, s.rstd, inp, grid->n, grid_space(grid), 1);
+    for (size_t k = 0; k < n * channels; k++) {
+        const double rstd = s.rstd[k / channels], w = run->params[block->conv3 + k % channels];
+        const double variance = fmax(1 / (rstd * rstd) - normalisation_epsilon, 0);
+        const double root = sqrt(w * w * variance + normalisation_epsilon);
+        s.scale[k] = (real)(w / root);
+        s.dscale_dw[k] = (real)(normalisation_epsilon / (root * root * root));
+    }
+    return s;
+}
+
+static struct pooled_residual residual_of(const struct layer_run *run, const struct residual_block *block,
+                                          const real *inp, const struct token_grid *grid, struct scaled_channel *s)
+{
+    struct pooled_residual residual = {.x = inp};
+    if (block->in_channels != block->out_channels) {
+        *s = scale_channel(run, block, inp, grid);
+        residual.scale = s->scale;
+        residual.centre = s->mean;
+    }
+    return residual;
+}
+
+void pooled_block_forward(const struct layer_run *run, const struct residual_block *block, real *pooled, size_t stride,
+                          const real *inp, const struct token_grid *grid,
+                          const struct residual_block_activations *kept)
+{
+    struct compute *c = run->compute;
+    const size_t mark = arena_mark(run->arena);
+    const struct residual_block_activations a = activations_of(run, block, grid, kept);
+    const struct norm_activation norm = second_norm(&a);
+    struct scaled_channel scaled;
+    const struct pooled_residual residual = residual_of(run, block, inp, grid, &scaled);
+    convolve(run, block, inp, grid, &a);
+    if (!run->arena->exhausted) {
+        c->pooled_norm_forward(c, pooled, stride, a.conv2, &norm, &residual, grid->n, grid_space(grid),
+                               block->out_channels);
+    }
+    arena_release(run->arena, mark);
+}
+
+/* Adds to the gradient of conv3's weight, in which the crops follow each other. */
+static void add_conv3_gradient(const struct layer_run *run, const struct residual_block *block,
+                               const struct scaled_channel *s, const real *dscale, int n)
+{
+    const int channels = block->out_channels;
+    for (int ch = 0; ch < channels; ch++) {
+        double sum = 0;
+        for (int i = 0; i < n; i++) {
+            const size_t k = (size_t)i * (size_t)channels + (size_t)ch;
+            sum += (double)dscale[k] * s->dscale_dw[k];
+        }
+        run->grads[block->conv3 + (size_t)ch] += (real)sum;
+    }
+}
+
+void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
+                           const real *dpooled, size_t stride, const real *inp, const struct token_grid *grid,
+                           const struct residual_block_activations *kept)
+{
+    struct compute *c = run->compute;
+    const int channels = block->out_channels, one_channel = block->in_channels != channels;
+    const struct norm_activation norm = second_norm(kept);
+    const size_t mark = arena_mark(run->arena);
+    struct scaled_channel scaled;
+    const struct pooled_residual residual = residual_of(run, block, inp, grid, &scaled);
+    real *dscale = push_reals(run, (size_t)grid->n * (size_t)channels);
+    real *dconv2 = push_reals(run, grid_rows(grid) * (size_t)channels);
+    if (!run->arena->exhausted) {
+        c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->conv2, &norm,
+                                &residual, grid->n, grid_space(grid), channels);
+        if (one_channel) {
+            add_conv3_gradient(run, block, &scaled, dscale, grid->n);
+            convolve_backward(run, block, NULL, dconv2, inp, grid, kept);
+        } else {
+            add_convolve_backward(run, block, dinp, dconv2, inp, grid, kept);
         }
     }
     arena_release(run->arena, mark);

@@ -1,6 +1,8 @@
 #include "compute/cpu/cpu_state.h"
 #include "compute/cpu/onednn.h"
 
+#include <stdlib.h>
+
 static size_t output_rows(const struct conv3d_shape *s)
 {
     return (size_t)s->n * (s->d / s->stride) * (s->h / s->stride) * (s->w / s->stride);
@@ -87,7 +89,7 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
     use_threads(c);
     switch (way_of(c, shape, 0)) {
     case BY_WINOGRAD:
-        cpu_state(c)->kernels.winograd_convolution(c, out, inp, weight, shape, 0);
+        cpu_state(c)->kernels.winograd_forward(c, out, NULL, NULL, inp, NULL, weight, shape);
         break;
     case BY_NARROW_KERNEL:
         cpu_state(c)->kernels.narrow_convolution(c, out, inp, weight, shape, 0);
@@ -108,7 +110,7 @@ static void input_gradient(struct compute *c, float *dinp, const float *dout, co
 {
     switch (way_of(c, shape, 0)) {
     case BY_WINOGRAD:
-        cpu_state(c)->kernels.winograd_convolution(c, dinp, dout, weight, shape, 1);
+        cpu_state(c)->kernels.winograd_input_gradient(c, dinp, NULL, NULL, dout, weight, NULL, NULL, shape);
         break;
     case BY_NARROW_KERNEL:
         cpu_state(c)->kernels.narrow_convolution(c, dinp, dout, weight, shape, 1);
@@ -126,7 +128,7 @@ static void weight_gradient(struct compute *c, float *dweight, const float *dout
 {
     switch (way_of(c, shape, 1)) {
     case BY_WINOGRAD:
-        cpu_state(c)->kernels.winograd_gradient(c, dweight, dout, inp, shape);
+        cpu_state(c)->kernels.winograd_weight_gradient(c, dweight, dout, inp, NULL, shape);
         break;
     case BY_NARROW_KERNEL:
         cpu_state(c)->kernels.narrow_convolution_gradient(c, dweight, dout, inp, shape);
@@ -154,5 +156,80 @@ void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *
     }
     if (dbias != NULL) {
         cpu_state(c)->kernels.add_row_sums(c, dbias, dout, output_rows(shape), shape->out_channels);
+    }
+}
+
+size_t cpu_normed_conv3d_work(struct compute *c, const struct conv3d_shape *s)
+{
+    const size_t size = (size_t)s->n * s->d * s->h * s->w * s->in_channels;
+    return way_of(c, s, 0) == BY_WINOGRAD ? 0 : size;
+}
+
+void cpu_normed_conv3d_forward(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
+                               const struct norm_activation *norm, float *work, const float *weight,
+                               const struct conv3d_shape *s)
+{
+    const struct kernels *kernels = &cpu_state(c)->kernels;
+    const size_t space = (size_t)s->d * s->h * s->w;
+    if (c->status != VOCO_OK || unsupported(c, s)) {
+        return;
+    }
+    if (way_of(c, s, 0) == BY_WINOGRAD) {
+        kernels->winograd_forward(c, out, mean, rstd, inp, norm, weight, s);
+        return;
+    }
+    if (norm != NULL) {
+        c->instance_norm_apply(c, work, inp, norm, NULL, s->n, space, s->in_channels);
+        inp = work;
+    }
+    cpu_conv3d_forward(c, out, inp, weight, NULL, s);
+    c->instance_norm_moments(c, mean, rstd, out, s->n, space, s->out_channels);
+}
+
+/* The input gradient by Winograd's algorithm, through the norm of the input where there is one. */
+static void winograd_gradient_of_input(struct compute *c, float *dinp, const float *dout, const float *inp,
+                                       const struct norm_activation *norm, const float *weight,
+                                       const struct conv3d_shape *s)
+{
+    const struct kernels *kernels = &cpu_state(c)->kernels;
+    const size_t moments = (size_t)s->n * s->in_channels;
+    float *shift = norm != NULL ? malloc(2 * moments * sizeof *shift) : NULL, *factor = NULL;
+    if (norm != NULL && shift == NULL) {
+        compute_failed(c, VOCO_NO_MEMORY, "input gradient of a convolution");
+        return;
+    }
+    if (norm != NULL) {
+        factor = shift + moments;
+    }
+    kernels->winograd_input_gradient(c, dinp, shift, factor, dout, weight, inp, norm, s);
+    if (norm != NULL) {
+        kernels->norm_input_gradient(c, dinp, inp, norm, shift, factor, s->n, (size_t)s->d * s->h * s->w,
+                                     s->in_channels);
+    }
+    free(shift);
+}
+
+void cpu_normed_conv3d_backward(struct compute *c, float *dinp, float *dweight, const float *dout, const float *inp,
+                                const struct norm_activation *norm, float *work, const float *weight,
+                                const struct conv3d_shape *s)
+{
+    const size_t space = (size_t)s->d * s->h * s->w;
+    if (c->status != VOCO_OK || unsupported(c, s)) {
+        return;
+    }
+    if (way_of(c, s, 0) == BY_WINOGRAD) {
+        cpu_state(c)->kernels.winograd_weight_gradient(c, dweight, dout, inp, norm, s);
+        if (dinp != NULL) {
+            winograd_gradient_of_input(c, dinp, dout, inp, norm, weight, s);
+        }
+        return;
+    }
+    if (norm != NULL) {
+        c->instance_norm_apply(c, work, inp, norm, NULL, s->n, space, s->in_channels);
+    }
+    cpu_conv3d_backward(c, dinp, dweight, NULL, dout, norm != NULL ? work : inp, weight, s);
+    if (norm != NULL && dinp != NULL) {
+        c->instance_norm_backward(c, dinp, NULL, dinp, work, inp, norm->mean, norm->rstd, norm->slope, s->n, space,
+                                  s->in_channels);
     }
 }

@@ -25,10 +25,22 @@ struct kernels {
 
     /* The same for the shapes where Winograd's algorithm is fastest. */
     int (*winograd_fits)(const struct conv3d_shape *shape);
-    void (*winograd_convolution)(struct compute *c, float *result, const float *first, const float *weight,
-                                 const struct conv3d_shape *shape, int backward);
-    void (*winograd_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
-                              const struct conv3d_shape *shape);
+    /* norm as in normed_conv3d_forward; mean and rstd: of out, or both NULL. */
+    void (*winograd_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
+                             const struct norm_activation *norm, const float *weight,
+                             const struct conv3d_shape *shape);
+    /* With norm, the norm of inp, dinp is g, the gradient taken back through the activation, and shift and factor (n,
+     * in_channels) are what norm_input_gradient goes on with. */
+    void (*winograd_input_gradient)(struct compute *c, float *dinp, float *shift, float *factor, const float *dout,
+                                    const float *weight, const float *inp, const struct norm_activation *norm,
+                                    const struct conv3d_shape *shape);
+    /* Adds to dweight. */
+    void (*winograd_weight_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
+                                     const struct norm_activation *norm, const struct conv3d_shape *shape);
+
+    /* dinp = rstd g - (shift + (inp - mean) factor), where dinp holds g. */
+    void (*norm_input_gradient)(struct compute *c, float *dinp, const float *inp, const struct norm_activation *norm,
+                                const float *shift, const float *factor, int n, size_t space, int channels);
 };
 
 struct cpu_state {
@@ -80,6 +92,14 @@ void small_grid_input_gradient(struct compute *c, float *dinp, const float *dout
 /* Adds to dweight. */
 void small_grid_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
                                 const struct conv3d_shape *shape);
+
+void cpu_normed_conv3d_forward(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
+                               const struct norm_activation *norm, float *work, const float *weight,
+                               const struct conv3d_shape *shape);
+void cpu_normed_conv3d_backward(struct compute *c, float *dinp, float *dweight, const float *dout, const float *inp,
+                                const struct norm_activation *norm, float *work, const float *weight,
+                                const struct conv3d_shape *shape);
+size_t cpu_normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape);
 
 void cpu_linear_forward(struct compute *c, float *out, const float *inp, const float *weight,
                         const float *bias, size_t rows, int in_features, int out_features);

@@ -3,62 +3,56 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Writes the mean and 1 / sqrt(variance + eps) of each channel of one sample, in double too. */
-static void channel_statistics(real *mean, real *rstd, double *average, double *scale, const real *inp,
-                               size_t space, int channels)
+/* The mean and 1 / sqrt(variance + eps) of each channel of one sample. */
+static void sample_moments(real *mean, real *rstd, const real *inp, size_t space, int channels)
 {
     for (int ch = 0; ch < channels; ch++) {
-        average[ch] = scale[ch] = 0;
-    }
-    for (size_t row = 0; row < space; row++) {
-        for (int ch = 0; ch < channels; ch++) {
-            average[ch] += inp[row * channels + ch];
+        double average = 0, variance = 0;
+        for (size_t row = 0; row < space; row++) {
+            average += inp[row * channels + ch];
         }
-    }
-    for (int ch = 0; ch < channels; ch++) {
-        average[ch] /= (double)space;
-    }
-    for (size_t row = 0; row < space; row++) {
-        for (int ch = 0; ch < channels; ch++) {
-            const double distance = inp[row * channels + ch] - average[ch];
-            scale[ch] += distance * distance;
+        average /= (double)space;
+        for (size_t row = 0; row < space; row++) {
+            const double distance = inp[row * channels + ch] - average;
+            variance += distance * distance;
         }
+        mean[ch] = (real)average;
+        rstd[ch] = (real)(1 / sqrt(variance / (double)space + normalisation_epsilon));
     }
-    for (int ch = 0; ch < channels; ch++) {
-        scale[ch] = 1 / sqrt(scale[ch] / (double)space + normalisation_epsilon);
-        mean[ch] = (real)average[ch];
-        rstd[ch] = (real)scale[ch];
+}
+
+void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const real *inp, int n, size_t space,
+                                     int channels)
+{
+    for (int sample = 0; c->status == VOCO_OK && sample < n; sample++) {
+        const size_t first = (size_t)sample * channels;
+        sample_moments(mean + first, rstd + first, inp + first * space, space, channels);
+    }
+}
+
+void reference_instance_norm_apply(struct compute *c, real *out, const real *inp, const struct norm_activation *norm,
+                                   const real *residual, int n, size_t space, int channels)
+{
+    const size_t size = space * channels;
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    for (size_t k = 0; k < n * size; k++) {
+        const size_t moment = k / size * channels + k % channels;
+        double v = ((double)inp[k] - norm->mean[moment]) * norm->rstd[moment];
+        if (residual != NULL) {
+            v += residual[k];
+        }
+        out[k] = (real)(v > 0 ? v : norm->slope * v);
     }
 }
 
 void reference_instance_norm_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
                                      const real *residual, real slope, int n, size_t space, int channels)
 {
-    if (c->status != VOCO_OK) {
-        return;
-    }
-    double *average = zeroed_doubles(c, channels), *scale = zeroed_doubles(c, channels);
-    if (average == NULL || scale == NULL) {
-        goto done;
-    }
-    for (int sample = 0; sample < n; sample++) {
-        const size_t first = sample * space * channels;
-        channel_statistics(mean + (size_t)sample * channels, rstd + (size_t)sample * channels, average, scale,
-                           inp + first, space, channels);
-        for (size_t row = 0; row < space; row++) {
-            for (int ch = 0; ch < channels; ch++) {
-                const size_t k = first + row * channels + ch;
-                double v = (inp[k] - average[ch]) * scale[ch];
-                if (residual != NULL) {
-                    v += residual[k];
-                }
-                out[k] = (real)(v > 0 ? v : slope * v);
-            }
-        }
-    }
-done:
-    free(scale);
-    free(average);
+    const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = slope};
+    reference_instance_norm_moments(c, mean, rstd, inp, n, space, channels);
+    reference_instance_norm_apply(c, out, inp, &norm, residual, n, space, channels);
 }
 
 /* The gradient with respect to the argument of act. */

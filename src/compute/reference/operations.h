@@ -5,8 +5,6 @@
 
 #include "compute/compute.h"
 
-static const double normalisation_epsilon = 1e-5; /* of layer_norm and instance_norm */
-
 /* `count` zeros, to be freed with free(); NULL when there is no memory, which is then c's status. */
 double *zeroed_doubles(struct compute *c, size_t count);
 
@@ -14,6 +12,14 @@ void reference_conv3d_forward(struct compute *c, real *out, const real *inp, con
                               const real *bias, const struct conv3d_shape *shape);
 void reference_conv3d_backward(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
                                const real *inp, const real *weight, const struct conv3d_shape *shape);
+
+void reference_normed_conv3d_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
+                                     const struct norm_activation *norm, real *work, const real *weight,
+                                     const struct conv3d_shape *shape);
+void reference_normed_conv3d_backward(struct compute *c, real *dinp, real *dweight, const real *dout, const real *inp,
+                                      const struct norm_activation *norm, real *work, const real *weight,
+                                      const struct conv3d_shape *shape);
+size_t reference_normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape);
 
 void reference_linear_forward(struct compute *c, real *out, const real *inp, const real *weight,
                               const real *bias, size_t rows, int in_features, int out_features);
@@ -33,6 +39,19 @@ void reference_instance_norm_backward(struct compute *c, real *dinp, real *dresi
                                       const real *out, const real *inp, const real *mean, const real *rstd,
                                       real slope, int n, size_t space, int channels);
 
+/* mean and rstd (n, channels) */
+void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const real *inp, int n, size_t space,
+                                     int channels);
+void reference_instance_norm_apply(struct compute *c, real *out, const real *inp, const struct norm_activation *norm,
+                                   const real *residual, int n, size_t space, int channels);
+
+void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const real *inp,
+                                   const struct norm_activation *norm, const struct pooled_residual *residual, int n,
+                                   size_t space, int channels);
+void reference_pooled_norm_backward(struct compute *c, real *dinp, real *dresidual, real *dscale, const real *dpooled,
+                                    size_t stride, const real *inp, const struct norm_activation *norm,
+                                    const struct pooled_residual *residual, int n, size_t space, int channels);
+
 void reference_window_attention_forward(struct compute *c, real *out, real *logsumexp, const real *qkv,
                                         const real *qkv_bias, const real *bias_table,
                                         const struct attention_shape *shape);
@@ -48,11 +67,6 @@ void reference_patch_merge_forward(struct compute *c, real *out, const real *inp
                                    int n, int d, int h, int w, int channels);
 void reference_patch_merge_backward(struct compute *c, real *dinp, const real *dout, enum patch_merging order,
                                     int n, int d, int h, int w, int channels);
-
-void reference_average_pool_forward(struct compute *c, real *out, size_t out_stride, const real *inp, int n,
-                                    size_t space, int channels);
-void reference_average_pool_backward(struct compute *c, real *dinp, const real *dout, size_t dout_stride,
-                                     int n, size_t space, int channels);
 
 void reference_add(struct compute *c, real *out, const real *a, const real *b, size_t count);
 void reference_moving_average(struct compute *c, real *average, const real *value, real decay, size_t count);

@@ -8,14 +8,16 @@ void KERNEL(install_kernels)(struct compute *c)
     c->layer_norm_backward = KERNEL(layer_norm_backward);
     c->instance_norm_forward = KERNEL(instance_norm_forward);
     c->instance_norm_backward = KERNEL(instance_norm_backward);
+    c->instance_norm_moments = KERNEL(instance_norm_moments);
+    c->instance_norm_apply = KERNEL(instance_norm_apply);
+    c->pooled_norm_forward = KERNEL(pooled_norm_forward);
+    c->pooled_norm_backward = KERNEL(pooled_norm_backward);
     c->window_attention_forward = KERNEL(window_attention_forward);
     c->window_attention_backward = KERNEL(window_attention_backward);
     c->gelu_forward = KERNEL(gelu_forward);
     c->gelu_backward = KERNEL(gelu_backward);
     c->patch_merge_forward = KERNEL(patch_merge_forward);
     c->patch_merge_backward = KERNEL(patch_merge_backward);
-    c->average_pool_forward = KERNEL(average_pool_forward);
-    c->average_pool_backward = KERNEL(average_pool_backward);
     c->add = KERNEL(add);
     c->adamw_step = KERNEL(adamw_step);
     c->moving_average = KERNEL(moving_average);
@@ -26,7 +28,9 @@ void KERNEL(install_kernels)(struct compute *c)
         .narrow_convolution = KERNEL(narrow_convolution),
         .narrow_convolution_gradient = KERNEL(narrow_convolution_gradient),
         .winograd_fits = KERNEL(winograd_fits),
-        .winograd_convolution = KERNEL(winograd_convolution),
-        .winograd_gradient = KERNEL(winograd_gradient),
+        .winograd_forward = KERNEL(winograd_forward),
+        .winograd_input_gradient = KERNEL(winograd_input_gradient),
+        .winograd_weight_gradient = KERNEL(winograd_weight_gradient),
+        .norm_input_gradient = KERNEL(norm_input_gradient),
     };
 }

@@ -16,8 +16,6 @@
 /* Lets a parameter be a constant that loops are unrolled by. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
-static const float normalisation_epsilon = 1e-5F; /* of layer_norm and instance_norm */
-
 void KERNEL(layer_norm_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
                                 const float *weight, const float *bias, size_t rows, int channels);
 void KERNEL(layer_norm_backward)(struct compute *c, float *dinp, float *dweight, float *dbias,
@@ -29,6 +27,21 @@ void KERNEL(instance_norm_forward)(struct compute *c, float *out, float *mean, f
 void KERNEL(instance_norm_backward)(struct compute *c, float *dinp, float *dresidual, const float *dout,
                                     const float *out, const float *inp, const float *mean, const float *rstd,
                                     float slope, int n, size_t space, int channels);
+
+void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, const float *inp, int n, size_t space,
+                                   int channels);
+void KERNEL(instance_norm_apply)(struct compute *c, float *out, const float *inp, const struct norm_activation *norm,
+                                 const float *residual, int n, size_t space, int channels);
+void KERNEL(norm_input_gradient)(struct compute *c, float *dinp, const float *inp, const struct norm_activation *norm,
+                                 const float *shift, const float *factor, int n, size_t space, int channels);
+
+void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const float *inp,
+                                 const struct norm_activation *norm, const struct pooled_residual *residual, int n,
+                                 size_t space, int channels);
+void KERNEL(pooled_norm_backward)(struct compute *c, float *dinp, float *dresidual, float *dscale,
+                                  const float *dpooled, size_t stride, const float *inp,
+                                  const struct norm_activation *norm, const struct pooled_residual *residual, int n,
+                                  size_t space, int channels);
 
 void KERNEL(window_attention_forward)(struct compute *c, float *out, float *logsumexp, const float *qkv,
                                       const float *qkv_bias, const float *bias_table,
@@ -46,11 +59,6 @@ void KERNEL(patch_merge_forward)(struct compute *c, float *out, const float *inp
 void KERNEL(patch_merge_backward)(struct compute *c, float *dinp, const float *dout, enum patch_merging order,
                                   int n, int d, int h, int w, int channels);
 
-void KERNEL(average_pool_forward)(struct compute *c, float *out, size_t out_stride, const float *inp, int n,
-                                  size_t space, int channels);
-void KERNEL(average_pool_backward)(struct compute *c, float *dinp, const float *dout, size_t dout_stride,
-                                   int n, size_t space, int channels);
-
 void KERNEL(add)(struct compute *c, float *out, const float *a, const float *b, size_t count);
 void KERNEL(moving_average)(struct compute *c, float *average, const float *value, float decay, size_t count);
 double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count);
@@ -66,10 +74,14 @@ void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, cons
                                          const float *inp, const struct conv3d_shape *shape);
 
 int KERNEL(winograd_fits)(const struct conv3d_shape *shape);
-void KERNEL(winograd_convolution)(struct compute *c, float *result, const float *first, const float *weight,
-                                  const struct conv3d_shape *shape, int backward);
-void KERNEL(winograd_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
-                               const struct conv3d_shape *shape);
+void KERNEL(winograd_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
+                              const struct norm_activation *norm, const float *weight,
+                              const struct conv3d_shape *shape);
+void KERNEL(winograd_input_gradient)(struct compute *c, float *dinp, float *shift, float *factor, const float *dout,
+                                     const float *weight, const float *inp, const struct norm_activation *norm,
+                                     const struct conv3d_shape *shape);
+void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
+                                      const struct norm_activation *norm, const struct conv3d_shape *shape);
 
 void KERNEL(add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels);
 

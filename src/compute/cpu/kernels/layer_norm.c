@@ -37,7 +37,7 @@ void KERNEL(layer_norm_forward)(struct compute *c, float *out, float *mean, floa
         float *y = out + row * channels;
         const float average = row_sum(x, channels) / (float)channels;
         const float variance = row_squares(x, average, channels) / (float)channels;
-        const float scale = 1 / sqrtf(variance + normalisation_epsilon);
+        const float scale = 1 / sqrtf(variance + (float)normalisation_epsilon);
         for (int ch = 0; ch < channels; ch += lanes) {
             const int count = channels - ch < lanes ? channels - ch : lanes;
             vec normal = (load_part(x + ch, count) - average) * scale;

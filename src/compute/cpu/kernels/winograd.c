@@ -29,80 +29,200 @@ static const float *weights_of(struct compute *c, const float *weight, const str
     return at;
 }
 
-static size_t blocks_of(const struct tiling *t)
+/* One convolution, forward or of the input's gradient, and one thread's memory for it. */
+struct pass {
+    struct tiling t;
+    struct winograd_input input;
+    struct winograd_output output;
+    const float *weights; /* at the points */
+    float *sums;          /* (blocks, 2, whole vectors of output channels) */
+    size_t *voxels;       /* (blocks) */
+};
+
+struct pass_memory {
+    float *outside; /* (w, input channels) */
+    float *inp, *out;
+};
+
+static size_t block_sums_length(const struct pass *p)
 {
-    return (t->count + tiles_together - 1) / tiles_together;
+    return 2 * (size_t)whole_vectors(p->output.channels) * lanes;
 }
 
-static int tiles_of_block(const struct tiling *t, size_t block)
+static void convolve_block(const struct pass *p, size_t index, const struct pass_memory *m)
 {
-    const size_t left = t->count - block * tiles_together;
-    return left < tiles_together ? (int)left : tiles_together;
+    const int inner = p->input.channels, outer = p->output.channels;
+    const size_t panel = winograd_weights_length(inner, outer) / points;
+    const struct tile_block block = block_of(&p->t, index);
+    KERNEL(winograd_inputs)(m->inp, &p->input, m->outside, &block, &p->t);
+    for (int k = 0; k < points; k++) {
+        KERNEL(winograd_product)
+        (m->out + k * point_stride(outer), m->inp + k * point_stride(inner), p->weights + k * panel, block.count, inner,
+         outer);
+    }
+    KERNEL(winograd_outputs)(&p->output, p->sums + index * block_sums_length(p), m->out, &block, &p->t);
+    p->voxels[index] = KERNEL(winograd_block_voxels)(&block, &p->t);
 }
 
-void KERNEL(winograd_convolution)(struct compute *c, float *result, const float *first, const float *weight,
-                                  const struct conv3d_shape *s, int backward)
+/* The blocks of one thread. */
+static void convolve_share(const struct pass *p, const struct pass_memory *m, size_t begin, size_t end)
 {
-    const int inner = backward ? s->out_channels : s->in_channels,
-              outer = backward ? s->in_channels : s->out_channels;
+    size_t grid = SIZE_MAX;
+    memset(m->inp, 0, points * point_stride(p->input.channels) * sizeof(float)); /* rows behind the last tile */
+    for (size_t block = begin; block < end; block++) {
+        if (block / p->t.grid_blocks != grid) {
+            grid = block / p->t.grid_blocks;
+            KERNEL(winograd_outside)(m->outside, &p->input, grid, p->t.w);
+        }
+        convolve_block(p, block, m);
+    }
+}
+
+/* Fills p->sums and p->voxels, which last until the next cpu_scratch; 0 where that fails. */
+static int convolve(struct compute *c, struct pass *p)
+{
     const int threads = cpu_state(c)->threads;
-    const struct tiling t = cut_tiles(s);
-    const size_t inputs = points * point_stride(inner), outputs = points * point_stride(outer);
-    const size_t zero_row = float_bytes((size_t)s->w * inner);
-    const size_t own = (inputs + outputs) * sizeof(float);
-    const size_t blocks = blocks_of(&t), panel = winograd_weights_length(inner, outer) / points;
-    const float *weights = weights_of(c, weight, s, backward);
-    unsigned char *memory = weights != NULL ? cpu_scratch(c, zero_row + threads * own) : NULL;
+    const size_t inputs = float_bytes(points * point_stride(p->input.channels));
+    const size_t outputs = float_bytes(points * point_stride(p->output.channels));
+    const size_t outside = float_bytes((size_t)p->t.w * p->input.channels), own = inputs + outputs + outside;
+    const size_t sums = float_bytes(p->t.blocks * block_sums_length(p));
+    unsigned char *memory = cpu_scratch(c, sums + p->t.blocks * sizeof(size_t) + 64 + threads * own);
     if (memory == NULL) {
-        return;
+        return 0;
     }
-    const float *zeros = memset(memory, 0, zero_row);
+    p->sums = (float *)(memory + threads * own);
+    p->voxels = (size_t *)(memory + threads * own + sums);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
-        float *inp = (float *)(memory + zero_row + part * own), *out = inp + inputs;
-        memset(inp, 0, inputs * sizeof *inp); /* rows behind the last tile */
-        for (size_t b = share_begin(blocks, part, threads); b < share_begin(blocks, part + 1, threads); b++) {
-            const int count = tiles_of_block(&t, b);
-            KERNEL(winograd_inputs)(inp, first, zeros, b * tiles_together, count, inner, &t);
-            for (int p = 0; p < points; p++) {
-                KERNEL(winograd_product)
-                (out + p * point_stride(outer), inp + p * point_stride(inner), weights + p * panel, count,
-                 inner, outer);
-            }
-            KERNEL(winograd_outputs)(result, out, b * tiles_together, count, outer, &t);
+        unsigned char *mine = memory + part * own;
+        const struct pass_memory m = {.inp = (float *)mine,
+                                      .out = (float *)(mine + inputs),
+                                      .outside = (float *)(mine + inputs + outputs)};
+        convolve_share(p, &m, share_begin(p->t.blocks, part, threads), share_begin(p->t.blocks, part + 1, threads));
+    }
+    return 1;
+}
+
+static struct winograd_input input_of(const float *x, int channels, const struct norm_activation *norm)
+{
+    struct winograd_input input = {.x = x, .channels = channels};
+    if (norm != NULL) {
+        input.mean = norm->mean;
+        input.rstd = norm->rstd;
+        input.slope = norm->slope;
+    }
+    return input;
+}
+
+/* The sums of a grid's blocks. */
+static struct block_sums sums_of_grid(const struct pass *p, size_t grid)
+{
+    const size_t stride = block_sums_length(p), first = grid * p->t.grid_blocks;
+    return (struct block_sums){.sums = p->sums + first * stride,
+                               .stride = stride,
+                               .second = stride / 2,
+                               .rows = p->voxels + first,
+                               .blocks = p->t.grid_blocks,
+                               .channels = p->output.channels};
+}
+
+void KERNEL(winograd_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
+                              const struct norm_activation *norm, const float *weight, const struct conv3d_shape *s)
+{
+    struct pass p = {.t = cut_tiles(s),
+                     .input = input_of(inp, s->in_channels, norm),
+                     .output = {.x = out,
+                                .channels = s->out_channels,
+                                .sums = mean != NULL ? WINOGRAD_MOMENTS : WINOGRAD_NO_SUMS},
+                     .weights = weights_of(c, weight, s, 0)};
+    if (p.weights == NULL || !convolve(c, &p) || mean == NULL) {
+        return;
+    }
+    for (int grid = 0; grid < s->n; grid++) {
+        const struct block_sums sums = sums_of_grid(&p, grid);
+        KERNEL(merge_moments)(mean + (size_t)grid * s->out_channels, rstd + (size_t)grid * s->out_channels, &sums);
+    }
+}
+
+void KERNEL(winograd_input_gradient)(struct compute *c, float *dinp, float *shift, float *factor, const float *dout,
+                                     const float *weight, const float *inp, const struct norm_activation *norm,
+                                     const struct conv3d_shape *s)
+{
+    struct pass p = {.t = cut_tiles(s),
+                     .input = input_of(dout, s->out_channels, NULL),
+                     .output = {.x = dinp,
+                                .channels = s->in_channels,
+                                .sums = norm != NULL ? WINOGRAD_NORM_GRADIENT : WINOGRAD_NO_SUMS,
+                                .norm = input_of(inp, s->in_channels, norm)},
+                     .weights = weights_of(c, weight, s, 1)};
+    if (p.weights == NULL || !convolve(c, &p) || norm == NULL) {
+        return;
+    }
+    for (int grid = 0; grid < s->n; grid++) {
+        const struct block_sums sums = sums_of_grid(&p, grid);
+        const size_t first = (size_t)grid * s->in_channels;
+        KERNEL(merge_norm_gradient)(shift + first, factor + first, norm->rstd + first, &sums);
+    }
+}
+
+/* The weight's gradient, and one thread's memory for it. */
+struct gradient_pass {
+    struct tiling t;
+    struct winograd_input input;
+    const float *dout;
+    int out_channels;
+};
+
+struct gradient_memory {
+    float *outside;
+    float *sums;          /* (64, in_channels, whole vectors of out_channels) */
+    float *inp, *gradient;
+};
+
+static void add_share(const struct gradient_pass *p, const struct gradient_memory *m, size_t begin, size_t end)
+{
+    const int inner = p->input.channels, outer = p->out_channels;
+    const size_t point = (size_t)inner * whole_vectors(outer) * lanes;
+    size_t grid = SIZE_MAX;
+    memset(m->sums, 0, points * point * sizeof *m->sums);
+    for (size_t index = begin; index < end; index++) {
+        const struct tile_block block = block_of(&p->t, index);
+        if (block.grid != grid) {
+            grid = block.grid;
+            KERNEL(winograd_outside)(m->outside, &p->input, grid, p->t.w);
+        }
+        KERNEL(winograd_inputs)(m->inp, &p->input, m->outside, &block, &p->t);
+        KERNEL(winograd_output_gradients)(m->gradient, p->dout, outer, &block, &p->t);
+        for (int k = 0; k < points; k++) {
+            KERNEL(winograd_add_products)
+            (m->sums + k * point, m->inp + k * point_stride(inner), m->gradient + k * point_stride(outer), block.count,
+             inner, outer);
         }
     }
 }
 
-void KERNEL(winograd_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
-                               const struct conv3d_shape *s)
+void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
+                                      const struct norm_activation *norm, const struct conv3d_shape *s)
 {
-    const int inner = s->in_channels, outer = s->out_channels, threads = cpu_state(c)->threads;
-    const struct tiling t = cut_tiles(s);
-    const size_t inputs = points * point_stride(inner), gradients = points * point_stride(outer);
-    const size_t point = (size_t)inner * whole_vectors(outer) * lanes, sums = points * point;
-    const size_t zero_row = float_bytes((size_t)s->w * inner), own = sums + inputs + gradients;
-    const size_t blocks = blocks_of(&t);
-    unsigned char *memory = cpu_scratch(c, zero_row + threads * own * sizeof(float));
+    const struct gradient_pass p = {.t = cut_tiles(s),
+                                    .input = input_of(inp, s->in_channels, norm),
+                                    .dout = dout,
+                                    .out_channels = s->out_channels};
+    const int threads = cpu_state(c)->threads;
+    const size_t inputs = points * point_stride(s->in_channels), gradients = points * point_stride(s->out_channels);
+    const size_t sums = (size_t)points * s->in_channels * whole_vectors(s->out_channels) * lanes;
+    const size_t outside = float_bytes((size_t)s->w * s->in_channels) / sizeof(float);
+    const size_t own = sums + inputs + gradients + outside;
+    float *memory = cpu_scratch(c, threads * own * sizeof *memory);
     if (memory == NULL) {
         return;
     }
-    const float *zeros = memset(memory, 0, zero_row);
-    float *work = (float *)(memory + zero_row);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
-        float *sum = work + part * own, *x = sum + sums, *g = x + inputs;
-        memset(sum, 0, sums * sizeof *sum);
-        for (size_t b = share_begin(blocks, part, threads); b < share_begin(blocks, part + 1, threads); b++) {
-            const int count = tiles_of_block(&t, b);
-            KERNEL(winograd_inputs)(x, inp, zeros, b * tiles_together, count, inner, &t);
-            KERNEL(winograd_output_gradients)(g, dout, b * tiles_together, count, outer, &t);
-            for (int p = 0; p < points; p++) {
-                KERNEL(winograd_add_products)
-                (sum + p * point, x + p * point_stride(inner), g + p * point_stride(outer), count, inner,
-                 outer);
-            }
-        }
+        float *mine = memory + part * own;
+        const struct gradient_memory m = {
+            .sums = mine, .inp = mine + sums, .gradient = mine + sums + inputs, .outside = mine + own - outside};
+        add_share(&p, &m, share_begin(p.t.blocks, part, threads), share_begin(p.t.blocks, part + 1, threads));
     }
-    KERNEL(winograd_add_weight_gradient)(dweight, work, own, threads, inner, outer, threads);
+    KERNEL(winograd_add_weight_gradient)(dweight, memory, own, threads, s->in_channels, s->out_channels, threads);
 }

@@ -23,6 +23,7 @@
 #ifndef COMPUTE_CPU_KERNELS_WINOGRAD_H
 #define COMPUTE_CPU_KERNELS_WINOGRAD_H
 
+#include "compute/cpu/kernels/channel_sums.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
@@ -40,22 +41,62 @@ enum {
 #endif
 };
 
-/* How n grids of d x h x w voxels are cut into tiles, numbered over all grids, w fastest. */
+/* How n grids of d x h x w voxels are cut into tiles, numbered over all grids, w fastest, and these into blocks that
+ * lie within one grid. */
 struct tiling {
     int n, d, h, w;
     int tiles_h, tiles_w;
-    size_t per_grid, count;
+    size_t per_grid; /* tiles */
+    int block_tiles; /* of a block, but for a grid's last */
+    size_t grid_blocks, blocks;
 };
 
 static inline struct tiling cut_tiles(const struct conv3d_shape *s)
 {
+    enum { step = 8 };
     struct tiling t = {.n = s->n, .d = s->d, .h = s->h, .w = s->w};
     t.tiles_h = (s->h + 1) / tile_side;
     t.tiles_w = (s->w + 1) / tile_side;
     t.per_grid = (size_t)(s->d + 1) / tile_side * t.tiles_h * t.tiles_w;
-    t.count = s->n * t.per_grid;
+    const size_t least = (t.per_grid + tiles_together - 1) / tiles_together;
+    t.block_tiles = (int)((t.per_grid + least * step - 1) / (least * step)) * step;
+    t.grid_blocks = (t.per_grid + t.block_tiles - 1) / t.block_tiles;
+    t.blocks = s->n * t.grid_blocks;
     return t;
 }
+
+/* Tiles [first, first + count) of a grid. */
+struct tile_block {
+    size_t grid, first;
+    int count;
+};
+
+static inline struct tile_block block_of(const struct tiling *t, size_t block)
+{
+    const size_t first = block % t->grid_blocks * t->block_tiles, left = t->per_grid - first;
+    return (struct tile_block){.grid = block / t->grid_blocks,
+                               .first = first,
+                               .count = left < (size_t)t->block_tiles ? (int)left : t->block_tiles};
+}
+
+/* What is read: x (n, d, h, w, channels), or act((x - mean) rstd), see compute.h, where mean and rstd (n, channels)
+ * are given. */
+struct winograd_input {
+    const float *x;
+    int channels;
+    const float *mean, *rstd;
+    float slope;
+};
+
+/* What else is made of the voxels that are written, see winograd_outputs. */
+enum winograd_sums { WINOGRAD_NO_SUMS, WINOGRAD_MOMENTS, WINOGRAD_NORM_GRADIENT };
+
+struct winograd_output {
+    float *x; /* (n, d, h, w, channels) */
+    int channels;
+    enum winograd_sums sums;
+    struct winograd_input norm; /* WINOGRAD_NORM_GRADIENT: the norm and activation behind which x is a gradient */
+};
 
 static inline int whole_vectors(int channels)
 {
@@ -69,16 +110,23 @@ static inline size_t point_stride(int channels)
     return (size_t)tiles_together * whole_vectors(channels) * lanes + lanes;
 }
 
-/* Tiles [first, first + count) of x (n, d, h, w, channels) at the 64 points: at (64, count, whole vectors of
- * channels), with point_stride. zeros: as many floats as a row of x, all 0. */
-void KERNEL(winograd_inputs)(float *at, const float *x, const float *zeros, size_t first, int count,
-                             int channels, const struct tiling *t);
-void KERNEL(winograd_output_gradients)(float *at, const float *dout, size_t first, int count, int channels,
+/* A row of voxels outside all grids, for winograd_inputs: outside (w, channels) is what becomes 0 once it is normed. */
+void KERNEL(winograd_outside)(float *outside, const struct winograd_input *input, size_t grid, int w);
+
+/* The block's tiles at the 64 points: at (64, tiles, whole vectors of channels), with point_stride. */
+void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const float *outside,
+                             const struct tile_block *block, const struct tiling *t);
+void KERNEL(winograd_output_gradients)(float *at, const float *dout, int channels, const struct tile_block *block,
                                        const struct tiling *t);
 
-/* And back: writes the tiles' voxels of out. */
-void KERNEL(winograd_outputs)(float *out, const float *at, size_t first, int count, int channels,
-                              const struct tiling *t);
+/* And back: writes the block's voxels, and two sums for each channel, each of whole vectors:
+ *   WINOGRAD_MOMENTS: the mean, and the squared deviations from it;
+ *   WINOGRAD_NORM_GRADIENT: x is first taken back through the activation, g; sums of g and of g (norm.x - mean). */
+void KERNEL(winograd_outputs)(const struct winograd_output *output, float *sums, const float *at,
+                              const struct tile_block *block, const struct tiling *t);
+
+/* Voxels of a block. */
+size_t KERNEL(winograd_block_voxels)(const struct tile_block *block, const struct tiling *t);
 
 /* Weights at the 64 points, in panels of panel_vectors: (64, panels, inner, vectors of the panel). backward:
  * taps are mirrored and the roles of channels exchanged. weight (out_channels, in_channels, 27). */

@@ -2,29 +2,25 @@
 
 /* A run of tiles along w. */
 struct tile_run {
-    size_t grid;
     int z, y, x; /* first voxel of the first tile */
     int length;  /* tiles */
 };
 
-/* The run that begins with this tile and ends with its row or after `most` tiles. */
+/* The run that begins with this tile of a grid and ends with its row or after `most` tiles. */
 static struct tile_run run_of(size_t tile, int most, const struct tiling *t)
 {
-    struct tile_run run = {.grid = tile / t->per_grid};
-    const int within = (int)(tile % t->per_grid), x = within % t->tiles_w;
+    struct tile_run run;
+    const int x = (int)(tile % t->tiles_w);
     run.x = x * tile_side;
-    run.y = within / t->tiles_w % t->tiles_h * tile_side;
-    run.z = within / t->tiles_w / t->tiles_h * tile_side;
+    run.y = (int)(tile / t->tiles_w % t->tiles_h) * tile_side;
+    run.z = (int)(tile / t->tiles_w / t->tiles_h) * tile_side;
     run.length = t->tiles_w - x < most ? t->tiles_w - x : most;
     return run;
 }
 
-/* Voxel (grid, z, y, 0) of x, or zeros where that lies outside. */
-static const float *row_at(const float *x, const float *zeros, const struct tiling *t, size_t grid, int z,
-                           int y, int channels)
+static size_t voxel_at(const struct tiling *t, size_t grid, int z, int y, int x)
 {
-    const int inside = z >= 0 && z < t->d && y >= 0 && y < t->h;
-    return inside ? x + ((grid * t->d + z) * t->h + y) * t->w * channels : zeros;
+    return ((grid * t->d + z) * t->h + y) * t->w + x;
 }
 
 static ALWAYS_INLINE void input_transform(vec v[point_side], int stride)
@@ -36,13 +32,50 @@ static ALWAYS_INLINE void input_transform(vec v[point_side], int stride)
     v[3 * stride] = d1 - d3;
 }
 
-/* One column of voxels, 4 x 4 along z and y, of some channels. */
-static ALWAYS_INLINE void input_column(vec column[16], const float *const rows[16], size_t offset, int count)
+/* The norm and activation of some channels of a grid. */
+struct vector_norm {
+    vec mean, rstd;
+    float slope;
+};
+
+static ALWAYS_INLINE struct vector_norm vector_norm(const struct winograd_input *input, size_t grid, int channel,
+                                                    int count)
+{
+    const size_t place = grid * input->channels + channel;
+    return (struct vector_norm){.mean = load_part(input->mean + place, count),
+                                .rstd = load_part(input->rstd + place, count),
+                                .slope = input->slope};
+}
+
+static ALWAYS_INLINE vec normed_and_active(vec v, const struct vector_norm *norm)
+{
+    const vec normal = (v - norm->mean) * norm->rstd;
+    return choose_positive(normal, normal, normal * norm->slope);
+}
+
+void KERNEL(winograd_outside)(float *outside, const struct winograd_input *input, size_t grid, int w)
+{
+    const size_t row_bytes = input->channels * sizeof *outside;
+    for (int x = 0; x < w; x++, outside += input->channels) {
+        if (input->mean != NULL) {
+            memcpy(outside, input->mean + grid * input->channels, row_bytes);
+        } else {
+            memset(outside, 0, row_bytes);
+        }
+    }
+}
+
+/* One column of voxels, 4 x 4 along z and y, of some channels. norm: NULL, none. */
+static ALWAYS_INLINE void input_column(vec column[16], const float *const rows[16], size_t offset, int count,
+                                       const struct vector_norm *norm)
 {
     vec v[16];
 #pragma GCC unroll 16
     for (int k = 0; k < 16; k++) {
         v[k] = count == lanes ? load(rows[k] + offset) : load_part(rows[k] + offset, count);
+        if (norm != NULL) {
+            v[k] = normed_and_active(v[k], norm);
+        }
     }
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
@@ -60,7 +93,8 @@ static ALWAYS_INLINE void input_column(vec column[16], const float *const rows[1
 
 /* The tiles of a run, of the vector of channels at `channel`. at: of the first tile. */
 static ALWAYS_INLINE void input_run(float *at, const float *const rows[16], const struct tile_run *run,
-                                    int channel, int channels, const struct tiling *t, int count)
+                                    int channel, int channels, const struct tiling *t, int count,
+                                    const struct vector_norm *norm)
 {
     const size_t pitch = point_stride(channels), tile_pitch = (size_t)whole_vectors(channels) * lanes;
     vec columns[4][16]; /* a ring: column x lies at (x + 1) % 4 */
@@ -69,7 +103,7 @@ static ALWAYS_INLINE void input_run(float *at, const float *const rows[16], cons
         if (x < 0 || x >= t->w) {
             memset(column, 0, sizeof columns[0]);
         } else {
-            input_column(column, rows, (size_t)x * channels + channel, count);
+            input_column(column, rows, (size_t)x * channels + channel, count, norm);
         }
         if (x < run->x + 2 || (x - run->x) % 2 != 0) {
             continue;
@@ -86,25 +120,81 @@ static ALWAYS_INLINE void input_run(float *at, const float *const rows[16], cons
     }
 }
 
-void KERNEL(winograd_inputs)(float *at, const float *x, const float *zeros, size_t first, int count,
-                             int channels, const struct tiling *t)
+/* As input_run, through the input's norm where it has one. */
+static ALWAYS_INLINE void input_run_of(float *at, const float *const rows[16], const struct tile_run *run,
+                                       int channel, const struct winograd_input *input, size_t grid,
+                                       const struct tiling *t, int count)
 {
+    if (input->mean != NULL) {
+        const struct vector_norm norm = vector_norm(input, grid, channel, count);
+        input_run(at, rows, run, channel, input->channels, t, count, &norm);
+    } else {
+        input_run(at, rows, run, channel, input->channels, t, count, NULL);
+    }
+}
+
+void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const float *outside,
+                             const struct tile_block *block, const struct tiling *t)
+{
+    const int channels = input->channels;
     struct tile_run run;
-    for (int done = 0; done < count; done += run.length) {
-        run = run_of(first + done, count - done, t);
+    for (int done = 0; done < block->count; done += run.length) {
+        run = run_of(block->first + done, block->count - done, t);
         const float *rows[16];
         for (int k = 0; k < 16; k++) {
-            rows[k] = row_at(x, zeros, t, run.grid, run.z + k / 4 - 1, run.y + k % 4 - 1, channels);
+            const int z = run.z + k / 4 - 1, y = run.y + k % 4 - 1;
+            const int inside = z >= 0 && z < t->d && y >= 0 && y < t->h;
+            rows[k] = inside ? input->x + voxel_at(t, block->grid, z, y, 0) * channels : outside;
         }
         float *to = at + (size_t)done * whole_vectors(channels) * lanes;
         int channel = 0;
         for (; channel + lanes <= channels; channel += lanes) {
-            input_run(to + channel, rows, &run, channel, channels, t, lanes);
+            input_run_of(to + channel, rows, &run, channel, input, block->grid, t, lanes);
         }
         if (channel < channels) {
-            input_run(to + channel, rows, &run, channel, channels, t, channels - channel);
+            input_run_of(to + channel, rows, &run, channel, input, block->grid, t, channels - channel);
         }
     }
+}
+
+/* Where a tile's first voxel lies, and how many voxels of it along z, y, x are inside the grid. */
+struct tile_place {
+    size_t voxel;
+    int inside[3];
+};
+
+static int voxels_inside(int from, int extent)
+{
+    return extent - from < tile_side ? extent - from : tile_side;
+}
+
+static struct tile_place place_of(const struct tile_block *block, int tile, const struct tiling *t)
+{
+    const struct tile_run run = run_of(block->first + tile, 1, t);
+    return (struct tile_place){
+        .voxel = voxel_at(t, block->grid, run.z, run.y, run.x),
+        .inside = {voxels_inside(run.z, t->d), voxels_inside(run.y, t->h), voxels_inside(run.x, t->w)}};
+}
+
+/* Whether the tile has the voxel at these three bits of v, z first. */
+static int has_voxel(const struct tile_place *place, int v)
+{
+    return v / 4 < place->inside[0] && v / 2 % 2 < place->inside[1] && v % 2 < place->inside[2];
+}
+
+static size_t tile_voxel(const struct tile_place *place, int v, const struct tiling *t)
+{
+    return place->voxel + ((size_t)(v / 4) * t->h + v / 2 % 2) * t->w + v % 2;
+}
+
+size_t KERNEL(winograd_block_voxels)(const struct tile_block *block, const struct tiling *t)
+{
+    size_t voxels = 0;
+    for (int tile = 0; tile < block->count; tile++) {
+        const struct tile_place place = place_of(block, tile, t);
+        voxels += (size_t)place.inside[0] * place.inside[1] * place.inside[2];
+    }
+    return voxels;
 }
 
 /* Two values to four points. */
@@ -116,8 +206,8 @@ static ALWAYS_INLINE void gradient_transform(vec *to, int to_stride, vec g0, vec
     to[3 * to_stride] = g1;
 }
 
-/* One tile of dout, of some channels; corner: its first voxel. */
-static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *corner, const int inside[3],
+/* One tile of dout, of some channels. */
+static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *dout, const struct tile_place *place,
                                         const struct tiling *t, int channels, int count)
 {
     vec plane[2][16];
@@ -125,9 +215,8 @@ static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *co
     for (int z = 0; z < 2; z++) {
         vec voxel[4] = {{0}}, rows[8];
         for (int k = 0; k < 4; k++) {
-            if (z < inside[0] && k / 2 < inside[1] && k % 2 < inside[2]) {
-                const size_t place = (size_t)(z * t->h + k / 2) * t->w + k % 2;
-                voxel[k] = load_part(corner + place * channels, count);
+            if (has_voxel(place, 4 * z + k)) {
+                voxel[k] = load_part(dout + tile_voxel(place, 4 * z + k, t) * channels, count);
             }
         }
         gradient_transform(rows, 1, voxel[0], voxel[1]);
@@ -146,24 +235,15 @@ static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *co
     }
 }
 
-static int voxels_inside(int from, int extent)
-{
-    return extent - from < tile_side ? extent - from : tile_side;
-}
-
-void KERNEL(winograd_output_gradients)(float *at, const float *dout, size_t first, int count, int channels,
+void KERNEL(winograd_output_gradients)(float *at, const float *dout, int channels, const struct tile_block *block,
                                        const struct tiling *t)
 {
     const size_t pitch = point_stride(channels);
-    for (int k = 0; k < count; k++, at += whole_vectors(channels) * lanes) {
-        const struct tile_run tile = run_of(first + k, 1, t);
-        const int inside[3] = {voxels_inside(tile.z, t->d), voxels_inside(tile.y, t->h),
-                               voxels_inside(tile.x, t->w)};
-        const float *corner =
-            row_at(dout, NULL, t, tile.grid, tile.z, tile.y, channels) + (size_t)tile.x * channels;
+    for (int k = 0; k < block->count; k++, at += whole_vectors(channels) * lanes) {
+        const struct tile_place place = place_of(block, k, t);
         for (int channel = 0; channel < channels; channel += lanes) {
             const int left = channels - channel < lanes ? channels - channel : lanes;
-            gradient_tile(at + channel, pitch, corner + channel, inside, t, channels, left);
+            gradient_tile(at + channel, pitch, dout + channel, &place, t, channels, left);
         }
     }
 }
@@ -200,26 +280,99 @@ static ALWAYS_INLINE void output_tile(vec voxel[8], const float *at, size_t pitc
     }
 }
 
-void KERNEL(winograd_outputs)(float *out, const float *at, size_t first, int count, int channels,
-                              const struct tiling *t)
+/* Two running sums over the voxels of a block. */
+struct voxel_sums {
+    vec first, second;
+};
+
+/* The voxels of one tile, of some channels, on their way to memory. */
+static ALWAYS_INLINE void write_tile(const struct winograd_output *output, struct voxel_sums *sums, const float *at,
+                                     size_t pitch, const struct tile_place *place, const struct tiling *t, int channel,
+                                     int count, enum winograd_sums kind, vec shift, const struct vector_norm *norm)
 {
-    const size_t pitch = point_stride(channels);
-    for (int k = 0; k < count; k++, at += whole_vectors(channels) * lanes) {
-        const struct tile_run tile = run_of(first + k, 1, t);
-        const int inside[3] = {voxels_inside(tile.z, t->d), voxels_inside(tile.y, t->h),
-                               voxels_inside(tile.x, t->w)};
-        float *corner = out + (((tile.grid * t->d + tile.z) * t->h + tile.y) * t->w + tile.x) * channels;
-        for (int channel = 0; channel < channels; channel += lanes) {
-            const int left = channels - channel < lanes ? channels - channel : lanes;
-            vec voxel[8];
-            output_tile(voxel, at + channel, pitch);
-            for (int v = 0; v < 8; v++) {
-                if (v / 4 < inside[0] && v / 2 % 2 < inside[1] && v % 2 < inside[2]) {
-                    const size_t place = ((size_t)(v / 4) * t->h + v / 2 % 2) * t->w + v % 2;
-                    store_part(corner + place * channels + channel, voxel[v], left);
-                }
-            }
+    vec voxel[8];
+    output_tile(voxel, at, pitch);
+    const int whole = place->inside[0] + place->inside[1] + place->inside[2] == 3 * tile_side;
+#pragma GCC unroll 8
+    for (int v = 0; v < 8; v++) {
+        if (!whole && !has_voxel(place, v)) {
+            continue;
         }
+        const size_t element = tile_voxel(place, v, t) * output->channels + channel;
+        vec value = voxel[v];
+        if (kind == WINOGRAD_MOMENTS) {
+            const vec distance = value - shift;
+            sums->first += distance;
+            sums->second += distance * distance;
+        } else if (kind == WINOGRAD_NORM_GRADIENT) {
+            const vec distance = load_part(output->norm.x + element, count) - norm->mean;
+            value = choose_positive(distance, value, value * norm->slope);
+            sums->first += value;
+            sums->second += value * distance;
+        }
+        store_part(output->x + element, value, count);
+    }
+}
+
+/* All tiles of a block, of some channels; `sums` (2, whole vectors of channels) at those. */
+static ALWAYS_INLINE void write_block(const struct winograd_output *output, float *sums, const float *at,
+                                      const struct tile_place *places, const struct tile_block *block,
+                                      const struct tiling *t, int channel, int count, enum winograd_sums kind)
+{
+    const int channels = output->channels, whole = whole_vectors(channels) * lanes;
+    const size_t pitch = point_stride(channels);
+    struct voxel_sums running = {{0}, {0}};
+    struct vector_norm norm = {{0}, {0}, 0};
+    vec shift = {0}, first[8];
+    if (kind == WINOGRAD_NORM_GRADIENT) {
+        norm = vector_norm(&output->norm, block->grid, channel, count);
+    } else if (kind == WINOGRAD_MOMENTS) { /* near the mean, so that squares lose nothing */
+        output_tile(first, at + channel, pitch);
+        shift = first[0];
+    }
+    for (int tile = 0; tile < block->count; tile++) {
+        write_tile(output, &running, at + (size_t)tile * whole + channel, pitch, &places[tile], t, channel, count, kind,
+                   shift, &norm);
+    }
+    if (kind == WINOGRAD_MOMENTS) {
+        const vec offset = running.first / (float)KERNEL(winograd_block_voxels)(block, t);
+        store(sums + channel, shift + offset);
+        store(sums + whole + channel, running.second - running.first * offset);
+    } else if (kind == WINOGRAD_NORM_GRADIENT) {
+        store(sums + channel, running.first);
+        store(sums + whole + channel, running.second);
+    }
+}
+
+static ALWAYS_INLINE void write_block_of(const struct winograd_output *output, float *sums, const float *at,
+                                         const struct tile_place *places, const struct tile_block *block,
+                                         const struct tiling *t, int channel, int count)
+{
+    switch (output->sums) {
+    case WINOGRAD_MOMENTS:
+        write_block(output, sums, at, places, block, t, channel, count, WINOGRAD_MOMENTS);
+        break;
+    case WINOGRAD_NORM_GRADIENT:
+        write_block(output, sums, at, places, block, t, channel, count, WINOGRAD_NORM_GRADIENT);
+        break;
+    default:
+        write_block(output, sums, at, places, block, t, channel, count, WINOGRAD_NO_SUMS);
+    }
+}
+
+void KERNEL(winograd_outputs)(const struct winograd_output *output, float *sums, const float *at,
+                              const struct tile_block *block, const struct tiling *t)
+{
+    struct tile_place places[tiles_together + 8];
+    for (int tile = 0; tile < block->count; tile++) {
+        places[tile] = place_of(block, tile, t);
+    }
+    int channel = 0;
+    for (; channel + lanes <= output->channels; channel += lanes) {
+        write_block_of(output, sums, at, places, block, t, channel, lanes);
+    }
+    if (channel < output->channels) {
+        write_block_of(output, sums, at, places, block, t, channel, output->channels - channel);
     }
 }
 

@@ -1,0 +1,187 @@
+#include "compute/cpu/kernels/row_blocks.h"
+
+struct pooled_pass {
+    int channels;
+    const float *inp;
+    const struct norm_activation *norm;
+    const struct pooled_residual *residual;
+    /* backward */
+    const float *dpooled;
+    size_t stride; /* of dpooled */
+    float share;   /* of a row in the pool */
+    const float *shift, *factor;
+    float *dinp, *dresidual;
+};
+
+/* What some channels of a grid have in common. */
+struct channel_vector {
+    int channel, count;
+    vec mean, rstd, scale, centre; /* scale and centre: of the residual */
+    float slope;
+};
+
+static ALWAYS_INLINE struct channel_vector channel_vector(const struct pooled_pass *p, size_t grid, int channel)
+{
+    const int count = vector_length(channel, p->channels);
+    const size_t place = grid * p->channels + channel;
+    struct channel_vector v = {.channel = channel, .count = count, .slope = p->norm->slope};
+    v.mean = load_part(p->norm->mean + place, count);
+    v.rstd = load_part(p->norm->rstd + place, count);
+    if (p->residual->scale != NULL) {
+        v.scale = load_part(p->residual->scale + place, count);
+        v.centre = broadcast(p->residual->centre[grid]);
+    }
+    return v;
+}
+
+/* What the activation takes: norm(inp) + residual of one row. distance: inp - mean; apart: of the residual's one channel
+ * from its centre. */
+static ALWAYS_INLINE vec before_activation(const struct pooled_pass *p, const struct channel_vector *v, size_t row,
+                                           int scaled, vec *distance, vec *apart)
+{
+    const size_t element = row * p->channels + v->channel;
+    *distance = load_part(p->inp + element, v->count) - v->mean;
+    if (scaled) {
+        *apart = p->residual->x[row] - v->centre;
+        return *distance * v->rstd + *apart * v->scale;
+    }
+    return *distance * v->rstd + load_part(p->residual->x + element, v->count);
+}
+
+static ALWAYS_INLINE void sum_block(const struct pooled_pass *p, const struct row_block *b, int scaled)
+{
+    for (int channel = 0; channel < p->channels; channel += lanes) {
+        const struct channel_vector v = channel_vector(p, b->grid, channel);
+        vec sum = {0}, distance, apart;
+        for (int r = 0; r < b->rows; r++) {
+            const vec x = before_activation(p, &v, b->first + r, scaled, &distance, &apart);
+            sum += choose_positive(x, x, x * v.slope);
+        }
+        store(b->sums + channel, keep_part(sum, v.count));
+    }
+}
+
+/* Sums of g, of g (inp - mean), and of g (x - centre). */
+static ALWAYS_INLINE void gradient_sums_of_block(const struct pooled_pass *p, const struct row_block *b, int scaled)
+{
+    const size_t whole = whole_channels(p->channels);
+    for (int channel = 0; channel < p->channels; channel += lanes) {
+        const struct channel_vector v = channel_vector(p, b->grid, channel);
+        const vec g_positive = load_part(p->dpooled + b->grid * p->stride + channel, v.count) * p->share;
+        const vec g_negative = g_positive * v.slope;
+        vec sum = {0}, product = {0}, residual = {0}, distance, apart;
+        for (int r = 0; r < b->rows; r++) {
+            const vec x = before_activation(p, &v, b->first + r, scaled, &distance, &apart);
+            const vec g = choose_positive(x, g_positive, g_negative);
+            sum += g;
+            product += g * distance;
+            if (scaled) {
+                residual += g * apart;
+            }
+        }
+        store(b->sums + channel, sum);
+        store(b->sums + whole + channel, product);
+        store(b->sums + 2 * whole + channel, residual);
+    }
+}
+
+static ALWAYS_INLINE void write_gradients_of_block(const struct pooled_pass *p, const struct row_block *b, int scaled)
+{
+    for (int channel = 0; channel < p->channels; channel += lanes) {
+        const struct channel_vector v = channel_vector(p, b->grid, channel);
+        const size_t place = b->grid * p->channels + channel;
+        const vec shift = load_part(p->shift + place, v.count), factor = load_part(p->factor + place, v.count);
+        const vec g_positive = load_part(p->dpooled + b->grid * p->stride + channel, v.count) * p->share;
+        const vec g_negative = g_positive * v.slope;
+        vec distance, apart;
+        for (int r = 0; r < b->rows; r++) {
+            const size_t element = (b->first + r) * p->channels + channel;
+            const vec x = before_activation(p, &v, b->first + r, scaled, &distance, &apart);
+            const vec g = choose_positive(x, g_positive, g_negative);
+            if (!scaled) {
+                store_part(p->dresidual + element, g, v.count);
+            }
+            store_part(p->dinp + element, v.rstd * g - (shift + distance * factor), v.count);
+        }
+    }
+}
+
+static void sum_pooled_block(const void *pass, const struct row_block *b)
+{
+    const struct pooled_pass *p = pass;
+    p->residual->scale != NULL ? sum_block(p, b, 1) : sum_block(p, b, 0);
+}
+
+static void sum_gradients_of_block(const void *pass, const struct row_block *b)
+{
+    const struct pooled_pass *p = pass;
+    p->residual->scale != NULL ? gradient_sums_of_block(p, b, 1) : gradient_sums_of_block(p, b, 0);
+}
+
+static void write_pooled_gradients(const void *pass, const struct row_block *b)
+{
+    const struct pooled_pass *p = pass;
+    p->residual->scale != NULL ? write_gradients_of_block(p, b, 1) : write_gradients_of_block(p, b, 0);
+}
+
+void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const float *inp,
+                                 const struct norm_activation *norm, const struct pooled_residual *residual, int n,
+                                 size_t space, int channels)
+{
+    const struct pooled_pass p = {.channels = channels, .inp = inp, .norm = norm, .residual = residual};
+    struct row_blocks blocks;
+    void *behind;
+    if (!KERNEL(cut_row_blocks)(c, &blocks, n, space, channels, 1, channels * sizeof(double), &behind)) {
+        return;
+    }
+    double *totals = behind;
+    KERNEL(work_on_row_blocks)(c, &blocks, sum_pooled_block, &p);
+    for (int grid = 0; grid < n; grid++) {
+        const struct block_sums sums = KERNEL(sums_of_grid)(&blocks, grid, 0);
+        KERNEL(merge_first_sums)(totals, &sums);
+        for (int ch = 0; ch < channels; ch++) {
+            pooled[grid * stride + ch] = (float)(totals[ch] / (double)space);
+        }
+    }
+}
+
+void KERNEL(pooled_norm_backward)(struct compute *c, float *dinp, float *dresidual, float *dscale,
+                                  const float *dpooled, size_t stride, const float *inp,
+                                  const struct norm_activation *norm, const struct pooled_residual *residual, int n,
+                                  size_t space, int channels)
+{
+    struct pooled_pass p = {.channels = channels,
+                            .inp = inp,
+                            .norm = norm,
+                            .residual = residual,
+                            .dpooled = dpooled,
+                            .stride = stride,
+                            .share = 1 / (float)space,
+                            .dinp = dinp,
+                            .dresidual = dresidual};
+    const size_t moments = (size_t)n * channels;
+    const size_t more = channels * sizeof(double) + 2 * moments * sizeof(float);
+    struct row_blocks blocks;
+    void *behind;
+    if (!KERNEL(cut_row_blocks)(c, &blocks, n, space, channels, 3, more, &behind)) {
+        return;
+    }
+    double *totals = behind;
+    float *shift = (float *)(totals + channels), *factor = shift + moments;
+    KERNEL(work_on_row_blocks)(c, &blocks, sum_gradients_of_block, &p);
+    for (int grid = 0; grid < n; grid++) {
+        const struct block_sums sums = KERNEL(sums_of_grid)(&blocks, grid, 0);
+        const struct block_sums third = KERNEL(sums_of_grid)(&blocks, grid, 2);
+        const size_t first = (size_t)grid * channels;
+        KERNEL(merge_norm_gradient)(shift + first, factor + first, norm->rstd + first, &sums);
+        if (residual->scale != NULL) {
+            KERNEL(merge_first_sums)(totals, &third);
+            for (int ch = 0; ch < channels; ch++) {
+                dscale[first + ch] = (float)totals[ch];
+            }
+        }
+    }
+    p.shift = shift;
+    p.factor = factor;
+    KERNEL(work_on_row_blocks)(c, &blocks, write_pooled_gradients, &p);
+}
