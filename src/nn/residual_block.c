@@ -31,10 +31,10 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
 {
     const size_t size = grid_rows(grid) * (size_t)block->out_channels;
     const size_t moments = (size_t)grid->n * (size_t)block->out_channels;
-    kept->conv1 = push_reals(run, size);
+    kept->conv1 = push_activations(run, size);
     kept->mean1 = push_reals(run, moments);
     kept->rstd1 = push_reals(run, moments);
-    kept->conv2 = push_reals(run, size);
+    kept->conv2 = push_activations(run, size);
     kept->mean2 = push_reals(run, moments);
     kept->rstd2 = push_reals(run, moments);
 }
@@ -53,14 +53,14 @@ static struct residual_block_activations activations_of(const struct layer_run *
 }
 
 /* Memory for the normed input of a convolution, where it is needed. */
-static real *push_work(const struct layer_run *run, const struct conv3d_shape *shape)
+static activation *push_work(const struct layer_run *run, const struct conv3d_shape *shape)
 {
     const size_t size = run->compute->normed_conv3d_work(run->compute, shape);
-    return size > 0 ? push_reals(run, size) : NULL;
+    return size > 0 ? push_activations(run, size) : NULL;
 }
 
 /* Both convolutions and the moments of their norms. */
-static void convolve(const struct layer_run *run, const struct residual_block *block, const real *inp,
+static void convolve(const struct layer_run *run, const struct residual_block *block, const activation *inp,
                      const struct token_grid *grid, const struct residual_block_activations *a)
 {
     struct compute *c = run->compute;
@@ -68,7 +68,7 @@ static void convolve(const struct layer_run *run, const struct residual_block *b
     const struct conv3d_shape conv2 = conv_shape(grid, block->out_channels, block->out_channels);
     const struct norm_activation norm = first_norm(a);
     const size_t mark = arena_mark(run->arena);
-    real *work = push_work(run, &conv2);
+    activation *work = push_work(run, &conv2);
     if (!run->arena->exhausted) {
         c->normed_conv3d_forward(c, a->conv1, a->mean1, a->rstd1, inp, NULL, NULL, run->params + block->conv1, &conv1);
         c->normed_conv3d_forward(c, a->conv2, a->mean2, a->rstd2, a->conv1, &norm, work, run->params + block->conv2,
@@ -78,8 +78,8 @@ static void convolve(const struct layer_run *run, const struct residual_block *b
 }
 
 /* From the gradient of conv2's output to that of inp by way of the convolutions (NULL: not wanted). */
-static void convolve_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                              const real *dconv2, const real *inp, const struct token_grid *grid,
+static void convolve_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
+                              const activation *dconv2, const activation *inp, const struct token_grid *grid,
                               const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
@@ -87,8 +87,8 @@ static void convolve_backward(const struct layer_run *run, const struct residual
     const struct conv3d_shape conv2 = conv_shape(grid, block->out_channels, block->out_channels);
     const struct norm_activation norm = first_norm(kept);
     const size_t mark = arena_mark(run->arena);
-    real *dconv1 = push_reals(run, grid_rows(grid) * (size_t)block->out_channels);
-    real *work = push_work(run, &conv2);
+    activation *dconv1 = push_activations(run, grid_rows(grid) * (size_t)block->out_channels);
+    activation *work = push_work(run, &conv2);
     if (!run->arena->exhausted) {
         c->normed_conv3d_backward(c, dconv1, run->grads + block->conv2, dconv2, kept->conv1, &norm, work,
                                   run->params + block->conv2, &conv2);
@@ -99,13 +99,13 @@ static void convolve_backward(const struct layer_run *run, const struct residual
 }
 
 /* dinp holds the residual's gradient, to which that of the convolutions is added. */
-static void add_convolve_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                                  const real *dconv2, const real *inp, const struct token_grid *grid,
+static void add_convolve_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
+                                  const activation *dconv2, const activation *inp, const struct token_grid *grid,
                                   const struct residual_block_activations *kept)
 {
     const size_t size = grid_rows(grid) * (size_t)block->in_channels;
     const size_t mark = arena_mark(run->arena);
-    real *by_convolutions = push_reals(run, size);
+    activation *by_convolutions = push_activations(run, size);
     convolve_backward(run, block, by_convolutions, dconv2, inp, grid, kept);
     if (!run->arena->exhausted) {
         run->compute->add(run->compute, dinp, dinp, by_convolutions, size);
@@ -113,8 +113,8 @@ static void add_convolve_backward(const struct layer_run *run, const struct resi
     arena_release(run->arena, mark);
 }
 
-void residual_block_forward(const struct layer_run *run, const struct residual_block *block, real *out,
-                            const real *inp, const struct token_grid *grid,
+void residual_block_forward(const struct layer_run *run, const struct residual_block *block, activation *out,
+                            const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept)
 {
     const size_t mark = arena_mark(run->arena);
@@ -128,8 +128,8 @@ void residual_block_forward(const struct layer_run *run, const struct residual_b
     arena_release(run->arena, mark);
 }
 
-void residual_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                             real *dout, const real *out, const real *inp, const struct token_grid *grid,
+void residual_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
+                             activation *dout, const activation *out, const activation *inp, const struct token_grid *grid,
                              const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
@@ -150,7 +150,7 @@ struct scaled_channel {
 };
 
 static struct scaled_channel scale_channel(const struct layer_run *run, const struct residual_block *block,
-                                           const real *inp, const struct token_grid *grid)
+                                           const activation *inp, const struct token_grid *grid)
 {
     const size_t n = (size_t)grid->n, channels = (size_t)block->out_channels;
     struct scaled_channel s = {.mean = push_reals(run, n),
@@ -172,7 +172,7 @@ static struct scaled_channel scale_channel(const struct layer_run *run, const st
 }
 
 static struct pooled_residual residual_of(const struct layer_run *run, const struct residual_block *block,
-                                          const real *inp, const struct token_grid *grid, struct scaled_channel *s)
+                                          const activation *inp, const struct token_grid *grid, struct scaled_channel *s)
 {
     struct pooled_residual residual = {.x = inp};
     if (block->in_channels != block->out_channels) {
@@ -184,7 +184,7 @@ static struct pooled_residual residual_of(const struct layer_run *run, const str
 }
 
 void pooled_block_forward(const struct layer_run *run, const struct residual_block *block, real *pooled, size_t stride,
-                          const real *inp, const struct token_grid *grid,
+                          const activation *inp, const struct token_grid *grid,
                           const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
@@ -216,8 +216,8 @@ static void add_conv3_gradient(const struct layer_run *run, const struct residua
     }
 }
 
-void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                           const real *dpooled, size_t stride, const real *inp, const struct token_grid *grid,
+void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
+                           const real *dpooled, size_t stride, const activation *inp, const struct token_grid *grid,
                            const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
@@ -227,7 +227,7 @@ void pooled_block_backward(const struct layer_run *run, const struct residual_bl
     struct scaled_channel scaled;
     const struct pooled_residual residual = residual_of(run, block, inp, grid, &scaled);
     real *dscale = push_reals(run, (size_t)grid->n * (size_t)channels);
-    real *dconv2 = push_reals(run, grid_rows(grid) * (size_t)channels);
+    activation *dconv2 = push_activations(run, grid_rows(grid) * (size_t)channels);
     if (!run->arena->exhausted) {
         c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->conv2, &norm,
                                 &residual, grid->n, grid_space(grid), channels);

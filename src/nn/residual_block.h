@@ -27,8 +27,10 @@ struct residual_block {
 /* The outputs of the two 3^3 convolutions (rows, out_channels) and the moments of their norms (n,
  * out_channels). */
 struct residual_block_activations {
-    real *conv1, *mean1, *rstd1;
-    real *conv2, *mean2, *rstd2;
+    activation *conv1;
+    real *mean1, *rstd1;
+    activation *conv2;
+    real *mean2, *rstd2;
 };
 
 void residual_block_keep(const struct layer_run *run, const struct residual_block *block,
@@ -36,23 +38,23 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
 
 /* out (rows, out_channels) from inp (rows, in_channels). Without kept it uses two more arrays of out's size.
  */
-void residual_block_forward(const struct layer_run *run, const struct residual_block *block, real *out,
-                            const real *inp, const struct token_grid *grid,
+void residual_block_forward(const struct layer_run *run, const struct residual_block *block, activation *out,
+                            const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept);
 
 /* dinp (rows, in_channels) is written. dout is overwritten. out is forward's result. */
-void residual_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                             real *dout, const real *out, const real *inp, const struct token_grid *grid,
+void residual_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
+                             activation *dout, const activation *out, const activation *inp, const struct token_grid *grid,
                              const struct residual_block_activations *kept);
 
 /* pooled[i * stride + ch] = the mean of out over the voxels of grid i. */
 void pooled_block_forward(const struct layer_run *run, const struct residual_block *block, real *pooled, size_t stride,
-                          const real *inp, const struct token_grid *grid,
+                          const activation *inp, const struct token_grid *grid,
                           const struct residual_block_activations *kept);
 
 /* dinp (rows, in_channels) is written; NULL where inp has one channel: crops need no gradient. */
-void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                           const real *dpooled, size_t stride, const real *inp, const struct token_grid *grid,
+void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
+                           const real *dpooled, size_t stride, const activation *inp, const struct token_grid *grid,
                            const struct residual_block_activations *kept);
 
 #endif

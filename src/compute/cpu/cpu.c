@@ -12,19 +12,34 @@
 
 enum { most_threads = 1024 };
 
-void *cpu_scratch(struct compute *c, size_t bytes)
+/* *memory, made anew where it has less than `bytes`. */
+static void *at_least(struct compute *c, void **memory, size_t *present, size_t bytes)
 {
-    struct cpu_state *state = cpu_state(c);
-    if (bytes > state->scratch_bytes) {
-        free(state->scratch);
+    if (bytes > *present) {
+        free(*memory);
         const size_t rounded = (bytes + 4095) / 4096 * 4096;
-        state->scratch = aligned_alloc(4096, rounded);
-        state->scratch_bytes = state->scratch != NULL ? rounded : 0;
-        if (state->scratch == NULL) {
+        *memory = aligned_alloc(4096, rounded);
+        *present = *memory != NULL ? rounded : 0;
+        if (*memory == NULL) {
             compute_failed(c, VOCO_NO_MEMORY, "no scratch memory");
         }
     }
-    return state->scratch;
+    return *memory;
+}
+
+void *cpu_scratch(struct compute *c, size_t bytes)
+{
+    struct cpu_state *state = cpu_state(c);
+    return at_least(c, &state->scratch, &state->scratch_bytes, bytes);
+}
+
+int cpu_float_arrays(struct compute *c, float **a, size_t a_count, float **b, size_t b_count)
+{
+    struct cpu_state *state = cpu_state(c);
+    const size_t first = float_bytes(a_count);
+    *a = at_least(c, &state->floats, &state->floats_bytes, first + float_bytes(b_count));
+    *b = *a != NULL ? *a + first / sizeof **a : NULL;
+    return *a != NULL;
 }
 
 void use_threads(const struct compute *c)
@@ -46,27 +61,43 @@ static void close_cpu(struct compute *c)
     onednn_close(state->onednn);
     packed_weights_close(state->packed);
     free(state->scratch);
+    free(state->floats);
     free(state);
 }
 
 static void install_kernels(struct compute *c, enum isa isa)
 {
+    typedef void (*installation)(struct compute * c);
+    static const installation installations[isa_count][2] = {
+        [ISA_PORTABLE] = {install_kernels_portable_float32, install_kernels_portable_bf16},
 #ifdef VOCO_X86_KERNELS
-    if (isa == ISA_AVX512) {
-        install_kernels_avx512(c);
-        return;
-    }
-    if (isa == ISA_AVX2) {
-        install_kernels_avx2(c);
-        return;
-    }
-#else
-    (void)isa;
+        [ISA_AVX2] = {install_kernels_avx2_float32, install_kernels_avx2_bf16},
+        [ISA_AVX512] = {install_kernels_avx512_float32, install_kernels_avx512_bf16},
+        [ISA_AVX512BF16] = {install_kernels_avx512_float32, install_kernels_avx512bf16_bf16},
 #endif
-    install_kernels_portable(c);
+    };
+    installations[isa][c->precision](c);
 }
 
-enum voco_status cpu_compute_open(struct compute *c, int threads)
+static void fill(struct compute *c, struct cpu_state *state, enum compute_precision precision, enum isa isa)
+{
+    *c = (struct compute){
+        .name = "cpu",
+        .state = state,
+        .precision = precision,
+        .conv3d_forward = cpu_conv3d_forward,
+        .conv3d_backward = cpu_conv3d_backward,
+        .normed_conv3d_forward = cpu_normed_conv3d_forward,
+        .normed_conv3d_backward = cpu_normed_conv3d_backward,
+        .normed_conv3d_work = cpu_normed_conv3d_work,
+        .linear_forward = cpu_linear_forward,
+        .linear_backward = cpu_linear_backward,
+        .parameters_changed = parameters_changed,
+    };
+    install_kernels(c, isa);
+}
+
+enum voco_status cpu_compute_open(struct compute *c, int threads, enum compute_precision precision)
 {
     enum isa isa;
     const enum voco_status status = isa_choose(&isa);
@@ -82,6 +113,7 @@ enum voco_status cpu_compute_open(struct compute *c, int threads)
         return fail(VOCO_NO_MEMORY, "no memory for the cpu implementation");
     }
     state->threads = count;
+    state->multiplies_bf16 = isa == ISA_AVX512BF16;
     state->onednn = onednn_open();
     state->packed = packed_weights_open();
     if (state->onednn == NULL || state->packed == NULL) {
@@ -90,19 +122,11 @@ enum voco_status cpu_compute_open(struct compute *c, int threads)
         free(state);
         return fail(VOCO_NO_MEMORY, "cannot start oneDNN");
     }
-    *c = (struct compute){
-        .name = "cpu",
-        .state = state,
-        .conv3d_forward = cpu_conv3d_forward,
-        .conv3d_backward = cpu_conv3d_backward,
-        .normed_conv3d_forward = cpu_normed_conv3d_forward,
-        .normed_conv3d_backward = cpu_normed_conv3d_backward,
-        .normed_conv3d_work = cpu_normed_conv3d_work,
-        .linear_forward = cpu_linear_forward,
-        .linear_backward = cpu_linear_backward,
-        .parameters_changed = parameters_changed,
-        .close = close_cpu,
-    };
-    install_kernels(c, isa);
+    fill(c, state, precision, isa);
+    c->close = close_cpu;
+    if (precision != PRECISION_FLOAT32) {
+        fill(&state->full, state, PRECISION_FLOAT32, isa);
+        c->full = state->full.full = &state->full;
+    }
     return VOCO_OK;
 }

@@ -4,16 +4,16 @@
 #include <stdlib.h>
 
 /* The mean and 1 / sqrt(variance + eps) of each channel of one sample. */
-static void sample_moments(real *mean, real *rstd, const real *inp, size_t space, int channels)
+static void sample_moments(real *mean, real *rstd, const activation *inp, size_t space, int channels)
 {
     for (int ch = 0; ch < channels; ch++) {
         double average = 0, variance = 0;
         for (size_t row = 0; row < space; row++) {
-            average += inp[row * channels + ch];
+            average += inp[row * channels + ch].value;
         }
         average /= (double)space;
         for (size_t row = 0; row < space; row++) {
-            const double distance = inp[row * channels + ch] - average;
+            const double distance = inp[row * channels + ch].value - average;
             variance += distance * distance;
         }
         mean[ch] = (real)average;
@@ -21,7 +21,7 @@ static void sample_moments(real *mean, real *rstd, const real *inp, size_t space
     }
 }
 
-void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const real *inp, int n, size_t space,
+void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const activation *inp, int n, size_t space,
                                      int channels)
 {
     for (int sample = 0; c->status == VOCO_OK && sample < n; sample++) {
@@ -30,8 +30,8 @@ void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, 
     }
 }
 
-void reference_instance_norm_apply(struct compute *c, real *out, const real *inp, const struct norm_activation *norm,
-                                   const real *residual, int n, size_t space, int channels)
+void reference_instance_norm_apply(struct compute *c, activation *out, const activation *inp, const struct norm_activation *norm,
+                                   const activation *residual, int n, size_t space, int channels)
 {
     const size_t size = space * channels;
     if (c->status != VOCO_OK) {
@@ -39,16 +39,16 @@ void reference_instance_norm_apply(struct compute *c, real *out, const real *inp
     }
     for (size_t k = 0; k < n * size; k++) {
         const size_t moment = k / size * channels + k % channels;
-        double v = ((double)inp[k] - norm->mean[moment]) * norm->rstd[moment];
+        double v = ((double)inp[k].value - norm->mean[moment]) * norm->rstd[moment];
         if (residual != NULL) {
-            v += residual[k];
+            v += residual[k].value;
         }
-        out[k] = (real)(v > 0 ? v : norm->slope * v);
+        out[k].value = (real)(v > 0 ? v : norm->slope * v);
     }
 }
 
-void reference_instance_norm_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                                     const real *residual, real slope, int n, size_t space, int channels)
+void reference_instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd, const activation *inp,
+                                     const activation *residual, real slope, int n, size_t space, int channels)
 {
     const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = slope};
     reference_instance_norm_moments(c, mean, rstd, inp, n, space, channels);
@@ -56,15 +56,15 @@ void reference_instance_norm_forward(struct compute *c, real *out, real *mean, r
 }
 
 /* The gradient with respect to the argument of act. */
-static double before_activation(double dout, const real *out, size_t k, double slope)
+static double before_activation(double dout, const activation *out, size_t k, double slope)
 {
-    return slope == 1 || out[k] > 0 ? dout : slope * dout;
+    return slope == 1 || out[k].value > 0 ? dout : slope * dout;
 }
 
 /* With xhat = (x - mean) rstd and g the gradient before the activation, means over space:
  * dinp = rstd (g - mean(g) - xhat mean(g xhat)), dresidual = g. */
-void reference_instance_norm_backward(struct compute *c, real *dinp, real *dresidual, const real *dout,
-                                      const real *out, const real *inp, const real *mean, const real *rstd,
+void reference_instance_norm_backward(struct compute *c, activation *dinp, activation *dresidual, const activation *dout,
+                                      const activation *out, const activation *inp, const real *mean, const real *rstd,
                                       real slope, int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {
@@ -82,18 +82,18 @@ void reference_instance_norm_backward(struct compute *c, real *dinp, real *dresi
         }
         for (size_t k = first; k < first + space * channels; k++) {
             const int ch = (int)((k - first) % channels);
-            const double g = before_activation(dout[k], out, k, slope);
+            const double g = before_activation(dout[k].value, out, k, slope);
             g_mean[ch] += g / (double)space;
-            g_xhat_mean[ch] += g * ((double)inp[k] - average[ch]) * scale[ch] / (double)space;
+            g_xhat_mean[ch] += g * ((double)inp[k].value - average[ch]) * scale[ch] / (double)space;
         }
         for (size_t k = first; k < first + space * channels; k++) {
             const int ch = (int)((k - first) % channels);
-            const double g = before_activation(dout[k], out, k, slope);
-            const double xhat = ((double)inp[k] - average[ch]) * scale[ch];
+            const double g = before_activation(dout[k].value, out, k, slope);
+            const double xhat = ((double)inp[k].value - average[ch]) * scale[ch];
             if (dresidual != NULL) {
-                dresidual[k] = (real)g;
+                dresidual[k].value = (real)g;
             }
-            dinp[k] = (real)(scale[ch] * (g - g_mean[ch] - xhat * g_xhat_mean[ch]));
+            dinp[k].value = (real)(scale[ch] * (g - g_mean[ch] - xhat * g_xhat_mean[ch]));
         }
     }
 done:

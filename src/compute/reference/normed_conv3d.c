@@ -12,7 +12,7 @@ size_t reference_normed_conv3d_work(struct compute *c, const struct conv3d_shape
 }
 
 /* What the convolution reads. */
-static const real *normed_input(struct compute *c, const real *inp, const struct norm_activation *norm, real *work,
+static const activation *normed_input(struct compute *c, const activation *inp, const struct norm_activation *norm, activation *work,
                                 const struct conv3d_shape *s)
 {
     if (norm == NULL) {
@@ -22,20 +22,20 @@ static const real *normed_input(struct compute *c, const real *inp, const struct
     return work;
 }
 
-void reference_normed_conv3d_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                                     const struct norm_activation *norm, real *work, const real *weight,
+void reference_normed_conv3d_forward(struct compute *c, activation *out, real *mean, real *rstd, const activation *inp,
+                                     const struct norm_activation *norm, activation *work, const real *weight,
                                      const struct conv3d_shape *s)
 {
-    const real *normed = normed_input(c, inp, norm, work, s);
+    const activation *normed = normed_input(c, inp, norm, work, s);
     reference_conv3d_forward(c, out, normed, weight, NULL, s);
     reference_instance_norm_moments(c, mean, rstd, out, s->n, space_of(s), s->out_channels);
 }
 
-void reference_normed_conv3d_backward(struct compute *c, real *dinp, real *dweight, const real *dout, const real *inp,
-                                      const struct norm_activation *norm, real *work, const real *weight,
+void reference_normed_conv3d_backward(struct compute *c, activation *dinp, real *dweight, const activation *dout, const activation *inp,
+                                      const struct norm_activation *norm, activation *work, const real *weight,
                                       const struct conv3d_shape *s)
 {
-    const real *normed = normed_input(c, inp, norm, work, s);
+    const activation *normed = normed_input(c, inp, norm, work, s);
     reference_conv3d_backward(c, dinp, dweight, NULL, dout, normed, weight, s);
     if (norm != NULL && dinp != NULL) {
         reference_instance_norm_backward(c, dinp, NULL, dinp, normed, inp, norm->mean, norm->rstd, norm->slope, s->n,

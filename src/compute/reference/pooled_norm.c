@@ -4,16 +4,16 @@
 
 /* One grid's channels: where its rows begin, and its moments. */
 struct grid {
-    const real *inp;
+    const activation *inp;
     size_t space;
     int channels;
     const real *mean, *rstd;
-    const real *residual; /* rows of channels, or of one channel */
+    const activation *residual; /* rows of channels, or of one channel */
     const real *scale;    /* or NULL */
     double centre, slope;
 };
 
-static struct grid grid_of(const real *inp, const struct norm_activation *norm, const struct pooled_residual *residual,
+static struct grid grid_of(const activation *inp, const struct norm_activation *norm, const struct pooled_residual *residual,
                            int sample, size_t space, int channels)
 {
     const size_t moments = (size_t)sample * channels, row = sample * space;
@@ -30,18 +30,18 @@ static struct grid grid_of(const real *inp, const struct norm_activation *norm, 
 
 static double normal(const struct grid *g, size_t row, int ch)
 {
-    return ((double)g->inp[row * g->channels + ch] - g->mean[ch]) * g->rstd[ch];
+    return ((double)g->inp[row * g->channels + ch].value - g->mean[ch]) * g->rstd[ch];
 }
 
 /* What the activation takes. */
 static double before_activation(const struct grid *g, size_t row, int ch)
 {
-    const double residual = g->scale != NULL ? g->scale[ch] * (g->residual[row] - g->centre)
-                                             : g->residual[row * g->channels + ch];
+    const double residual = g->scale != NULL ? g->scale[ch] * (g->residual[row].value - g->centre)
+                                             : g->residual[row * g->channels + ch].value;
     return normal(g, row, ch) + residual;
 }
 
-void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const real *inp,
+void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
                                    const struct norm_activation *norm, const struct pooled_residual *residual, int n,
                                    size_t space, int channels)
 {
@@ -62,7 +62,7 @@ void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t strid
 }
 
 /* Through activation, norm and residual of one channel, whose mean has the gradient dmean. */
-static void channel_backward(const struct grid *g, int ch, double dmean, real *dinp, real *dresidual, real *dscale)
+static void channel_backward(const struct grid *g, int ch, double dmean, activation *dinp, activation *dresidual, real *dscale)
 {
     const double space = (double)g->space;
     double g_mean = 0, g_xhat_mean = 0, scale_sum = 0;
@@ -71,15 +71,15 @@ static void channel_backward(const struct grid *g, int ch, double dmean, real *d
         g_mean += gradient / space;
         g_xhat_mean += gradient * normal(g, row, ch) / space;
         if (g->scale != NULL) {
-            scale_sum += gradient * (g->residual[row] - g->centre);
+            scale_sum += gradient * (g->residual[row].value - g->centre);
         }
     }
     for (size_t row = 0; row < g->space; row++) {
         const double gradient = dmean / space * (before_activation(g, row, ch) > 0 ? 1 : g->slope);
-        dinp[row * g->channels + ch] =
+        dinp[row * g->channels + ch].value =
             (real)(g->rstd[ch] * (gradient - g_mean - normal(g, row, ch) * g_xhat_mean));
         if (g->scale == NULL) {
-            dresidual[row * g->channels + ch] = (real)gradient;
+            dresidual[row * g->channels + ch].value = (real)gradient;
         }
     }
     if (g->scale != NULL) {
@@ -87,8 +87,8 @@ static void channel_backward(const struct grid *g, int ch, double dmean, real *d
     }
 }
 
-void reference_pooled_norm_backward(struct compute *c, real *dinp, real *dresidual, real *dscale, const real *dpooled,
-                                    size_t stride, const real *inp, const struct norm_activation *norm,
+void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale, const real *dpooled,
+                                    size_t stride, const activation *inp, const struct norm_activation *norm,
                                     const struct pooled_residual *residual, int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {

@@ -3,12 +3,12 @@
 /* What the passes over space read and write. */
 struct norm_pass {
     int channels;
-    float *out;
-    const float *inp, *residual;
+    activation *out;
+    const activation *inp, *residual;
     struct norm_activation norm;
     /* backward */
-    float *dinp, *dresidual;
-    const float *dout, *result; /* result: of forward, for its sign */
+    activation *dinp, *dresidual;
+    const activation *dout, *result; /* result: of forward, for its sign */
     const float *shift, *factor;
 };
 
@@ -19,14 +19,14 @@ static void moments_of_block(const void *pass, const struct row_block *b)
     const size_t whole = whole_channels(p->channels);
     for (int channel = 0; channel < p->channels; channel += lanes) {
         const int count = vector_length(channel, p->channels);
-        const float *x = p->inp + b->first * p->channels + channel;
+        const activation *x = p->inp + b->first * p->channels + channel;
         vec sum = {0}, squares = {0};
         for (int r = 0; r < b->rows; r++) {
-            sum += load_part(x + (size_t)r * p->channels, count);
+            sum += load_activations_part(x + (size_t)r * p->channels, count);
         }
         const vec mean = sum / (float)b->rows;
         for (int r = 0; r < b->rows; r++) {
-            const vec distance = load_part(x + (size_t)r * p->channels, count) - mean;
+            const vec distance = load_activations_part(x + (size_t)r * p->channels, count) - mean;
             squares += distance * distance;
         }
         store(b->sums + channel, mean);
@@ -34,7 +34,7 @@ static void moments_of_block(const void *pass, const struct row_block *b)
     }
 }
 
-void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, const float *inp, int n, size_t space,
+void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, const activation *inp, int n, size_t space,
                                    int channels)
 {
     const struct norm_pass p = {.channels = channels, .inp = inp};
@@ -57,11 +57,11 @@ static ALWAYS_INLINE void result_of_block(const struct norm_pass *p, const struc
         const vec mean = load_part(p->norm.mean + place, count), rstd = load_part(p->norm.rstd + place, count);
         for (int r = 0; r < b->rows; r++) {
             const size_t element = (b->first + r) * p->channels + channel;
-            vec v = (load_part(p->inp + element, count) - mean) * rstd;
+            vec v = (load_activations_part(p->inp + element, count) - mean) * rstd;
             if (with_residual) {
-                v += load_part(p->residual + element, count);
+                v += load_activations_part(p->residual + element, count);
             }
-            store_part(p->out + element, choose_positive(v, v, v * p->norm.slope), count);
+            store_activations_part(p->out + element, choose_positive(v, v, v * p->norm.slope), count);
         }
     }
 }
@@ -76,8 +76,8 @@ static void apply_to_block(const void *pass, const struct row_block *b)
     }
 }
 
-void KERNEL(instance_norm_apply)(struct compute *c, float *out, const float *inp, const struct norm_activation *norm,
-                                 const float *residual, int n, size_t space, int channels)
+void KERNEL(instance_norm_apply)(struct compute *c, activation *out, const activation *inp, const struct norm_activation *norm,
+                                 const activation *residual, int n, size_t space, int channels)
 {
     const struct norm_pass p = {.channels = channels, .out = out, .inp = inp, .residual = residual, .norm = *norm};
     struct row_blocks blocks;
@@ -86,8 +86,8 @@ void KERNEL(instance_norm_apply)(struct compute *c, float *out, const float *inp
     }
 }
 
-void KERNEL(instance_norm_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
-                                   const float *residual, float slope, int n, size_t space, int channels)
+void KERNEL(instance_norm_forward)(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
+                                   const activation *residual, float slope, int n, size_t space, int channels)
 {
     const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = slope};
     KERNEL(instance_norm_moments)(c, mean, rstd, inp, n, space, channels);
@@ -97,11 +97,11 @@ void KERNEL(instance_norm_forward)(struct compute *c, float *out, float *mean, f
 /* The gradient before the activation. */
 static ALWAYS_INLINE vec before_activation(const struct norm_pass *p, size_t element, int count)
 {
-    const vec g = load_part(p->dout + element, count);
+    const vec g = load_activations_part(p->dout + element, count);
     if (p->norm.slope == 1) {
         return g;
     }
-    return choose_positive(load_part(p->result + element, count), g, g * p->norm.slope);
+    return choose_positive(load_activations_part(p->result + element, count), g, g * p->norm.slope);
 }
 
 /* Sums of g and of g (x - mean). */
@@ -117,7 +117,7 @@ static void gradient_sums_of_block(const void *pass, const struct row_block *b)
             const size_t element = (b->first + r) * p->channels + channel;
             const vec g = before_activation(p, element, count);
             sum += g;
-            product += g * (load_part(p->inp + element, count) - mean);
+            product += g * (load_activations_part(p->inp + element, count) - mean);
         }
         store(b->sums + channel, sum);
         store(b->sums + whole + channel, product);
@@ -136,15 +136,15 @@ static void write_gradients_of_block(const void *pass, const struct row_block *b
             const size_t element = (b->first + r) * p->channels + channel;
             const vec g = before_activation(p, element, count);
             if (p->dresidual != NULL) {
-                store_part(p->dresidual + element, g, count);
+                store_activations_part(p->dresidual + element, g, count);
             }
-            store_part(p->dinp + element, g * rstd - (shift + (load_part(p->inp + element, count) - mean) * factor),
+            store_activations_part(p->dinp + element, g * rstd - (shift + (load_activations_part(p->inp + element, count) - mean) * factor),
                        count);
         }
     }
 }
 
-void KERNEL(norm_input_gradient)(struct compute *c, float *dinp, const float *inp, const struct norm_activation *norm,
+void KERNEL(norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp, const struct norm_activation *norm,
                                  const float *shift, const float *factor, int n, size_t space, int channels)
 {
     const struct norm_pass p = {.channels = channels,
@@ -160,8 +160,8 @@ void KERNEL(norm_input_gradient)(struct compute *c, float *dinp, const float *in
     }
 }
 
-void KERNEL(instance_norm_backward)(struct compute *c, float *dinp, float *dresidual, const float *dout,
-                                    const float *out, const float *inp, const float *mean, const float *rstd,
+void KERNEL(instance_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, const activation *dout,
+                                    const activation *out, const activation *inp, const float *mean, const float *rstd,
                                     float slope, int n, size_t space, int channels)
 {
     struct norm_pass p = {.channels = channels,

@@ -2,7 +2,7 @@
 
 struct pooled_pass {
     int channels;
-    const float *inp;
+    const activation *inp;
     const struct norm_activation *norm;
     const struct pooled_residual *residual;
     /* backward */
@@ -10,7 +10,7 @@ struct pooled_pass {
     size_t stride; /* of dpooled */
     float share;   /* of a row in the pool */
     const float *shift, *factor;
-    float *dinp, *dresidual;
+    activation *dinp, *dresidual;
 };
 
 /* What some channels of a grid have in common. */
@@ -40,12 +40,12 @@ static ALWAYS_INLINE vec before_activation(const struct pooled_pass *p, const st
                                            int scaled, vec *distance, vec *apart)
 {
     const size_t element = row * p->channels + v->channel;
-    *distance = load_part(p->inp + element, v->count) - v->mean;
+    *distance = load_activations_part(p->inp + element, v->count) - v->mean;
     if (scaled) {
-        *apart = p->residual->x[row] - v->centre;
+        *apart = float_of(p->residual->x[row]) - v->centre;
         return *distance * v->rstd + *apart * v->scale;
     }
-    return *distance * v->rstd + load_part(p->residual->x + element, v->count);
+    return *distance * v->rstd + load_activations_part(p->residual->x + element, v->count);
 }
 
 static ALWAYS_INLINE void sum_block(const struct pooled_pass *p, const struct row_block *b, int scaled)
@@ -99,9 +99,9 @@ static ALWAYS_INLINE void write_gradients_of_block(const struct pooled_pass *p, 
             const vec x = before_activation(p, &v, b->first + r, scaled, &distance, &apart);
             const vec g = choose_positive(x, g_positive, g_negative);
             if (!scaled) {
-                store_part(p->dresidual + element, g, v.count);
+                store_activations_part(p->dresidual + element, g, v.count);
             }
-            store_part(p->dinp + element, v.rstd * g - (shift + distance * factor), v.count);
+            store_activations_part(p->dinp + element, v.rstd * g - (shift + distance * factor), v.count);
         }
     }
 }
@@ -124,7 +124,7 @@ static void write_pooled_gradients(const void *pass, const struct row_block *b)
     p->residual->scale != NULL ? write_gradients_of_block(p, b, 1) : write_gradients_of_block(p, b, 0);
 }
 
-void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const float *inp,
+void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const activation *inp,
                                  const struct norm_activation *norm, const struct pooled_residual *residual, int n,
                                  size_t space, int channels)
 {
@@ -145,8 +145,8 @@ void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride
     }
 }
 
-void KERNEL(pooled_norm_backward)(struct compute *c, float *dinp, float *dresidual, float *dscale,
-                                  const float *dpooled, size_t stride, const float *inp,
+void KERNEL(pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
+                                  const float *dpooled, size_t stride, const activation *inp,
                                   const struct norm_activation *norm, const struct pooled_residual *residual, int n,
                                   size_t space, int channels)
 {

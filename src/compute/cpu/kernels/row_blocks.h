@@ -4,6 +4,7 @@
 #ifndef COMPUTE_CPU_KERNELS_ROW_BLOCKS_H
 #define COMPUTE_CPU_KERNELS_ROW_BLOCKS_H
 
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/channel_sums.h"
 #include "compute/cpu/kernels/vector.h"
 

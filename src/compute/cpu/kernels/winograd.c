@@ -40,7 +40,6 @@ struct pass {
 };
 
 struct pass_memory {
-    float *outside; /* (w, input channels) */
     float *inp, *out;
 };
 
@@ -54,7 +53,7 @@ static void convolve_block(const struct pass *p, size_t index, const struct pass
     const int inner = p->input.channels, outer = p->output.channels;
     const size_t panel = winograd_weights_length(inner, outer) / points;
     const struct tile_block block = block_of(&p->t, index);
-    KERNEL(winograd_inputs)(m->inp, &p->input, m->outside, &block, &p->t);
+    KERNEL(winograd_inputs)(m->inp, &p->input, &block, &p->t);
     for (int k = 0; k < points; k++) {
         KERNEL(winograd_product)
         (m->out + k * point_stride(outer), m->inp + k * point_stride(inner), p->weights + k * panel, block.count, inner,
@@ -67,13 +66,8 @@ static void convolve_block(const struct pass *p, size_t index, const struct pass
 /* The blocks of one thread. */
 static void convolve_share(const struct pass *p, const struct pass_memory *m, size_t begin, size_t end)
 {
-    size_t grid = SIZE_MAX;
     memset(m->inp, 0, points * point_stride(p->input.channels) * sizeof(float)); /* rows behind the last tile */
     for (size_t block = begin; block < end; block++) {
-        if (block / p->t.grid_blocks != grid) {
-            grid = block / p->t.grid_blocks;
-            KERNEL(winograd_outside)(m->outside, &p->input, grid, p->t.w);
-        }
         convolve_block(p, block, m);
     }
 }
@@ -84,7 +78,7 @@ static int convolve(struct compute *c, struct pass *p)
     const int threads = cpu_state(c)->threads;
     const size_t inputs = float_bytes(points * point_stride(p->input.channels));
     const size_t outputs = float_bytes(points * point_stride(p->output.channels));
-    const size_t outside = float_bytes((size_t)p->t.w * p->input.channels), own = inputs + outputs + outside;
+    const size_t own = inputs + outputs;
     const size_t sums = float_bytes(p->t.blocks * block_sums_length(p));
     unsigned char *memory = cpu_scratch(c, sums + p->t.blocks * sizeof(size_t) + 64 + threads * own);
     if (memory == NULL) {
@@ -95,15 +89,13 @@ static int convolve(struct compute *c, struct pass *p)
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         unsigned char *mine = memory + part * own;
-        const struct pass_memory m = {.inp = (float *)mine,
-                                      .out = (float *)(mine + inputs),
-                                      .outside = (float *)(mine + inputs + outputs)};
+        const struct pass_memory m = {.inp = (float *)mine, .out = (float *)(mine + inputs)};
         convolve_share(p, &m, share_begin(p->t.blocks, part, threads), share_begin(p->t.blocks, part + 1, threads));
     }
     return 1;
 }
 
-static struct winograd_input input_of(const float *x, int channels, const struct norm_activation *norm)
+static struct winograd_input input_of(const activation *x, int channels, const struct norm_activation *norm)
 {
     struct winograd_input input = {.x = x, .channels = channels};
     if (norm != NULL) {
@@ -126,7 +118,7 @@ static struct block_sums sums_of_grid(const struct pass *p, size_t grid)
                                .channels = p->output.channels};
 }
 
-void KERNEL(winograd_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
+void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
                               const struct norm_activation *norm, const float *weight, const struct conv3d_shape *s)
 {
     struct pass p = {.t = cut_tiles(s),
@@ -144,8 +136,8 @@ void KERNEL(winograd_forward)(struct compute *c, float *out, float *mean, float 
     }
 }
 
-void KERNEL(winograd_input_gradient)(struct compute *c, float *dinp, float *shift, float *factor, const float *dout,
-                                     const float *weight, const float *inp, const struct norm_activation *norm,
+void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor, const activation *dout,
+                                     const float *weight, const activation *inp, const struct norm_activation *norm,
                                      const struct conv3d_shape *s)
 {
     struct pass p = {.t = cut_tiles(s),
@@ -169,12 +161,11 @@ void KERNEL(winograd_input_gradient)(struct compute *c, float *dinp, float *shif
 struct gradient_pass {
     struct tiling t;
     struct winograd_input input;
-    const float *dout;
+    const activation *dout;
     int out_channels;
 };
 
 struct gradient_memory {
-    float *outside;
     float *sums;          /* (64, in_channels, whole vectors of out_channels) */
     float *inp, *gradient;
 };
@@ -183,15 +174,10 @@ static void add_share(const struct gradient_pass *p, const struct gradient_memor
 {
     const int inner = p->input.channels, outer = p->out_channels;
     const size_t point = (size_t)inner * whole_vectors(outer) * lanes;
-    size_t grid = SIZE_MAX;
     memset(m->sums, 0, points * point * sizeof *m->sums);
     for (size_t index = begin; index < end; index++) {
         const struct tile_block block = block_of(&p->t, index);
-        if (block.grid != grid) {
-            grid = block.grid;
-            KERNEL(winograd_outside)(m->outside, &p->input, grid, p->t.w);
-        }
-        KERNEL(winograd_inputs)(m->inp, &p->input, m->outside, &block, &p->t);
+        KERNEL(winograd_inputs)(m->inp, &p->input, &block, &p->t);
         KERNEL(winograd_output_gradients)(m->gradient, p->dout, outer, &block, &p->t);
         for (int k = 0; k < points; k++) {
             KERNEL(winograd_add_products)
@@ -201,7 +187,7 @@ static void add_share(const struct gradient_pass *p, const struct gradient_memor
     }
 }
 
-void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
+void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout, const activation *inp,
                                       const struct norm_activation *norm, const struct conv3d_shape *s)
 {
     const struct gradient_pass p = {.t = cut_tiles(s),
@@ -211,8 +197,7 @@ void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const f
     const int threads = cpu_state(c)->threads;
     const size_t inputs = points * point_stride(s->in_channels), gradients = points * point_stride(s->out_channels);
     const size_t sums = (size_t)points * s->in_channels * whole_vectors(s->out_channels) * lanes;
-    const size_t outside = float_bytes((size_t)s->w * s->in_channels) / sizeof(float);
-    const size_t own = sums + inputs + gradients + outside;
+    const size_t own = sums + inputs + gradients;
     float *memory = cpu_scratch(c, threads * own * sizeof *memory);
     if (memory == NULL) {
         return;
@@ -220,8 +205,7 @@ void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const f
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         float *mine = memory + part * own;
-        const struct gradient_memory m = {
-            .sums = mine, .inp = mine + sums, .gradient = mine + sums + inputs, .outside = mine + own - outside};
+        const struct gradient_memory m = {.sums = mine, .inp = mine + sums, .gradient = mine + sums + inputs};
         add_share(&p, &m, share_begin(p.t.blocks, part, threads), share_begin(p.t.blocks, part + 1, threads));
     }
     KERNEL(winograd_add_weight_gradient)(dweight, memory, own, threads, s->in_channels, s->out_channels, threads);

@@ -23,6 +23,7 @@
 #ifndef COMPUTE_CPU_KERNELS_WINOGRAD_H
 #define COMPUTE_CPU_KERNELS_WINOGRAD_H
 
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/channel_sums.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
@@ -82,7 +83,7 @@ static inline struct tile_block block_of(const struct tiling *t, size_t block)
 /* What is read: x (n, d, h, w, channels), or act((x - mean) rstd), see compute.h, where mean and rstd (n, channels)
  * are given. */
 struct winograd_input {
-    const float *x;
+    const activation *x;
     int channels;
     const float *mean, *rstd;
     float slope;
@@ -92,7 +93,7 @@ struct winograd_input {
 enum winograd_sums { WINOGRAD_NO_SUMS, WINOGRAD_MOMENTS, WINOGRAD_NORM_GRADIENT };
 
 struct winograd_output {
-    float *x; /* (n, d, h, w, channels) */
+    activation *x; /* (n, d, h, w, channels) */
     int channels;
     enum winograd_sums sums;
     struct winograd_input norm; /* WINOGRAD_NORM_GRADIENT: the norm and activation behind which x is a gradient */
@@ -110,13 +111,10 @@ static inline size_t point_stride(int channels)
     return (size_t)tiles_together * whole_vectors(channels) * lanes + lanes;
 }
 
-/* A row of voxels outside all grids, for winograd_inputs: outside (w, channels) is what becomes 0 once it is normed. */
-void KERNEL(winograd_outside)(float *outside, const struct winograd_input *input, size_t grid, int w);
-
 /* The block's tiles at the 64 points: at (64, tiles, whole vectors of channels), with point_stride. */
-void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const float *outside,
-                             const struct tile_block *block, const struct tiling *t);
-void KERNEL(winograd_output_gradients)(float *at, const float *dout, int channels, const struct tile_block *block,
+void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const struct tile_block *block,
+                             const struct tiling *t);
+void KERNEL(winograd_output_gradients)(float *at, const activation *dout, int channels, const struct tile_block *block,
                                        const struct tiling *t);
 
 /* And back: writes the block's voxels, and two sums for each channel, each of whole vectors:

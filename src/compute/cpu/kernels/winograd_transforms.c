@@ -53,28 +53,21 @@ static ALWAYS_INLINE vec normed_and_active(vec v, const struct vector_norm *norm
     return choose_positive(normal, normal, normal * norm->slope);
 }
 
-void KERNEL(winograd_outside)(float *outside, const struct winograd_input *input, size_t grid, int w)
-{
-    const size_t row_bytes = input->channels * sizeof *outside;
-    for (int x = 0; x < w; x++, outside += input->channels) {
-        if (input->mean != NULL) {
-            memcpy(outside, input->mean + grid * input->channels, row_bytes);
-        } else {
-            memset(outside, 0, row_bytes);
-        }
-    }
-}
-
-/* One column of voxels, 4 x 4 along z and y, of some channels. norm: NULL, none. */
-static ALWAYS_INLINE void input_column(vec column[16], const float *const rows[16], size_t offset, int count,
+/* One column of voxels, 4 x 4 along z and y, of some channels. A row is NULL where it is outside the grid, and norm
+ * where there is none. */
+static ALWAYS_INLINE void input_column(vec column[16], const activation *const rows[16], size_t offset, int count,
                                        const struct vector_norm *norm)
 {
     vec v[16];
 #pragma GCC unroll 16
     for (int k = 0; k < 16; k++) {
-        v[k] = count == lanes ? load(rows[k] + offset) : load_part(rows[k] + offset, count);
-        if (norm != NULL) {
-            v[k] = normed_and_active(v[k], norm);
+        v[k] = (vec){0};
+        if (rows[k] != NULL) {
+            v[k] = count == lanes ? load_activations(rows[k] + offset)
+                                  : load_activations_part(rows[k] + offset, count);
+            if (norm != NULL) {
+                v[k] = normed_and_active(v[k], norm);
+            }
         }
     }
 #pragma GCC unroll 4
@@ -92,7 +85,7 @@ static ALWAYS_INLINE void input_column(vec column[16], const float *const rows[1
 }
 
 /* The tiles of a run, of the vector of channels at `channel`. at: of the first tile. */
-static ALWAYS_INLINE void input_run(float *at, const float *const rows[16], const struct tile_run *run,
+static ALWAYS_INLINE void input_run(float *at, const activation *const rows[16], const struct tile_run *run,
                                     int channel, int channels, const struct tiling *t, int count,
                                     const struct vector_norm *norm)
 {
@@ -121,7 +114,7 @@ static ALWAYS_INLINE void input_run(float *at, const float *const rows[16], cons
 }
 
 /* As input_run, through the input's norm where it has one. */
-static ALWAYS_INLINE void input_run_of(float *at, const float *const rows[16], const struct tile_run *run,
+static ALWAYS_INLINE void input_run_of(float *at, const activation *const rows[16], const struct tile_run *run,
                                        int channel, const struct winograd_input *input, size_t grid,
                                        const struct tiling *t, int count)
 {
@@ -133,18 +126,18 @@ static ALWAYS_INLINE void input_run_of(float *at, const float *const rows[16], c
     }
 }
 
-void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const float *outside,
-                             const struct tile_block *block, const struct tiling *t)
+void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const struct tile_block *block,
+                             const struct tiling *t)
 {
     const int channels = input->channels;
     struct tile_run run;
     for (int done = 0; done < block->count; done += run.length) {
         run = run_of(block->first + done, block->count - done, t);
-        const float *rows[16];
+        const activation *rows[16];
         for (int k = 0; k < 16; k++) {
             const int z = run.z + k / 4 - 1, y = run.y + k % 4 - 1;
             const int inside = z >= 0 && z < t->d && y >= 0 && y < t->h;
-            rows[k] = inside ? input->x + voxel_at(t, block->grid, z, y, 0) * channels : outside;
+            rows[k] = inside ? input->x + voxel_at(t, block->grid, z, y, 0) * channels : NULL;
         }
         float *to = at + (size_t)done * whole_vectors(channels) * lanes;
         int channel = 0;
@@ -207,7 +200,7 @@ static ALWAYS_INLINE void gradient_transform(vec *to, int to_stride, vec g0, vec
 }
 
 /* One tile of dout, of some channels. */
-static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *dout, const struct tile_place *place,
+static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const activation *dout, const struct tile_place *place,
                                         const struct tiling *t, int channels, int count)
 {
     vec plane[2][16];
@@ -216,7 +209,7 @@ static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *do
         vec voxel[4] = {{0}}, rows[8];
         for (int k = 0; k < 4; k++) {
             if (has_voxel(place, 4 * z + k)) {
-                voxel[k] = load_part(dout + tile_voxel(place, 4 * z + k, t) * channels, count);
+                voxel[k] = load_activations_part(dout + tile_voxel(place, 4 * z + k, t) * channels, count);
             }
         }
         gradient_transform(rows, 1, voxel[0], voxel[1]);
@@ -235,7 +228,7 @@ static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *do
     }
 }
 
-void KERNEL(winograd_output_gradients)(float *at, const float *dout, int channels, const struct tile_block *block,
+void KERNEL(winograd_output_gradients)(float *at, const activation *dout, int channels, const struct tile_block *block,
                                        const struct tiling *t)
 {
     const size_t pitch = point_stride(channels);
@@ -305,12 +298,12 @@ static ALWAYS_INLINE void write_tile(const struct winograd_output *output, struc
             sums->first += distance;
             sums->second += distance * distance;
         } else if (kind == WINOGRAD_NORM_GRADIENT) {
-            const vec distance = load_part(output->norm.x + element, count) - norm->mean;
+            const vec distance = load_activations_part(output->norm.x + element, count) - norm->mean;
             value = choose_positive(distance, value, value * norm->slope);
             sums->first += value;
             sums->second += value * distance;
         }
-        store_part(output->x + element, value, count);
+        store_activations_part(output->x + element, value, count);
     }
 }
 
