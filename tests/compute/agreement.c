@@ -145,10 +145,10 @@ static int open_cpu(struct compute *c, const struct setting *setting, enum compu
     return status == VOCO_OK;
 }
 
-static const double bf16_tolerance = 4e-3;
+const double bf16_tolerance = 4e-3;
 
 static void hold(const char *name, operation run, const void *shape, enum compute_precision precision,
-                 double tolerance)
+                 double tolerance_of_activations, double tolerance_of_reals)
 {
     struct compute reference, cpu;
     struct results expected, first, again;
@@ -172,8 +172,9 @@ static void hold(const char *name, operation run, const void *shape, enum comput
     }
     print_differences(name, in_bf16, worst, &expected);
     for (int i = 0; i < expected.count; i++) {
-        const int rounded = in_bf16 && expected.result[i].activations != NULL;
-        if (worst[i] > (rounded ? bf16_tolerance : tolerance)) {
+        const double tolerance =
+            expected.result[i].activations != NULL ? tolerance_of_activations : tolerance_of_reals;
+        if (worst[i] > tolerance) {
             fail_msg("%s: %s of cpu and reference differ by %g", name, expected.result[i].name, worst[i]);
         }
     }
@@ -183,11 +184,11 @@ static void hold(const char *name, operation run, const void *shape, enum comput
 
 void hold_against_reference(const char *name, operation run, const void *shape, double tolerance)
 {
-    hold(name, run, shape, PRECISION_FLOAT32, tolerance);
+    hold(name, run, shape, PRECISION_FLOAT32, tolerance, tolerance);
 }
 
 void hold_bf16_against_reference(const char *name, operation run, const void *shape,
-                                 double tolerance_of_reals)
+                                 double tolerance_of_activations, double tolerance_of_reals)
 {
-    hold(name, run, shape, PRECISION_BF16, tolerance_of_reals);
+    hold(name, run, shape, PRECISION_BF16, tolerance_of_activations, tolerance_of_reals);
 }

@@ -28,11 +28,11 @@ enum way { BY_WINOGRAD, BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
 static enum way way_of(const struct compute *c, const struct conv3d_shape *s, int of_weight_gradient)
 {
     const int is_small = of_weight_gradient ? has_small_grid_gradient(s) : is_small_grid(s);
-    if (c->precision == PRECISION_BF16 && cpu_state(c)->multiplies_bf16) {
-        return of_weight_gradient && is_small ? BY_PRODUCT : BY_ONEDNN;
-    }
     if (kernels_of(c)->winograd_fits(s)) {
         return BY_WINOGRAD;
+    }
+    if (c->precision == PRECISION_BF16 && cpu_state(c)->multiplies_bf16) {
+        return of_weight_gradient && is_small ? BY_PRODUCT : BY_ONEDNN;
     }
     if (s->kernel == 3 && kernels_of(c)->narrow_convolution_fits(s->in_channels, s->out_channels)) {
         return BY_NARROW_KERNEL;

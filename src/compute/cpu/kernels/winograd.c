@@ -4,20 +4,21 @@
 
 int KERNEL(winograd_fits)(const struct conv3d_shape *s)
 {
-    /* Below, transforms outweigh the products that they save, or the weights at 64 points all activations. */
-    enum { least_channels = 12, least_voxels = 5 * 5 * 5 };
+    /* Below, transforms outweigh the products that they save, the earlier the faster products are, or the
+     * weights at 64 points all activations. */
+    enum { least_channels = factors_together == 1 ? 12 : 16, least_voxels = 5 * 5 * 5 };
     return s->kernel == 3 && s->stride == 1 && s->in_channels >= least_channels &&
            s->out_channels >= least_channels && s->d * s->h * s->w >= least_voxels;
 }
 
 /* The weights at the points, kept until they change. */
-static const float *weights_of(struct compute *c, const float *weight, const struct conv3d_shape *s,
-                               int backward)
+static const factor *weights_of(struct compute *c, const float *weight, const struct conv3d_shape *s,
+                                int backward)
 {
     const int inner = backward ? s->out_channels : s->in_channels,
               outer = backward ? s->in_channels : s->out_channels;
     int fresh;
-    float *at =
+    factor *at =
         packed_weights(cpu_state(c)->packed, weight, backward ? PACKED_WINOGRAD_BACKWARD : PACKED_WINOGRAD,
                        winograd_weights_length(inner, outer) * sizeof *at, &fresh);
     if (at == NULL) {
@@ -34,13 +35,14 @@ struct pass {
     struct tiling t;
     struct winograd_input input;
     struct winograd_output output;
-    const float *weights; /* at the points */
+    const factor *weights; /* at the points */
     float *sums;          /* (blocks, 2, whole vectors of output channels) */
     size_t *voxels;       /* (blocks) */
 };
 
 struct pass_memory {
-    float *inp, *out;
+    factor *inp;
+    float *out;
 };
 
 static size_t block_sums_length(const struct pass *p)
@@ -63,22 +65,12 @@ static void convolve_block(const struct pass *p, size_t index, const struct pass
     p->voxels[index] = KERNEL(winograd_block_voxels)(&block, &p->t);
 }
 
-/* The blocks of one thread. */
-static void convolve_share(const struct pass *p, const struct pass_memory *m, size_t begin, size_t end)
-{
-    memset(m->inp, 0, points * point_stride(p->input.channels) * sizeof(float)); /* rows behind the last tile */
-    for (size_t block = begin; block < end; block++) {
-        convolve_block(p, block, m);
-    }
-}
-
 /* Fills p->sums and p->voxels, which last until the next cpu_scratch; 0 where that fails. */
 static int convolve(struct compute *c, struct pass *p)
 {
     const int threads = cpu_state(c)->threads;
-    const size_t inputs = float_bytes(points * point_stride(p->input.channels));
-    const size_t outputs = float_bytes(points * point_stride(p->output.channels));
-    const size_t own = inputs + outputs;
+    const size_t inputs = float_bytes(points * point_stride(p->input.channels)); /* enough for bf16 too */
+    const size_t outputs = float_bytes(points * point_stride(p->output.channels)), own = inputs + outputs;
     const size_t sums = float_bytes(p->t.blocks * block_sums_length(p));
     unsigned char *memory = cpu_scratch(c, sums + p->t.blocks * sizeof(size_t) + 64 + threads * own);
     if (memory == NULL) {
@@ -89,21 +81,14 @@ static int convolve(struct compute *c, struct pass *p)
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         unsigned char *mine = memory + part * own;
-        const struct pass_memory m = {.inp = (float *)mine, .out = (float *)(mine + inputs)};
-        convolve_share(p, &m, share_begin(p->t.blocks, part, threads), share_begin(p->t.blocks, part + 1, threads));
+        const struct pass_memory m = {.inp = (factor *)mine, .out = (float *)(mine + inputs)};
+        memset(m.inp, 0, inputs); /* rows behind the last tile */
+        for (size_t block = share_begin(p->t.blocks, part, threads);
+             block < share_begin(p->t.blocks, part + 1, threads); block++) {
+            convolve_block(p, block, &m);
+        }
     }
     return 1;
-}
-
-static struct winograd_input input_of(const activation *x, int channels, const struct norm_activation *norm)
-{
-    struct winograd_input input = {.x = x, .channels = channels};
-    if (norm != NULL) {
-        input.mean = norm->mean;
-        input.rstd = norm->rstd;
-        input.slope = norm->slope;
-    }
-    return input;
 }
 
 /* The sums of a grid's blocks. */
@@ -122,7 +107,7 @@ void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, f
                               const struct norm_activation *norm, const float *weight, const struct conv3d_shape *s)
 {
     struct pass p = {.t = cut_tiles(s),
-                     .input = input_of(inp, s->in_channels, norm),
+                     .input = winograd_input(inp, s->in_channels, norm),
                      .output = {.x = out,
                                 .channels = s->out_channels,
                                 .sums = mean != NULL ? WINOGRAD_MOMENTS : WINOGRAD_NO_SUMS},
@@ -136,16 +121,16 @@ void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, f
     }
 }
 
-void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor, const activation *dout,
+void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factors, const activation *dout,
                                      const float *weight, const activation *inp, const struct norm_activation *norm,
                                      const struct conv3d_shape *s)
 {
     struct pass p = {.t = cut_tiles(s),
-                     .input = input_of(dout, s->out_channels, NULL),
+                     .input = winograd_input(dout, s->out_channels, NULL),
                      .output = {.x = dinp,
                                 .channels = s->in_channels,
                                 .sums = norm != NULL ? WINOGRAD_NORM_GRADIENT : WINOGRAD_NO_SUMS,
-                                .norm = input_of(inp, s->in_channels, norm)},
+                                .norm = winograd_input(inp, s->in_channels, norm)},
                      .weights = weights_of(c, weight, s, 1)};
     if (p.weights == NULL || !convolve(c, &p) || norm == NULL) {
         return;
@@ -153,60 +138,7 @@ void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float 
     for (int grid = 0; grid < s->n; grid++) {
         const struct block_sums sums = sums_of_grid(&p, grid);
         const size_t first = (size_t)grid * s->in_channels;
-        KERNEL(merge_norm_gradient)(shift + first, factor + first, norm->rstd + first, &sums);
+        KERNEL(merge_norm_gradient)(shift + first, factors + first, norm->rstd + first, &sums);
     }
 }
 
-/* The weight's gradient, and one thread's memory for it. */
-struct gradient_pass {
-    struct tiling t;
-    struct winograd_input input;
-    const activation *dout;
-    int out_channels;
-};
-
-struct gradient_memory {
-    float *sums;          /* (64, in_channels, whole vectors of out_channels) */
-    float *inp, *gradient;
-};
-
-static void add_share(const struct gradient_pass *p, const struct gradient_memory *m, size_t begin, size_t end)
-{
-    const int inner = p->input.channels, outer = p->out_channels;
-    const size_t point = (size_t)inner * whole_vectors(outer) * lanes;
-    memset(m->sums, 0, points * point * sizeof *m->sums);
-    for (size_t index = begin; index < end; index++) {
-        const struct tile_block block = block_of(&p->t, index);
-        KERNEL(winograd_inputs)(m->inp, &p->input, &block, &p->t);
-        KERNEL(winograd_output_gradients)(m->gradient, p->dout, outer, &block, &p->t);
-        for (int k = 0; k < points; k++) {
-            KERNEL(winograd_add_products)
-            (m->sums + k * point, m->inp + k * point_stride(inner), m->gradient + k * point_stride(outer), block.count,
-             inner, outer);
-        }
-    }
-}
-
-void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout, const activation *inp,
-                                      const struct norm_activation *norm, const struct conv3d_shape *s)
-{
-    const struct gradient_pass p = {.t = cut_tiles(s),
-                                    .input = input_of(inp, s->in_channels, norm),
-                                    .dout = dout,
-                                    .out_channels = s->out_channels};
-    const int threads = cpu_state(c)->threads;
-    const size_t inputs = points * point_stride(s->in_channels), gradients = points * point_stride(s->out_channels);
-    const size_t sums = (size_t)points * s->in_channels * whole_vectors(s->out_channels) * lanes;
-    const size_t own = sums + inputs + gradients;
-    float *memory = cpu_scratch(c, threads * own * sizeof *memory);
-    if (memory == NULL) {
-        return;
-    }
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int part = 0; part < threads; part++) {
-        float *mine = memory + part * own;
-        const struct gradient_memory m = {.sums = mine, .inp = mine + sums, .gradient = mine + sums + inputs};
-        add_share(&p, &m, share_begin(p.t.blocks, part, threads), share_begin(p.t.blocks, part + 1, threads));
-    }
-    KERNEL(winograd_add_weight_gradient)(dweight, memory, own, threads, s->in_channels, s->out_channels, threads);
-}

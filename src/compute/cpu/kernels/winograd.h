@@ -19,12 +19,14 @@
  *
  * The input gradient is the convolution of dout with the mirrored taps. All factors are 1/2 or 1, and
  * rounding grows little: the result is about as exact as the direct sum in float
- * (tests/compute/test_winograd.c). */
+ * (tests/compute/test_winograd.c). With factors in bf16 it is off by 5e-3 of its size, where rounding weights
+ * and result alone makes 2.4e-3. */
 #ifndef COMPUTE_CPU_KERNELS_WINOGRAD_H
 #define COMPUTE_CPU_KERNELS_WINOGRAD_H
 
 #include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/channel_sums.h"
+#include "compute/cpu/kernels/factor.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
@@ -89,6 +91,19 @@ struct winograd_input {
     float slope;
 };
 
+/* norm: NULL, none. */
+static inline struct winograd_input winograd_input(const activation *x, int channels,
+                                                   const struct norm_activation *norm)
+{
+    struct winograd_input input = {.x = x, .channels = channels};
+    if (norm != NULL) {
+        input.mean = norm->mean;
+        input.rstd = norm->rstd;
+        input.slope = norm->slope;
+    }
+    return input;
+}
+
 /* What else is made of the voxels that are written, see winograd_outputs. */
 enum winograd_sums { WINOGRAD_NO_SUMS, WINOGRAD_MOMENTS, WINOGRAD_NORM_GRADIENT };
 
@@ -104,7 +119,7 @@ static inline int whole_vectors(int channels)
     return (channels + lanes - 1) / lanes;
 }
 
-/* Floats between two points of a block's rows (tiles_together, whole vectors of channels); the rest of a
+/* Elements between two points of a block's rows (tiles_together, whole vectors of channels); the rest of a
  * cache line keeps the 64 of them out of each other's cache sets. */
 static inline size_t point_stride(int channels)
 {
@@ -112,9 +127,9 @@ static inline size_t point_stride(int channels)
 }
 
 /* The block's tiles at the 64 points: at (64, tiles, whole vectors of channels), with point_stride. */
-void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const struct tile_block *block,
+void KERNEL(winograd_inputs)(factor *at, const struct winograd_input *input, const struct tile_block *block,
                              const struct tiling *t);
-void KERNEL(winograd_output_gradients)(float *at, const activation *dout, int channels, const struct tile_block *block,
+void KERNEL(winograd_output_gradients)(factor *at, const activation *dout, int channels, const struct tile_block *block,
                                        const struct tiling *t);
 
 /* And back: writes the block's voxels, and two sums for each channel, each of whole vectors:
@@ -126,13 +141,14 @@ void KERNEL(winograd_outputs)(const struct winograd_output *output, float *sums,
 /* Voxels of a block. */
 size_t KERNEL(winograd_block_voxels)(const struct tile_block *block, const struct tiling *t);
 
-/* Weights at the 64 points, in panels of panel_vectors: (64, panels, inner, vectors of the panel). backward:
- * taps are mirrored and the roles of channels exchanged. weight (out_channels, in_channels, 27). */
-void KERNEL(winograd_weights)(float *at, const float *weight, int in_channels, int out_channels, int backward,
-                              int threads);
+/* Weights at the 64 points, in panels of panel_vectors: (64, panels, inner, vectors of the panel), with
+ * factors_together neighbours along inner in each lane. backward: taps are mirrored and the roles of channels
+ * exchanged. weight (out_channels, in_channels, 27). */
+void KERNEL(winograd_weights)(factor *at, const float *weight, int in_channels, int out_channels,
+                              int backward, int threads);
 static inline size_t winograd_weights_length(int inner, int outer)
 {
-    return (size_t)points * inner * whole_vectors(outer) * lanes;
+    return (size_t)points * whole_groups(inner) * whole_vectors(outer) * lanes;
 }
 
 /* dweight (out_channels, in_channels, 27) += the taps of the gradient at the 64 points, each (in_channels,
@@ -143,11 +159,12 @@ void KERNEL(winograd_add_weight_gradient)(float *dweight, const float *at, size_
 /* Of one block, at one point: out (rows, outer) = inp (rows, inner) weights, whose panels are as
  * winograd_weights leaves them. Rows are whole vectors apart; rows is rounded up to what registers hold
  * together. */
-void KERNEL(winograd_product)(float *out, const float *inp, const float *weights, int rows, int inner,
+void KERNEL(winograd_product)(float *out, const factor *inp, const factor *weights, int rows, int inner,
                               int outer);
 
-/* sums (inner, outer) += inp^T dout over the rows, all three with rows of whole vectors. */
-void KERNEL(winograd_add_products)(float *sums, const float *inp, const float *dout, int rows, int inner,
+/* sums (inner, outer) += inp^T dout over the rows, all three with rows of whole vectors, those of inp and
+ * dout in turns (rows_in_turns). */
+void KERNEL(winograd_add_products)(float *sums, const factor *inp, const factor *dout, int rows, int inner,
                                    int outer);
 
 #endif

@@ -1,21 +1,21 @@
 #include "compute/cpu/kernels/winograd.h"
 
 /* out (rows, vectors) = inp (rows, inner) weights (inner, vectors): what registers hold. */
-static ALWAYS_INLINE void product_tile(float *out, size_t out_pitch, const float *inp, size_t inp_pitch,
-                                       const float *weights, int inner, int vectors, int rows)
+static ALWAYS_INLINE void product_tile(float *out, size_t out_pitch, const factor *inp, size_t inp_pitch,
+                                       const factor *weights, int inner, int vectors, int rows)
 {
     vec sum[product_sums] = {{0}};
-    for (int k = 0; k < inner; k++, weights += vectors * lanes) {
-        vec weight[panel_vectors];
+    for (int k = 0; k < inner; k += factors_together, weights += vectors * lanes * factors_together) {
+        factor_vec weight[panel_vectors];
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++) {
-            weight[v] = load(weights + v * lanes);
+            weight[v] = load_factors(weights + v * lanes * factors_together);
         }
 #pragma GCC unroll 24
         for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 3
             for (int v = 0; v < vectors; v++) {
-                sum[r * vectors + v] += inp[r * inp_pitch + k] * weight[v];
+                sum[r * vectors + v] = add_products(sum[r * vectors + v], inp + r * inp_pitch + k, weight[v]);
             }
         }
     }
@@ -28,8 +28,8 @@ static ALWAYS_INLINE void product_tile(float *out, size_t out_pitch, const float
     }
 }
 
-static ALWAYS_INLINE void product_panel(float *out, size_t out_pitch, const float *inp, size_t inp_pitch,
-                                        const float *weights, int rows, int inner, int vectors)
+static ALWAYS_INLINE void product_panel(float *out, size_t out_pitch, const factor *inp, size_t inp_pitch,
+                                        const factor *weights, int rows, int inner, int vectors)
 {
     const int together = product_sums / vectors;
     for (int r = 0; r < rows; r += together) {
@@ -38,13 +38,13 @@ static ALWAYS_INLINE void product_panel(float *out, size_t out_pitch, const floa
     }
 }
 
-void KERNEL(winograd_product)(float *out, const float *inp, const float *weights, int rows, int inner,
+void KERNEL(winograd_product)(float *out, const factor *inp, const factor *weights, int rows, int inner,
                               int outer)
 {
     const int vectors = whole_vectors(outer);
     const size_t out_pitch = (size_t)vectors * lanes, inp_pitch = (size_t)whole_vectors(inner) * lanes;
     for (int v = 0; v < vectors; v += panel_vectors) {
-        const float *panel = weights + (size_t)v * inner * lanes;
+        const factor *panel = weights + (size_t)v * whole_groups(inner) * lanes;
         float *to = out + v * lanes;
         switch (vectors - v) {
         case 1:
@@ -59,21 +59,23 @@ void KERNEL(winograd_product)(float *out, const float *inp, const float *weights
     }
 }
 
-static ALWAYS_INLINE void add_tile(float *sums, const float *inp, size_t inp_pitch, const float *dout,
+static ALWAYS_INLINE void add_tile(float *sums, const factor *inp, size_t inp_pitch, const factor *dout,
                                    size_t pitch, int rows, int vectors, int inner)
 {
     vec sum[product_sums] = {{0}};
-    for (int r = 0; r < rows; r++, inp += inp_pitch, dout += pitch) {
-        vec gradient[panel_vectors];
+    for (int r = 0; r < rows;
+         r += factors_together, inp += inp_pitch * factors_together, dout += pitch * factors_together) {
+        factor_vec gradient[panel_vectors];
 #pragma GCC unroll 3
         for (int v = 0; v < vectors; v++) {
-            gradient[v] = load(dout + v * lanes);
+            gradient[v] = load_factors(dout + v * lanes * factors_together);
         }
 #pragma GCC unroll 24
         for (int k = 0; k < inner; k++) {
 #pragma GCC unroll 3
             for (int v = 0; v < vectors; v++) {
-                sum[k * vectors + v] += inp[k] * gradient[v];
+                sum[k * vectors + v] =
+                    add_products(sum[k * vectors + v], inp + k * factors_together, gradient[v]);
             }
         }
     }
@@ -87,23 +89,24 @@ static ALWAYS_INLINE void add_tile(float *sums, const float *inp, size_t inp_pit
     }
 }
 
-static ALWAYS_INLINE void add_panel(float *sums, const float *inp, size_t inp_pitch, const float *dout,
+static ALWAYS_INLINE void add_panel(float *sums, const factor *inp, size_t inp_pitch, const factor *dout,
                                     size_t pitch, int rows, int inner, int vectors)
 {
     const int together = product_sums / vectors, few = 4;
     int k = 0;
     for (; k + together <= inner; k += together) {
-        add_tile(sums + k * pitch, inp + k, inp_pitch, dout, pitch, rows, vectors, together);
+        add_tile(sums + k * pitch, inp + k * factors_together, inp_pitch, dout, pitch, rows, vectors,
+                 together);
     }
     for (; k + few <= inner; k += few) {
-        add_tile(sums + k * pitch, inp + k, inp_pitch, dout, pitch, rows, vectors, few);
+        add_tile(sums + k * pitch, inp + k * factors_together, inp_pitch, dout, pitch, rows, vectors, few);
     }
     for (; k < inner; k++) {
-        add_tile(sums + k * pitch, inp + k, inp_pitch, dout, pitch, rows, vectors, 1);
+        add_tile(sums + k * pitch, inp + k * factors_together, inp_pitch, dout, pitch, rows, vectors, 1);
     }
 }
 
-void KERNEL(winograd_add_products)(float *sums, const float *inp, const float *dout, int rows, int inner,
+void KERNEL(winograd_add_products)(float *sums, const factor *inp, const factor *dout, int rows, int inner,
                                    int outer)
 {
     const int vectors = whole_vectors(outer);
@@ -112,13 +115,14 @@ void KERNEL(winograd_add_products)(float *sums, const float *inp, const float *d
         const size_t column = (size_t)v * lanes;
         switch (vectors - v) {
         case 1:
-            add_panel(sums + column, inp, inp_pitch, dout + column, pitch, rows, inner, 1);
+            add_panel(sums + column, inp, inp_pitch, dout + column * factors_together, pitch, rows, inner, 1);
             break;
         case 2:
-            add_panel(sums + column, inp, inp_pitch, dout + column, pitch, rows, inner, 2);
+            add_panel(sums + column, inp, inp_pitch, dout + column * factors_together, pitch, rows, inner, 2);
             break;
         default:
-            add_panel(sums + column, inp, inp_pitch, dout + column, pitch, rows, inner, panel_vectors);
+            add_panel(sums + column, inp, inp_pitch, dout + column * factors_together, pitch, rows, inner,
+                      panel_vectors);
         }
     }
 }

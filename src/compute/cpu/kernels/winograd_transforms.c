@@ -85,7 +85,7 @@ static ALWAYS_INLINE void input_column(vec column[16], const activation *const r
 }
 
 /* The tiles of a run, of the vector of channels at `channel`. at: of the first tile. */
-static ALWAYS_INLINE void input_run(float *at, const activation *const rows[16], const struct tile_run *run,
+static ALWAYS_INLINE void input_run(factor *at, const activation *const rows[16], const struct tile_run *run,
                                     int channel, int channels, const struct tiling *t, int count,
                                     const struct vector_norm *norm)
 {
@@ -102,19 +102,19 @@ static ALWAYS_INLINE void input_run(float *at, const activation *const rows[16],
             continue;
         }
         const vec *c0 = columns[(x + 2) % 4], *c1 = columns[(x + 3) % 4], *c2 = columns[x % 4], *c3 = column;
-        float *to = at + (size_t)((x - run->x) / 2 - 1) * tile_pitch;
+        factor *to = at + (size_t)((x - run->x) / 2 - 1) * tile_pitch;
 #pragma GCC unroll 16
         for (int k = 0; k < 16; k++, to += 4 * pitch) {
-            store(to, c0[k] - c2[k]);
-            store(to + pitch, c1[k] + c2[k]);
-            store(to + 2 * pitch, c2[k] - c1[k]);
-            store(to + 3 * pitch, c1[k] - c3[k]);
+            store_factor_row(to, c0[k] - c2[k]);
+            store_factor_row(to + pitch, c1[k] + c2[k]);
+            store_factor_row(to + 2 * pitch, c2[k] - c1[k]);
+            store_factor_row(to + 3 * pitch, c1[k] - c3[k]);
         }
     }
 }
 
 /* As input_run, through the input's norm where it has one. */
-static ALWAYS_INLINE void input_run_of(float *at, const activation *const rows[16], const struct tile_run *run,
+static ALWAYS_INLINE void input_run_of(factor *at, const activation *const rows[16], const struct tile_run *run,
                                        int channel, const struct winograd_input *input, size_t grid,
                                        const struct tiling *t, int count)
 {
@@ -126,7 +126,7 @@ static ALWAYS_INLINE void input_run_of(float *at, const activation *const rows[1
     }
 }
 
-void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, const struct tile_block *block,
+void KERNEL(winograd_inputs)(factor *at, const struct winograd_input *input, const struct tile_block *block,
                              const struct tiling *t)
 {
     const int channels = input->channels;
@@ -139,7 +139,7 @@ void KERNEL(winograd_inputs)(float *at, const struct winograd_input *input, cons
             const int inside = z >= 0 && z < t->d && y >= 0 && y < t->h;
             rows[k] = inside ? input->x + voxel_at(t, block->grid, z, y, 0) * channels : NULL;
         }
-        float *to = at + (size_t)done * whole_vectors(channels) * lanes;
+        factor *to = at + (size_t)done * whole_vectors(channels) * lanes;
         int channel = 0;
         for (; channel + lanes <= channels; channel += lanes) {
             input_run_of(to + channel, rows, &run, channel, input, block->grid, t, lanes);
@@ -200,7 +200,7 @@ static ALWAYS_INLINE void gradient_transform(vec *to, int to_stride, vec g0, vec
 }
 
 /* One tile of dout, of some channels. */
-static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const activation *dout, const struct tile_place *place,
+static ALWAYS_INLINE void gradient_tile(factor *at, size_t pitch, const activation *dout, const struct tile_place *place,
                                         const struct tiling *t, int channels, int count)
 {
     vec plane[2][16];
@@ -223,12 +223,12 @@ static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const activatio
         vec at_z[4];
         gradient_transform(at_z, 1, plane[0][k], plane[1][k]);
         for (int z = 0; z < 4; z++) {
-            store(at + (size_t)(16 * z + k) * pitch, at_z[z]);
+            store_factor_row(at + (size_t)(16 * z + k) * pitch, at_z[z]);
         }
     }
 }
 
-void KERNEL(winograd_output_gradients)(float *at, const activation *dout, int channels, const struct tile_block *block,
+void KERNEL(winograd_output_gradients)(factor *at, const activation *dout, int channels, const struct tile_block *block,
                                        const struct tiling *t)
 {
     const size_t pitch = point_stride(channels);
@@ -393,29 +393,47 @@ static void weights_at_points(vec at[points], const vec tap[27])
     }
 }
 
-void KERNEL(winograd_weights)(float *at, const float *weight, int in_channels, int out_channels, int backward,
-                              int threads)
+/* The weights of input channel i for the vector of output channels at o, at the points. */
+static void transform_weights(vec transformed[points], const float *weight, int i, int o, int in_channels,
+                              int out_channels, int backward)
+{
+    const int outer = backward ? in_channels : out_channels;
+    vec tap[27] = {{0}};
+    for (int lane = 0; lane < lanes && o + lane < outer; lane++) {
+        const size_t place =
+            backward ? (size_t)i * in_channels + o + lane : (size_t)(o + lane) * in_channels + i;
+        for (int k = 0; k < 27; k++) {
+            tap[k][lane] = weight[place * 27 + (backward ? 26 - k : k)];
+        }
+    }
+    weights_at_points(transformed, tap);
+}
+
+void KERNEL(winograd_weights)(factor *at, const float *weight, int in_channels, int out_channels,
+                              int backward, int threads)
 {
     const int inner = backward ? out_channels : in_channels, outer = backward ? in_channels : out_channels;
     const int vectors = whole_vectors(outer);
     const size_t point = winograd_weights_length(inner, outer) / points;
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int i = 0; i < inner; i++) {
+    for (int i = 0; i < inner; i += factors_together) {
         for (int v = 0; v < vectors; v++) {
             const int panel = v / panel_vectors * panel_vectors;
             const int width = vectors - panel < panel_vectors ? vectors - panel : panel_vectors;
-            vec tap[27] = {{0}}, transformed[points];
-            for (int o = v * lanes; o < outer && o < (v + 1) * lanes; o++) {
-                const float *from =
-                    weight + (backward ? (size_t)i * in_channels + o : (size_t)o * in_channels + i) * 27;
-                for (int k = 0; k < 27; k++) {
-                    tap[k][o - v * lanes] = from[backward ? 26 - k : k];
-                }
+            vec transformed[factors_together][points];
+            memset(transformed, 0, sizeof transformed);
+            for (int k = 0; k < factors_together && i + k < inner; k++) {
+                transform_weights(transformed[k], weight, i + k, v * lanes, in_channels, out_channels,
+                                  backward);
             }
-            weights_at_points(transformed, tap);
-            float *to = at + (size_t)panel * inner * lanes + ((size_t)i * width + v - panel) * lanes;
+            factor *to = at + (size_t)panel * whole_groups(inner) * lanes +
+                         ((size_t)i * width + (v - panel) * factors_together) * lanes;
             for (int p = 0; p < points; p++) {
-                store(to + p * point, transformed[p]);
+                vec neighbours[factors_together];
+                for (int k = 0; k < factors_together; k++) {
+                    neighbours[k] = transformed[k][p];
+                }
+                store_factors(to + p * point, factors_of(neighbours));
             }
         }
     }
