@@ -62,15 +62,15 @@ struct attention_shape {
     int shift[3];
 };
 
-/* An instance norm whose moments are known, and its activation: act((x - mean) rstd), by sample and channel, with act(v)
- * = v > 0 ? v : slope v (1: none, 0.01: leaky ReLU). */
+/* An instance norm whose moments are known, and its activation: act((x - mean) rstd), by sample and channel,
+ * with act(v) = v > 0 ? v : slope v (1: none, 0.01: leaky ReLU). */
 struct norm_activation {
     const real *mean, *rstd; /* (n, channels) */
     real slope;
 };
 
-/* What is added between norm and activation: x itself (n, space, channels), or, where scale is given, a multiple of
- * the one channel of x (n, space): scale (x - centre). */
+/* What is added between norm and activation: x itself (n, space, channels), or, where scale is given, a
+ * multiple of the one channel of x (n, space): scale (x - centre). */
 struct pooled_residual {
     const activation *x;
     const real *scale;  /* (n, channels), or NULL */
@@ -120,14 +120,15 @@ struct compute {
 
     /* A 3^3 convolution of stride 1 without bias between two instance norms:
      *     out = conv(act(norm(inp))), and the moments of out, mean and rstd (n, out_channels),
-     * where norm is that of inp; NULL: inp is read as it is. work: normed_conv3d_work elements that may be written. */
-    void (*normed_conv3d_forward)(struct compute *c, activation *out, real *mean, real *rstd, const activation *inp,
-                                  const struct norm_activation *norm, activation *work, const real *weight,
-                                  const struct conv3d_shape *shape);
+     * where norm is that of inp; NULL: inp is read as it is. work: normed_conv3d_work elements that may be
+     * written. */
+    void (*normed_conv3d_forward)(struct compute *c, activation *out, real *mean, real *rstd,
+                                  const activation *inp, const struct norm_activation *norm, activation *work,
+                                  const real *weight, const struct conv3d_shape *shape);
     /* dinp is the gradient of inp, through activation and norm; it may be NULL. */
-    void (*normed_conv3d_backward)(struct compute *c, activation *dinp, real *dweight, const activation *dout, const activation *inp,
-                                   const struct norm_activation *norm, activation *work, const real *weight,
-                                   const struct conv3d_shape *shape);
+    void (*normed_conv3d_backward)(struct compute *c, activation *dinp, real *dweight, const activation *dout,
+                                   const activation *inp, const struct norm_activation *norm,
+                                   activation *work, const real *weight, const struct conv3d_shape *shape);
     /* 0 where the implementation needs no memory for act(norm(inp)), else the size of inp. */
     size_t (*normed_conv3d_work)(struct compute *c, const struct conv3d_shape *shape);
 
@@ -165,22 +166,24 @@ struct compute {
                                    int channels);
 
     /* mean and rstd (n, channels), as instance_norm_forward has them. */
-    void (*instance_norm_moments)(struct compute *c, real *mean, real *rstd, const activation *inp, int n, size_t space,
-                                  int channels);
+    void (*instance_norm_moments)(struct compute *c, real *mean, real *rstd, const activation *inp, int n,
+                                  size_t space, int channels);
     /* out = act(norm(inp) + residual); residual may be NULL. */
-    void (*instance_norm_apply)(struct compute *c, activation *out, const activation *inp, const struct norm_activation *norm,
-                                const activation *residual, int n, size_t space, int channels);
-
-    /* The mean over space of act(norm(inp) + residual): pooled[i * stride + ch]; the stride lets several pools fill
-     * one concatenated embedding. */
-    void (*pooled_norm_forward)(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                const struct norm_activation *norm, const struct pooled_residual *residual, int n,
+    void (*instance_norm_apply)(struct compute *c, activation *out, const activation *inp,
+                                const struct norm_activation *norm, const activation *residual, int n,
                                 size_t space, int channels);
-    /* dinp: through activation and norm. dresidual (n, space, channels) is written where the residual has no scale;
-     * else dscale (n, channels) is. */
-    void (*pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, real *dscale, const real *dpooled,
-                                 size_t stride, const activation *inp, const struct norm_activation *norm,
-                                 const struct pooled_residual *residual, int n, size_t space, int channels);
+
+    /* The mean over space of act(norm(inp) + residual): pooled[i * stride + ch]; the stride lets several
+     * pools fill one concatenated embedding. */
+    void (*pooled_norm_forward)(struct compute *c, real *pooled, size_t stride, const activation *inp,
+                                const struct norm_activation *norm, const struct pooled_residual *residual,
+                                int n, size_t space, int channels);
+    /* dinp: through activation and norm. dresidual (n, space, channels) is written where the residual has no
+     * scale; else dscale (n, channels) is. */
+    void (*pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
+                                 const real *dpooled, size_t stride, const activation *inp,
+                                 const struct norm_activation *norm, const struct pooled_residual *residual,
+                                 int n, size_t space, int channels);
 
     /* Attention of every window and head. qkv (n, d, h, w, 3C) holds the real tokens only, its columns
      * ordered (q | k | v, head, head_dim), bias already added. Padded tokens (the input was padded after

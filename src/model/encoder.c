@@ -11,13 +11,12 @@
  *       result 1, log-sum-exp 1/16                              20.1 T_l a stage     160
  *                                                                                    304
  *   backward's own, at most
- *     encoder1: gradient, conv3's output, residual, result      4 F                  192
+ *     encoder1: gradients of its two 3^3 convolutions           2 F                   96
  *     the crop as activations                                   R^3                    1
  *
  * Not kept, because one pass over memory gives it again: results of norms, of GELU, of gathering, those of
- * encoder1 to encoder10, and encoder1's conv3 (one input channel). A Swin block's backward takes 11 T_l of
- * its own, so encoder1 decides. It does so in a pass that keeps nothing as well: 3 F, the crop and x[0..4],
- * 153 MiB. */
+ * encoder1 to encoder10. A Swin block's backward takes 11 T_l of its own, so encoder1 decides. It does so in
+ * a pass that keeps nothing as well: 2 F, the crop and x[0..4], 105 MiB. */
 #include "model/layout.h"
 
 #include "nn/hidden_norm.h"
@@ -122,7 +121,7 @@ enum voco_status encoder_forward(const struct model *model, struct compute *c, s
     const size_t beyond_kept = arena_mark(arena);
     const activation *inp = push_crops(&run, crops, &crop_grid);
     pooled_block_forward(&run, &layout->encoders[0], embedding, stride, inp, &crop_grid,
-                    a != NULL ? &a->encoders[0] : NULL);
+                         a != NULL ? &a->encoders[0] : NULL);
     patch_embed_forward(&run, &layout->embed, x[0], inp, &crop_grid);
     arena_release(arena, beyond_kept);
     for (int l = 0; l < stage_count; l++) {

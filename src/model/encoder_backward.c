@@ -85,8 +85,7 @@ enum voco_status encoder_backward(const struct model *model, struct compute *c, 
     const size_t mark = arena_mark(arena);
     const activation *inp = push_crops(&run, crops, &crop_grid);
     pooled_block_backward(&run, &layout->encoders[0], NULL, dembedding,
-                            (size_t)model_embedding_size(&model->config), inp, &crop_grid,
-                            &kept->encoders[0]);
+                          (size_t)model_embedding_size(&model->config), inp, &crop_grid, &kept->encoders[0]);
     const size_t largest = grid_rows(&grids[0]) * (size_t)model->config.feature_size;
     const struct token_gradients g = {.x = push_activations(&run, largest),
                                       .between = push_activations(&run, largest)};

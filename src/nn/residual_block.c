@@ -40,7 +40,8 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
 }
 
 /* kept, or memory for a pass that keeps nothing. */
-static struct residual_block_activations activations_of(const struct layer_run *run, const struct residual_block *block,
+static struct residual_block_activations activations_of(const struct layer_run *run,
+                                                        const struct residual_block *block,
                                                         const struct token_grid *grid,
                                                         const struct residual_block_activations *kept)
 {
@@ -70,17 +71,18 @@ static void convolve(const struct layer_run *run, const struct residual_block *b
     const size_t mark = arena_mark(run->arena);
     activation *work = push_work(run, &conv2);
     if (!run->arena->exhausted) {
-        c->normed_conv3d_forward(c, a->conv1, a->mean1, a->rstd1, inp, NULL, NULL, run->params + block->conv1, &conv1);
-        c->normed_conv3d_forward(c, a->conv2, a->mean2, a->rstd2, a->conv1, &norm, work, run->params + block->conv2,
-                                 &conv2);
+        c->normed_conv3d_forward(c, a->conv1, a->mean1, a->rstd1, inp, NULL, NULL, run->params + block->conv1,
+                                 &conv1);
+        c->normed_conv3d_forward(c, a->conv2, a->mean2, a->rstd2, a->conv1, &norm, work,
+                                 run->params + block->conv2, &conv2);
     }
     arena_release(run->arena, mark);
 }
 
 /* From the gradient of conv2's output to that of inp by way of the convolutions (NULL: not wanted). */
-static void convolve_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
-                              const activation *dconv2, const activation *inp, const struct token_grid *grid,
-                              const struct residual_block_activations *kept)
+static void convolve_backward(const struct layer_run *run, const struct residual_block *block,
+                              activation *dinp, const activation *dconv2, const activation *inp,
+                              const struct token_grid *grid, const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
     const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, block->out_channels);
@@ -99,8 +101,9 @@ static void convolve_backward(const struct layer_run *run, const struct residual
 }
 
 /* dinp holds the residual's gradient, to which that of the convolutions is added. */
-static void add_convolve_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
-                                  const activation *dconv2, const activation *inp, const struct token_grid *grid,
+static void add_convolve_backward(const struct layer_run *run, const struct residual_block *block,
+                                  activation *dinp, const activation *dconv2, const activation *inp,
+                                  const struct token_grid *grid,
                                   const struct residual_block_activations *kept)
 {
     const size_t size = grid_rows(grid) * (size_t)block->in_channels;
@@ -128,20 +131,20 @@ void residual_block_forward(const struct layer_run *run, const struct residual_b
     arena_release(run->arena, mark);
 }
 
-void residual_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
-                             activation *dout, const activation *out, const activation *inp, const struct token_grid *grid,
-                             const struct residual_block_activations *kept)
+void residual_block_backward(const struct layer_run *run, const struct residual_block *block,
+                             activation *dinp, activation *dout, const activation *out, const activation *inp,
+                             const struct token_grid *grid, const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
     if (!run->arena->exhausted) {
-        c->instance_norm_backward(c, dout, dinp, dout, out, kept->conv2, kept->mean2, kept->rstd2, slope, grid->n,
-                                  grid_space(grid), block->out_channels);
+        c->instance_norm_backward(c, dout, dinp, dout, out, kept->conv2, kept->mean2, kept->rstd2, slope,
+                                  grid->n, grid_space(grid), block->out_channels);
         add_convolve_backward(run, block, dinp, dout, inp, grid, kept);
     }
 }
 
-/* IN(w x) of one channel x, with moments m and v over a grid, is s (x - m) with s = w / sqrt(w^2 v + eps), and
- * ds/dw = eps / sqrt(w^2 v + eps)^3. Arrays on the arena: */
+/* IN(w x) of one channel x, with moments m and v over a grid, is s (x - m) with s = w / sqrt(w^2 v + eps),
+ * and ds/dw = eps / sqrt(w^2 v + eps)^3. Arrays on the arena: */
 struct scaled_channel {
     real *mean;      /* (n) */
     real *rstd;      /* (n), of x itself, from which v follows */
@@ -172,7 +175,8 @@ static struct scaled_channel scale_channel(const struct layer_run *run, const st
 }
 
 static struct pooled_residual residual_of(const struct layer_run *run, const struct residual_block *block,
-                                          const activation *inp, const struct token_grid *grid, struct scaled_channel *s)
+                                          const activation *inp, const struct token_grid *grid,
+                                          struct scaled_channel *s)
 {
     struct pooled_residual residual = {.x = inp};
     if (block->in_channels != block->out_channels) {
@@ -183,8 +187,8 @@ static struct pooled_residual residual_of(const struct layer_run *run, const str
     return residual;
 }
 
-void pooled_block_forward(const struct layer_run *run, const struct residual_block *block, real *pooled, size_t stride,
-                          const activation *inp, const struct token_grid *grid,
+void pooled_block_forward(const struct layer_run *run, const struct residual_block *block, real *pooled,
+                          size_t stride, const activation *inp, const struct token_grid *grid,
                           const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
@@ -217,8 +221,8 @@ static void add_conv3_gradient(const struct layer_run *run, const struct residua
 }
 
 void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
-                           const real *dpooled, size_t stride, const activation *inp, const struct token_grid *grid,
-                           const struct residual_block_activations *kept)
+                           const real *dpooled, size_t stride, const activation *inp,
+                           const struct token_grid *grid, const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
     const int channels = block->out_channels, one_channel = block->in_channels != channels;
@@ -229,8 +233,8 @@ void pooled_block_backward(const struct layer_run *run, const struct residual_bl
     real *dscale = push_reals(run, (size_t)grid->n * (size_t)channels);
     activation *dconv2 = push_activations(run, grid_rows(grid) * (size_t)channels);
     if (!run->arena->exhausted) {
-        c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->conv2, &norm,
-                                &residual, grid->n, grid_space(grid), channels);
+        c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->conv2,
+                                &norm, &residual, grid->n, grid_space(grid), channels);
         if (one_channel) {
             add_conv3_gradient(run, block, &scaled, dscale, grid->n);
             convolve_backward(run, block, NULL, dconv2, inp, grid, kept);

@@ -2,15 +2,16 @@
  *
  *   out = lrelu(IN(conv2(lrelu(IN(conv1(inp))))) + r),   r = inp, or IN(conv3(inp)) where inp has one channel
  *
- * 3^3 convolutions (conv3: 1^3) without bias, instance norm without affine parameters, leaky ReLU of slope 0.01. The
- * encoders' blocks end in a global average pool: then only the pool's result is computed, and out is never written.
+ * 3^3 convolutions (conv3: 1^3) without bias, instance norm without affine parameters, leaky ReLU of slope
+ * 0.01. The encoders' blocks end in a global average pool: then only the pool's result is computed, and out
+ * is never written.
  *
- * Passes over a tensor of out's size (R = read, W = written; a convolution reads its input once), where moments, norms
- * and activations go along with the convolutions (compute.h, normed_conv3d):
+ * Passes over a tensor of out's size (R = read, W = written; a convolution reads its input once), where
+ * moments, norms and activations go along with the convolutions (compute.h, normed_conv3d):
  *
  *   forward    conv1 W; conv2 R W; end R (residual R, out W unless pooled)
- *   backward   end, sums R; end, gradient R W (residual R, its gradient W); conv2's weight 2 R, input R W, norm 2 R W;
- *              conv1's weight 2 R, input R W
+ *   backward   end, sums R; end, gradient R W (residual R, its gradient W); conv2's weight 2 R, input R W,
+ * norm 2 R W; conv1's weight 2 R, input R W
  *
  * With one input channel the residual is a multiple of it, so conv3 costs no pass at all. */
 #ifndef NN_RESIDUAL_BLOCK_H
@@ -43,18 +44,18 @@ void residual_block_forward(const struct layer_run *run, const struct residual_b
                             const struct residual_block_activations *kept);
 
 /* dinp (rows, in_channels) is written. dout is overwritten. out is forward's result. */
-void residual_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
-                             activation *dout, const activation *out, const activation *inp, const struct token_grid *grid,
-                             const struct residual_block_activations *kept);
+void residual_block_backward(const struct layer_run *run, const struct residual_block *block,
+                             activation *dinp, activation *dout, const activation *out, const activation *inp,
+                             const struct token_grid *grid, const struct residual_block_activations *kept);
 
 /* pooled[i * stride + ch] = the mean of out over the voxels of grid i. */
-void pooled_block_forward(const struct layer_run *run, const struct residual_block *block, real *pooled, size_t stride,
-                          const activation *inp, const struct token_grid *grid,
+void pooled_block_forward(const struct layer_run *run, const struct residual_block *block, real *pooled,
+                          size_t stride, const activation *inp, const struct token_grid *grid,
                           const struct residual_block_activations *kept);
 
 /* dinp (rows, in_channels) is written; NULL where inp has one channel: crops need no gradient. */
 void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
-                           const real *dpooled, size_t stride, const activation *inp, const struct token_grid *grid,
-                           const struct residual_block_activations *kept);
+                           const real *dpooled, size_t stride, const activation *inp,
+                           const struct token_grid *grid, const struct residual_block_activations *kept);
 
 #endif

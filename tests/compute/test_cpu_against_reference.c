@@ -380,33 +380,108 @@ static void patch_mergings_are_equal(void **state)
 }
 
 struct pool {
-    int n, space, channels;
+    int n, space, channels, scaled;
 };
 
-static void pool(struct compute *c, const void *chosen, struct results *r)
+/* Inputs in two humps, as in normalise_channels; a residual of one channel lies around 3. */
+static void normalise_and_pool(struct compute *c, const void *chosen, struct results *r)
 {
     const struct pool *t = chosen;
-    const size_t stride = (size_t)t->channels + 4, count = (size_t)t->n * t->space * t->channels;
-    real *values = random_tensor(1, count, 1);
+    const size_t stride = (size_t)t->channels + 4, rows = (size_t)t->n * t->space,
+                 moments = (size_t)t->n * t->channels;
+    const size_t count = rows * t->channels, residuals = t->scaled ? rows : count;
+    real *values = random_tensor(1, count, 0.2), *added = random_tensor(3, residuals, 0.1);
     for (size_t k = 0; k < count; k++) {
-        values[k] += 1;
+        values[k] += k / t->channels % 2 == 0 ? 4 : 2;
+    }
+    for (size_t k = 0; k < residuals && t->scaled; k++) {
+        added[k] += 3;
     }
     activation *inp = given_activations(r, values, count);
-    real *dout = given_reals(r, random_tensor(2, t->n * stride, 1), t->n * stride);
-    real *out = new_result(r, "out", t->n * stride, 77);
+    const struct pooled_residual residual = {
+        .x = given_activations(r, added, residuals),
+        .scale = t->scaled ? given_reals(r, random_tensor(4, moments, 1), moments) : NULL,
+        .centre = t->scaled ? given_reals(r, filled_tensor(t->n, 3), t->n) : NULL};
+    real *dpooled = given_reals(r, random_tensor(2, t->n * stride, 1), t->n * stride);
+    real *mean = new_result(r, "mean", moments, 77), *rstd = new_result(r, "rstd", moments, 77);
+    real *pooled = new_result(r, "pooled", t->n * stride, 77);
     activation *dinp = new_activations(r, "dinp", count, 77);
-    c->average_pool_forward(c, out + 3, stride, inp, t->n, t->space, t->channels);
-    c->average_pool_backward(c, dinp, dout + 3, stride, t->n, t->space, t->channels);
+    activation *dresidual = t->scaled ? NULL : new_activations(r, "dresidual", count, 77);
+    real *dscale = t->scaled ? new_result(r, "dscale", moments, 77) : NULL;
+    const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = (real)0.01};
+    c->instance_norm_moments(c, mean, rstd, inp, t->n, t->space, t->channels);
+    c->pooled_norm_forward(c, pooled + 3, stride, inp, &norm, &residual, t->n, t->space, t->channels);
+    c->pooled_norm_backward(c, dinp, dresidual, dscale, dpooled + 3, stride, inp, &norm, &residual, t->n,
+                            t->space, t->channels);
 }
 
-static void average_pools_agree(void **state)
+static void pooled_norms_agree(void **state)
 {
     (void)state;
-    static const struct pool cases[] = {{2, 105, 3},  {1, 110592, 12}, {3, 13824, 6},
-                                        {2, 216, 48}, {11, 8, 192},    {2, 1, 5}};
+    static const struct pool cases[] = {{2, 105, 3, 0},   {2, 105, 5, 1},  {1, 110592, 12, 1},
+                                        {3, 13824, 6, 0}, {2, 216, 48, 0}, {11, 8, 192, 0},
+                                        {2, 5, 5, 1}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        hold_against_reference("average_pool", pool, &cases[i], tolerance);
-        hold_bf16_against_reference("average_pool", pool, &cases[i], bf16_tolerance, tolerance);
+        char name[64];
+        snprintf(name, sizeof name, "pooled_norm %d x %d x %d%s", cases[i].n, cases[i].space,
+                 cases[i].channels, cases[i].scaled ? ", scaled residual" : "");
+        hold_against_reference(name, normalise_and_pool, &cases[i], tolerance);
+        hold_bf16_against_reference(name, normalise_and_pool, &cases[i], bf16_tolerance, bf16_tolerance);
+    }
+}
+
+struct normed_convolution {
+    struct conv3d_shape shape;
+    int normed;
+};
+
+/* Inputs in two humps, as in normalise_channels. */
+static void normalise_and_convolve(struct compute *c, const void *chosen, struct results *r)
+{
+    const struct normed_convolution *t = chosen;
+    const struct conv3d_shape *s = &t->shape;
+    const size_t space = (size_t)s->d * s->h * s->w, rows = s->n * space;
+    const size_t inputs = rows * s->in_channels, outputs = rows * s->out_channels;
+    const size_t weights = (size_t)27 * s->in_channels * s->out_channels;
+    real *values = random_tensor(1, inputs, 0.2);
+    for (size_t k = 0; k < inputs; k++) {
+        values[k] += k / s->in_channels % 2 == 0 ? 1 : -1;
+    }
+    activation *inp = given_activations(r, values, inputs);
+    activation *dout = given_activations(r, random_tensor(2, outputs, 1), outputs);
+    const real *weight = given_reals(r, random_tensor(3, weights, 0.1), weights);
+    activation *work = given_activations(r, filled_tensor(inputs, 77), inputs);
+    real *inp_mean = new_result(r, "mean of inp", (size_t)s->n * s->in_channels, 77);
+    real *inp_rstd = new_result(r, "rstd of inp", (size_t)s->n * s->in_channels, 77);
+    activation *out = new_activations(r, "out", outputs, 77);
+    real *mean = new_result(r, "mean", (size_t)s->n * s->out_channels, 77);
+    real *rstd = new_result(r, "rstd", (size_t)s->n * s->out_channels, 77);
+    activation *dinp = new_activations(r, "dinp", inputs, 77);
+    real *dweight = new_result(r, "dweight", weights, accumulated_start);
+    const struct norm_activation norm = {.mean = inp_mean, .rstd = inp_rstd, .slope = (real)0.01};
+    c->instance_norm_moments(c, inp_mean, inp_rstd, inp, s->n, space, s->in_channels);
+    c->normed_conv3d_forward(c, out, mean, rstd, inp, t->normed ? &norm : NULL, work, weight, s);
+    c->normed_conv3d_backward(c, dinp, dweight, dout, inp, t->normed ? &norm : NULL, work, weight, s);
+    take_off_start(dweight, weights);
+}
+
+/* By Winograd's algorithm, by oneDNN and by products over small grids; even and odd sides. */
+static void normed_convolutions_agree(void **state)
+{
+    (void)state;
+    static const struct normed_convolution cases[] = {
+        {{2, 8, 8, 8, 12, 12, 3, 1}, 1},   {{1, 7, 5, 9, 48, 48, 3, 1}, 1},
+        {{3, 6, 6, 6, 20, 33, 3, 1}, 1},   {{2, 7, 6, 5, 16, 12, 3, 1}, 0},
+        {{2, 9, 4, 6, 1, 12, 3, 1}, 0},    {{2, 6, 5, 7, 5, 6, 3, 1}, 1},
+        {{3, 2, 2, 2, 192, 192, 3, 1}, 1}, {{1, 22, 10, 12, 24, 24, 3, 1}, 1},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const struct conv3d_shape *s = &cases[i].shape;
+        char name[96];
+        snprintf(name, sizeof name, "normed_conv3d %d x (%d %d %d), %d to %d%s", s->n, s->d, s->h, s->w,
+                 s->in_channels, s->out_channels, cases[i].normed ? "" : ", no norm");
+        hold_against_reference(name, normalise_and_convolve, &cases[i], tolerance);
+        hold_bf16_against_reference(name, normalise_and_convolve, &cases[i], 8e-3, 8e-3);
     }
 }
 
@@ -526,7 +601,8 @@ int main(void)
         cmocka_unit_test(attention_agrees_where_masked_keys_win),
         cmocka_unit_test(gelus_agree),
         cmocka_unit_test(patch_mergings_are_equal),
-        cmocka_unit_test(average_pools_agree),
+        cmocka_unit_test(pooled_norms_agree),
+        cmocka_unit_test(normed_convolutions_agree),
         cmocka_unit_test(optimisers_and_sums_agree),
         cmocka_unit_test(sums_of_squares_show_what_is_not_finite),
         cmocka_unit_test(changed_parameters_are_used),

@@ -72,43 +72,6 @@ static void gelu_backward_is_the_derivative_and_may_write_over_dout(void **state
     free(in_place);
 }
 
-/* Two pools of 3 and 2 channels fill rows of 5. */
-static void pools_fill_one_embedding_through_the_stride(void **state)
-{
-    (void)state;
-    enum { n = 2, space = 15, stride = 5 };
-    real *a = random_tensor(1, (size_t)n * space * 3, 1), *b = random_tensor(2, (size_t)n * space * 2, 1);
-    real *out = filled_tensor((size_t)n * stride, 77);
-    compute.average_pool_forward(&compute, out, stride, as_activations(a), n, space, 3);
-    compute.average_pool_forward(&compute, out + 3, stride, as_activations(b), n, space, 2);
-    for (int k = 0; k < n * stride; k++) {
-        const int sample = k / stride, column = k % stride, channels = column < 3 ? 3 : 2;
-        const real *inp = column < 3 ? a + column : b + column - 3;
-        double sum = 0;
-        for (int row = 0; row < space; row++) {
-            sum += inp[(sample * space + row) * channels];
-        }
-        require_near(out[k], sum / space, 1e-15);
-    }
-    free(a);
-    free(b);
-    free(out);
-}
-
-static void pool_backward_spreads_evenly_and_reads_through_the_stride(void **state)
-{
-    (void)state;
-    enum { n = 2, space = 15, channels = 3, stride = 5, count = n * space * channels };
-    real *dout = random_tensor(1, (size_t)n * stride, 1), *dinp = filled_tensor(count, 77);
-    compute.average_pool_backward(&compute, as_activations(dinp), dout + 2, stride, n, space, channels);
-    for (int k = 0; k < count; k++) {
-        const int sample = k / channels / space, ch = k % channels;
-        require_near(dinp[k], dout[2 + sample * stride + ch] / space, 1e-15);
-    }
-    free(dout);
-    free(dinp);
-}
-
 static void addition_may_be_in_place_on_either_side(void **state)
 {
     (void)state;
@@ -159,8 +122,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gelu_is_x_times_the_normal_distribution),
         cmocka_unit_test(gelu_backward_is_the_derivative_and_may_write_over_dout),
-        cmocka_unit_test(pools_fill_one_embedding_through_the_stride),
-        cmocka_unit_test(pool_backward_spreads_evenly_and_reads_through_the_stride),
         cmocka_unit_test(addition_may_be_in_place_on_either_side),
         cmocka_unit_test(moving_average_forgets_geometrically),
         cmocka_unit_test(sum_of_squares_shows_what_is_not_finite),

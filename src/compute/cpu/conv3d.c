@@ -187,9 +187,9 @@ size_t cpu_normed_conv3d_work(struct compute *c, const struct conv3d_shape *s)
     return way_of(c, s, 0) == BY_WINOGRAD ? 0 : size;
 }
 
-void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
-                               const struct norm_activation *norm, activation *work, const float *weight,
-                               const struct conv3d_shape *s)
+void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, float *rstd,
+                               const activation *inp, const struct norm_activation *norm, activation *work,
+                               const float *weight, const struct conv3d_shape *s)
 {
     const struct kernels *kernels = kernels_of(c);
     const size_t space = (size_t)s->d * s->h * s->w;
@@ -209,9 +209,9 @@ void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, 
 }
 
 /* The input gradient by Winograd's algorithm, through the norm of the input where there is one. */
-static void winograd_gradient_of_input(struct compute *c, activation *dinp, const activation *dout, const activation *inp,
-                                       const struct norm_activation *norm, const float *weight,
-                                       const struct conv3d_shape *s)
+static void winograd_gradient_of_input(struct compute *c, activation *dinp, const activation *dout,
+                                       const activation *inp, const struct norm_activation *norm,
+                                       const float *weight, const struct conv3d_shape *s)
 {
     const struct kernels *kernels = kernels_of(c);
     const size_t moments = (size_t)s->n * s->in_channels;
@@ -231,9 +231,9 @@ static void winograd_gradient_of_input(struct compute *c, activation *dinp, cons
     free(shift);
 }
 
-void cpu_normed_conv3d_backward(struct compute *c, activation *dinp, float *dweight, const activation *dout, const activation *inp,
-                                const struct norm_activation *norm, activation *work, const float *weight,
-                                const struct conv3d_shape *s)
+void cpu_normed_conv3d_backward(struct compute *c, activation *dinp, float *dweight, const activation *dout,
+                                const activation *inp, const struct norm_activation *norm, activation *work,
+                                const float *weight, const struct conv3d_shape *s)
 {
     const size_t space = (size_t)s->d * s->h * s->w;
     if (c->status != VOCO_OK || unsupported(c, s)) {
@@ -251,7 +251,7 @@ void cpu_normed_conv3d_backward(struct compute *c, activation *dinp, float *dwei
     }
     cpu_conv3d_backward(c, dinp, dweight, NULL, dout, norm != NULL ? work : inp, weight, s);
     if (norm != NULL && dinp != NULL) {
-        c->instance_norm_backward(c, dinp, NULL, dinp, work, inp, norm->mean, norm->rstd, norm->slope, s->n, space,
-                                  s->in_channels);
+        c->instance_norm_backward(c, dinp, NULL, dinp, work, inp, norm->mean, norm->rstd, norm->slope, s->n,
+                                  space, s->in_channels);
     }
 }

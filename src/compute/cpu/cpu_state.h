@@ -29,21 +29,23 @@ struct kernels {
     /* The same for the shapes where Winograd's algorithm is fastest. */
     int (*winograd_fits)(const struct conv3d_shape *shape);
     /* norm as in normed_conv3d_forward; mean and rstd: of out, or both NULL. */
-    void (*winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
-                             const struct norm_activation *norm, const float *weight,
+    void (*winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd,
+                             const activation *inp, const struct norm_activation *norm, const float *weight,
                              const struct conv3d_shape *shape);
-    /* With norm, the norm of inp, dinp is g, the gradient taken back through the activation, and shift and factor (n,
-     * in_channels) are what norm_input_gradient goes on with. */
-    void (*winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor, const activation *dout,
-                                    const float *weight, const activation *inp, const struct norm_activation *norm,
-                                    const struct conv3d_shape *shape);
+    /* With norm, the norm of inp, dinp is g, the gradient taken back through the activation, and shift and
+     * factor (n, in_channels) are what norm_input_gradient goes on with. */
+    void (*winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor,
+                                    const activation *dout, const float *weight, const activation *inp,
+                                    const struct norm_activation *norm, const struct conv3d_shape *shape);
     /* Adds to dweight. */
-    void (*winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout, const activation *inp,
-                                     const struct norm_activation *norm, const struct conv3d_shape *shape);
+    void (*winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                     const activation *inp, const struct norm_activation *norm,
+                                     const struct conv3d_shape *shape);
 
     /* dinp = rstd g - (shift + (inp - mean) factor), where dinp holds g. */
-    void (*norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp, const struct norm_activation *norm,
-                                const float *shift, const float *factor, int n, size_t space, int channels);
+    void (*norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp,
+                                const struct norm_activation *norm, const float *shift, const float *factor,
+                                int n, size_t space, int channels);
 };
 
 struct cpu_state {
@@ -111,12 +113,12 @@ void small_grid_input_gradient(struct compute *c, float *dinp, const float *dout
 void small_grid_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
                                 const struct conv3d_shape *shape);
 
-void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
-                               const struct norm_activation *norm, activation *work, const float *weight,
-                               const struct conv3d_shape *shape);
-void cpu_normed_conv3d_backward(struct compute *c, activation *dinp, float *dweight, const activation *dout, const activation *inp,
-                                const struct norm_activation *norm, activation *work, const float *weight,
-                                const struct conv3d_shape *shape);
+void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, float *rstd,
+                               const activation *inp, const struct norm_activation *norm, activation *work,
+                               const float *weight, const struct conv3d_shape *shape);
+void cpu_normed_conv3d_backward(struct compute *c, activation *dinp, float *dweight, const activation *dout,
+                                const activation *inp, const struct norm_activation *norm, activation *work,
+                                const float *weight, const struct conv3d_shape *shape);
 size_t cpu_normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape);
 
 /* Convolutions by oneDNN, see onednn.h; bias may be NULL. The last adds to dweight. */

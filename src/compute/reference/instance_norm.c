@@ -21,8 +21,8 @@ static void sample_moments(real *mean, real *rstd, const activation *inp, size_t
     }
 }
 
-void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const activation *inp, int n, size_t space,
-                                     int channels)
+void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const activation *inp, int n,
+                                     size_t space, int channels)
 {
     for (int sample = 0; c->status == VOCO_OK && sample < n; sample++) {
         const size_t first = (size_t)sample * channels;
@@ -30,8 +30,9 @@ void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, 
     }
 }
 
-void reference_instance_norm_apply(struct compute *c, activation *out, const activation *inp, const struct norm_activation *norm,
-                                   const activation *residual, int n, size_t space, int channels)
+void reference_instance_norm_apply(struct compute *c, activation *out, const activation *inp,
+                                   const struct norm_activation *norm, const activation *residual, int n,
+                                   size_t space, int channels)
 {
     const size_t size = space * channels;
     if (c->status != VOCO_OK) {
@@ -47,8 +48,9 @@ void reference_instance_norm_apply(struct compute *c, activation *out, const act
     }
 }
 
-void reference_instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd, const activation *inp,
-                                     const activation *residual, real slope, int n, size_t space, int channels)
+void reference_instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                     const activation *inp, const activation *residual, real slope, int n,
+                                     size_t space, int channels)
 {
     const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = slope};
     reference_instance_norm_moments(c, mean, rstd, inp, n, space, channels);
@@ -63,9 +65,10 @@ static double before_activation(double dout, const activation *out, size_t k, do
 
 /* With xhat = (x - mean) rstd and g the gradient before the activation, means over space:
  * dinp = rstd (g - mean(g) - xhat mean(g xhat)), dresidual = g. */
-void reference_instance_norm_backward(struct compute *c, activation *dinp, activation *dresidual, const activation *dout,
-                                      const activation *out, const activation *inp, const real *mean, const real *rstd,
-                                      real slope, int n, size_t space, int channels)
+void reference_instance_norm_backward(struct compute *c, activation *dinp, activation *dresidual,
+                                      const activation *dout, const activation *out, const activation *inp,
+                                      const real *mean, const real *rstd, real slope, int n, size_t space,
+                                      int channels)
 {
     if (c->status != VOCO_OK) {
         return;

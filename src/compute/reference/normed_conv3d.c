@@ -12,8 +12,9 @@ size_t reference_normed_conv3d_work(struct compute *c, const struct conv3d_shape
 }
 
 /* What the convolution reads. */
-static const activation *normed_input(struct compute *c, const activation *inp, const struct norm_activation *norm, activation *work,
-                                const struct conv3d_shape *s)
+static const activation *normed_input(struct compute *c, const activation *inp,
+                                      const struct norm_activation *norm, activation *work,
+                                      const struct conv3d_shape *s)
 {
     if (norm == NULL) {
         return inp;
@@ -22,23 +23,24 @@ static const activation *normed_input(struct compute *c, const activation *inp, 
     return work;
 }
 
-void reference_normed_conv3d_forward(struct compute *c, activation *out, real *mean, real *rstd, const activation *inp,
-                                     const struct norm_activation *norm, activation *work, const real *weight,
-                                     const struct conv3d_shape *s)
+void reference_normed_conv3d_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                     const activation *inp, const struct norm_activation *norm,
+                                     activation *work, const real *weight, const struct conv3d_shape *s)
 {
     const activation *normed = normed_input(c, inp, norm, work, s);
     reference_conv3d_forward(c, out, normed, weight, NULL, s);
     reference_instance_norm_moments(c, mean, rstd, out, s->n, space_of(s), s->out_channels);
 }
 
-void reference_normed_conv3d_backward(struct compute *c, activation *dinp, real *dweight, const activation *dout, const activation *inp,
-                                      const struct norm_activation *norm, activation *work, const real *weight,
-                                      const struct conv3d_shape *s)
+void reference_normed_conv3d_backward(struct compute *c, activation *dinp, real *dweight,
+                                      const activation *dout, const activation *inp,
+                                      const struct norm_activation *norm, activation *work,
+                                      const real *weight, const struct conv3d_shape *s)
 {
     const activation *normed = normed_input(c, inp, norm, work, s);
     reference_conv3d_backward(c, dinp, dweight, NULL, dout, normed, weight, s);
     if (norm != NULL && dinp != NULL) {
-        reference_instance_norm_backward(c, dinp, NULL, dinp, normed, inp, norm->mean, norm->rstd, norm->slope, s->n,
-                                         space_of(s), s->in_channels);
+        reference_instance_norm_backward(c, dinp, NULL, dinp, normed, inp, norm->mean, norm->rstd,
+                                         norm->slope, s->n, space_of(s), s->in_channels);
     }
 }

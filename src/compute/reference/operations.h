@@ -21,12 +21,13 @@ void reference_conv3d_backward(struct compute *c, activation *dinp, real *dweigh
                                const activation *dout, const activation *inp, const real *weight,
                                const struct conv3d_shape *shape);
 
-void reference_normed_conv3d_forward(struct compute *c, activation *out, real *mean, real *rstd, const activation *inp,
-                                     const struct norm_activation *norm, activation *work, const real *weight,
-                                     const struct conv3d_shape *shape);
-void reference_normed_conv3d_backward(struct compute *c, activation *dinp, real *dweight, const activation *dout, const activation *inp,
-                                      const struct norm_activation *norm, activation *work, const real *weight,
-                                      const struct conv3d_shape *shape);
+void reference_normed_conv3d_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                     const activation *inp, const struct norm_activation *norm,
+                                     activation *work, const real *weight, const struct conv3d_shape *shape);
+void reference_normed_conv3d_backward(struct compute *c, activation *dinp, real *dweight,
+                                      const activation *dout, const activation *inp,
+                                      const struct norm_activation *norm, activation *work,
+                                      const real *weight, const struct conv3d_shape *shape);
 size_t reference_normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape);
 
 void reference_linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
@@ -51,20 +52,23 @@ void reference_instance_norm_backward(struct compute *c, activation *dinp, activ
                                       int channels);
 
 /* mean and rstd (n, channels) */
-void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const activation *inp, int n, size_t space,
-                                     int channels);
-void reference_instance_norm_apply(struct compute *c, activation *out, const activation *inp, const struct norm_activation *norm,
-                                   const activation *residual, int n, size_t space, int channels);
+void reference_instance_norm_moments(struct compute *c, real *mean, real *rstd, const activation *inp, int n,
+                                     size_t space, int channels);
+void reference_instance_norm_apply(struct compute *c, activation *out, const activation *inp,
+                                   const struct norm_activation *norm, const activation *residual, int n,
+                                   size_t space, int channels);
 
 void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                   const struct norm_activation *norm, const struct pooled_residual *residual, int n,
-                                   size_t space, int channels);
-void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale, const real *dpooled,
-                                    size_t stride, const activation *inp, const struct norm_activation *norm,
-                                    const struct pooled_residual *residual, int n, size_t space, int channels);
+                                   const struct norm_activation *norm, const struct pooled_residual *residual,
+                                   int n, size_t space, int channels);
+void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
+                                    const real *dpooled, size_t stride, const activation *inp,
+                                    const struct norm_activation *norm,
+                                    const struct pooled_residual *residual, int n, size_t space,
+                                    int channels);
 
-void reference_window_attention_forward(struct compute *c, activation *out, real *logsumexp, const activation *qkv,
-                                        const real *qkv_bias, const real *bias_table,
+void reference_window_attention_forward(struct compute *c, activation *out, real *logsumexp,
+                                        const activation *qkv, const real *qkv_bias, const real *bias_table,
                                         const struct attention_shape *shape);
 void reference_window_attention_backward(struct compute *c, activation *dqkv, real *dqkv_bias,
                                          real *dbias_table, const activation *dout, const activation *out,
@@ -80,7 +84,8 @@ void reference_patch_merge_forward(struct compute *c, activation *out, const act
 void reference_patch_merge_backward(struct compute *c, activation *dinp, const activation *dout,
                                     enum patch_merging order, int n, int d, int h, int w, int channels);
 
-void reference_add(struct compute *c, activation *out, const activation *a, const activation *b, size_t count);
+void reference_add(struct compute *c, activation *out, const activation *a, const activation *b,
+                   size_t count);
 void reference_moving_average(struct compute *c, real *average, const real *value, real decay, size_t count);
 double reference_sum_of_squares(struct compute *c, const real *x, size_t count);
 

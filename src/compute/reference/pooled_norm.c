@@ -9,12 +9,12 @@ struct grid {
     int channels;
     const real *mean, *rstd;
     const activation *residual; /* rows of channels, or of one channel */
-    const real *scale;    /* or NULL */
+    const real *scale;          /* or NULL */
     double centre, slope;
 };
 
-static struct grid grid_of(const activation *inp, const struct norm_activation *norm, const struct pooled_residual *residual,
-                           int sample, size_t space, int channels)
+static struct grid grid_of(const activation *inp, const struct norm_activation *norm,
+                           const struct pooled_residual *residual, int sample, size_t space, int channels)
 {
     const size_t moments = (size_t)sample * channels, row = sample * space;
     return (struct grid){.inp = inp + row * channels,
@@ -42,8 +42,8 @@ static double before_activation(const struct grid *g, size_t row, int ch)
 }
 
 void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                   const struct norm_activation *norm, const struct pooled_residual *residual, int n,
-                                   size_t space, int channels)
+                                   const struct norm_activation *norm, const struct pooled_residual *residual,
+                                   int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -62,7 +62,8 @@ void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t strid
 }
 
 /* Through activation, norm and residual of one channel, whose mean has the gradient dmean. */
-static void channel_backward(const struct grid *g, int ch, double dmean, activation *dinp, activation *dresidual, real *dscale)
+static void channel_backward(const struct grid *g, int ch, double dmean, activation *dinp,
+                             activation *dresidual, real *dscale)
 {
     const double space = (double)g->space;
     double g_mean = 0, g_xhat_mean = 0, scale_sum = 0;
@@ -87,8 +88,9 @@ static void channel_backward(const struct grid *g, int ch, double dmean, activat
     }
 }
 
-void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale, const real *dpooled,
-                                    size_t stride, const activation *inp, const struct norm_activation *norm,
+void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
+                                    const real *dpooled, size_t stride, const activation *inp,
+                                    const struct norm_activation *norm,
                                     const struct pooled_residual *residual, int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {

@@ -1,11 +1,12 @@
-/* Sums over the rows of a grid, for each channel, that were made block by block in float: merged here in double, in
- * the order of the blocks, so that the result does not depend on who summed which. */
+/* Sums over the rows of a grid, for each channel, that were made block by block in float: merged here in
+ * double, in the order of the blocks, so that the result does not depend on who summed which. */
 #ifndef COMPUTE_CPU_KERNELS_CHANNEL_SUMS_H
 #define COMPUTE_CPU_KERNELS_CHANNEL_SUMS_H
 
 #include "compute/cpu/kernels/kernels.h"
 
-/* Two sums for each channel and block: block k's begin at sums + k stride, the second ones `second` floats behind. */
+/* Two sums for each channel and block: block k's begin at sums + k stride, the second ones `second` floats
+ * behind. */
 struct block_sums {
     const float *sums;
     size_t stride, second;

@@ -12,6 +12,23 @@ struct norm_pass {
     const float *shift, *factor;
 };
 
+/* The sum over a block's rows of some channels' values, or of their squared distances from the mean; x: the
+ * first. Four partial sums: where an image is constant, all roundings of one would go the same way. */
+static ALWAYS_INLINE vec sum_of_rows(const activation *x, size_t pitch, int rows, int count, vec mean,
+                                     int squared)
+{
+    vec sums[4] = {{0}};
+    for (int r = 0; r < rows; r++) {
+        const vec value = load_activations_part(x + r * pitch, count) - mean;
+        if (squared) {
+            sums[r % 4] += value * value;
+        } else {
+            sums[r % 4] += value;
+        }
+    }
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 /* Mean and sum of squared deviations of each channel of a block. */
 static void moments_of_block(const void *pass, const struct row_block *b)
 {
@@ -20,22 +37,14 @@ static void moments_of_block(const void *pass, const struct row_block *b)
     for (int channel = 0; channel < p->channels; channel += lanes) {
         const int count = vector_length(channel, p->channels);
         const activation *x = p->inp + b->first * p->channels + channel;
-        vec sum = {0}, squares = {0};
-        for (int r = 0; r < b->rows; r++) {
-            sum += load_activations_part(x + (size_t)r * p->channels, count);
-        }
-        const vec mean = sum / (float)b->rows;
-        for (int r = 0; r < b->rows; r++) {
-            const vec distance = load_activations_part(x + (size_t)r * p->channels, count) - mean;
-            squares += distance * distance;
-        }
+        const vec mean = sum_of_rows(x, p->channels, b->rows, count, broadcast(0), 0) / (float)b->rows;
         store(b->sums + channel, mean);
-        store(b->sums + whole + channel, squares);
+        store(b->sums + whole + channel, sum_of_rows(x, p->channels, b->rows, count, mean, 1));
     }
 }
 
-void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, const activation *inp, int n, size_t space,
-                                   int channels)
+void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, const activation *inp, int n,
+                                   size_t space, int channels)
 {
     const struct norm_pass p = {.channels = channels, .inp = inp};
     struct row_blocks blocks;
@@ -49,12 +58,14 @@ void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, 
     }
 }
 
-static ALWAYS_INLINE void result_of_block(const struct norm_pass *p, const struct row_block *b, int with_residual)
+static ALWAYS_INLINE void result_of_block(const struct norm_pass *p, const struct row_block *b,
+                                          int with_residual)
 {
     for (int channel = 0; channel < p->channels; channel += lanes) {
         const int count = vector_length(channel, p->channels);
         const size_t place = b->grid * p->channels + channel;
-        const vec mean = load_part(p->norm.mean + place, count), rstd = load_part(p->norm.rstd + place, count);
+        const vec mean = load_part(p->norm.mean + place, count),
+                  rstd = load_part(p->norm.rstd + place, count);
         for (int r = 0; r < b->rows; r++) {
             const size_t element = (b->first + r) * p->channels + channel;
             vec v = (load_activations_part(p->inp + element, count) - mean) * rstd;
@@ -76,18 +87,21 @@ static void apply_to_block(const void *pass, const struct row_block *b)
     }
 }
 
-void KERNEL(instance_norm_apply)(struct compute *c, activation *out, const activation *inp, const struct norm_activation *norm,
-                                 const activation *residual, int n, size_t space, int channels)
+void KERNEL(instance_norm_apply)(struct compute *c, activation *out, const activation *inp,
+                                 const struct norm_activation *norm, const activation *residual, int n,
+                                 size_t space, int channels)
 {
-    const struct norm_pass p = {.channels = channels, .out = out, .inp = inp, .residual = residual, .norm = *norm};
+    const struct norm_pass p = {
+        .channels = channels, .out = out, .inp = inp, .residual = residual, .norm = *norm};
     struct row_blocks blocks;
     if (KERNEL(cut_row_blocks)(c, &blocks, n, space, channels, 0, 0, NULL)) {
         KERNEL(work_on_row_blocks)(c, &blocks, apply_to_block, &p);
     }
 }
 
-void KERNEL(instance_norm_forward)(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
-                                   const activation *residual, float slope, int n, size_t space, int channels)
+void KERNEL(instance_norm_forward)(struct compute *c, activation *out, float *mean, float *rstd,
+                                   const activation *inp, const activation *residual, float slope, int n,
+                                   size_t space, int channels)
 {
     const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = slope};
     KERNEL(instance_norm_moments)(c, mean, rstd, inp, n, space, channels);
@@ -130,7 +144,8 @@ static void write_gradients_of_block(const void *pass, const struct row_block *b
     for (int channel = 0; channel < p->channels; channel += lanes) {
         const int count = vector_length(channel, p->channels);
         const size_t place = b->grid * p->channels + channel;
-        const vec mean = load_part(p->norm.mean + place, count), rstd = load_part(p->norm.rstd + place, count);
+        const vec mean = load_part(p->norm.mean + place, count),
+                  rstd = load_part(p->norm.rstd + place, count);
         const vec shift = load_part(p->shift + place, count), factor = load_part(p->factor + place, count);
         for (int r = 0; r < b->rows; r++) {
             const size_t element = (b->first + r) * p->channels + channel;
@@ -138,14 +153,16 @@ static void write_gradients_of_block(const void *pass, const struct row_block *b
             if (p->dresidual != NULL) {
                 store_activations_part(p->dresidual + element, g, count);
             }
-            store_activations_part(p->dinp + element, g * rstd - (shift + (load_activations_part(p->inp + element, count) - mean) * factor),
-                       count);
+            store_activations_part(
+                p->dinp + element,
+                g * rstd - (shift + (load_activations_part(p->inp + element, count) - mean) * factor), count);
         }
     }
 }
 
-void KERNEL(norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp, const struct norm_activation *norm,
-                                 const float *shift, const float *factor, int n, size_t space, int channels)
+void KERNEL(norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp,
+                                 const struct norm_activation *norm, const float *shift, const float *factor,
+                                 int n, size_t space, int channels)
 {
     const struct norm_pass p = {.channels = channels,
                                 .inp = inp,
@@ -160,9 +177,10 @@ void KERNEL(norm_input_gradient)(struct compute *c, activation *dinp, const acti
     }
 }
 
-void KERNEL(instance_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, const activation *dout,
-                                    const activation *out, const activation *inp, const float *mean, const float *rstd,
-                                    float slope, int n, size_t space, int channels)
+void KERNEL(instance_norm_backward)(struct compute *c, activation *dinp, activation *dresidual,
+                                    const activation *dout, const activation *out, const activation *inp,
+                                    const float *mean, const float *rstd, float slope, int n, size_t space,
+                                    int channels)
 {
     struct norm_pass p = {.channels = channels,
                           .inp = inp,

@@ -36,20 +36,22 @@ void KERNEL(instance_norm_backward)(struct compute *c, activation *dinp, activat
                                     const float *mean, const float *rstd, float slope, int n, size_t space,
                                     int channels);
 
-void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, const activation *inp, int n, size_t space,
-                                   int channels);
-void KERNEL(instance_norm_apply)(struct compute *c, activation *out, const activation *inp, const struct norm_activation *norm,
-                                 const activation *residual, int n, size_t space, int channels);
-void KERNEL(norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp, const struct norm_activation *norm,
-                                 const float *shift, const float *factor, int n, size_t space, int channels);
+void KERNEL(instance_norm_moments)(struct compute *c, float *mean, float *rstd, const activation *inp, int n,
+                                   size_t space, int channels);
+void KERNEL(instance_norm_apply)(struct compute *c, activation *out, const activation *inp,
+                                 const struct norm_activation *norm, const activation *residual, int n,
+                                 size_t space, int channels);
+void KERNEL(norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp,
+                                 const struct norm_activation *norm, const float *shift, const float *factor,
+                                 int n, size_t space, int channels);
 
 void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const activation *inp,
-                                 const struct norm_activation *norm, const struct pooled_residual *residual, int n,
-                                 size_t space, int channels);
+                                 const struct norm_activation *norm, const struct pooled_residual *residual,
+                                 int n, size_t space, int channels);
 void KERNEL(pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
                                   const float *dpooled, size_t stride, const activation *inp,
-                                  const struct norm_activation *norm, const struct pooled_residual *residual, int n,
-                                  size_t space, int channels);
+                                  const struct norm_activation *norm, const struct pooled_residual *residual,
+                                  int n, size_t space, int channels);
 
 void KERNEL(window_attention_forward)(struct compute *c, activation *out, float *logsumexp,
                                       const activation *qkv, const float *qkv_bias, const float *bias_table,
@@ -85,14 +87,15 @@ void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, cons
                                          const activation *inp, const struct conv3d_shape *shape);
 
 int KERNEL(winograd_fits)(const struct conv3d_shape *shape);
-void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
-                              const struct norm_activation *norm, const float *weight,
+void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd,
+                              const activation *inp, const struct norm_activation *norm, const float *weight,
                               const struct conv3d_shape *shape);
-void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor, const activation *dout,
-                                     const float *weight, const activation *inp, const struct norm_activation *norm,
-                                     const struct conv3d_shape *shape);
-void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout, const activation *inp,
-                                      const struct norm_activation *norm, const struct conv3d_shape *shape);
+void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor,
+                                     const activation *dout, const float *weight, const activation *inp,
+                                     const struct norm_activation *norm, const struct conv3d_shape *shape);
+void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                      const activation *inp, const struct norm_activation *norm,
+                                      const struct conv3d_shape *shape);
 
 void KERNEL(add_row_sums)(struct compute *c, float *sums, const activation *x, size_t rows, int channels);
 

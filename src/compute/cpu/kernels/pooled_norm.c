@@ -20,7 +20,8 @@ struct channel_vector {
     float slope;
 };
 
-static ALWAYS_INLINE struct channel_vector channel_vector(const struct pooled_pass *p, size_t grid, int channel)
+static ALWAYS_INLINE struct channel_vector channel_vector(const struct pooled_pass *p, size_t grid,
+                                                          int channel)
 {
     const int count = vector_length(channel, p->channels);
     const size_t place = grid * p->channels + channel;
@@ -34,10 +35,10 @@ static ALWAYS_INLINE struct channel_vector channel_vector(const struct pooled_pa
     return v;
 }
 
-/* What the activation takes: norm(inp) + residual of one row. distance: inp - mean; apart: of the residual's one channel
- * from its centre. */
-static ALWAYS_INLINE vec before_activation(const struct pooled_pass *p, const struct channel_vector *v, size_t row,
-                                           int scaled, vec *distance, vec *apart)
+/* What the activation takes: norm(inp) + residual of one row. distance: inp - mean; apart: of the residual's
+ * one channel from its centre. */
+static ALWAYS_INLINE vec before_activation(const struct pooled_pass *p, const struct channel_vector *v,
+                                           size_t row, int scaled, vec *distance, vec *apart)
 {
     const size_t element = row * p->channels + v->channel;
     *distance = load_activations_part(p->inp + element, v->count) - v->mean;
@@ -62,7 +63,8 @@ static ALWAYS_INLINE void sum_block(const struct pooled_pass *p, const struct ro
 }
 
 /* Sums of g, of g (inp - mean), and of g (x - centre). */
-static ALWAYS_INLINE void gradient_sums_of_block(const struct pooled_pass *p, const struct row_block *b, int scaled)
+static ALWAYS_INLINE void gradient_sums_of_block(const struct pooled_pass *p, const struct row_block *b,
+                                                 int scaled)
 {
     const size_t whole = whole_channels(p->channels);
     for (int channel = 0; channel < p->channels; channel += lanes) {
@@ -85,12 +87,14 @@ static ALWAYS_INLINE void gradient_sums_of_block(const struct pooled_pass *p, co
     }
 }
 
-static ALWAYS_INLINE void write_gradients_of_block(const struct pooled_pass *p, const struct row_block *b, int scaled)
+static ALWAYS_INLINE void write_gradients_of_block(const struct pooled_pass *p, const struct row_block *b,
+                                                   int scaled)
 {
     for (int channel = 0; channel < p->channels; channel += lanes) {
         const struct channel_vector v = channel_vector(p, b->grid, channel);
         const size_t place = b->grid * p->channels + channel;
-        const vec shift = load_part(p->shift + place, v.count), factor = load_part(p->factor + place, v.count);
+        const vec shift = load_part(p->shift + place, v.count),
+                  factor = load_part(p->factor + place, v.count);
         const vec g_positive = load_part(p->dpooled + b->grid * p->stride + channel, v.count) * p->share;
         const vec g_negative = g_positive * v.slope;
         vec distance, apart;
@@ -125,8 +129,8 @@ static void write_pooled_gradients(const void *pass, const struct row_block *b)
 }
 
 void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const activation *inp,
-                                 const struct norm_activation *norm, const struct pooled_residual *residual, int n,
-                                 size_t space, int channels)
+                                 const struct norm_activation *norm, const struct pooled_residual *residual,
+                                 int n, size_t space, int channels)
 {
     const struct pooled_pass p = {.channels = channels, .inp = inp, .norm = norm, .residual = residual};
     struct row_blocks blocks;
@@ -147,8 +151,8 @@ void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride
 
 void KERNEL(pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
                                   const float *dpooled, size_t stride, const activation *inp,
-                                  const struct norm_activation *norm, const struct pooled_residual *residual, int n,
-                                  size_t space, int channels)
+                                  const struct norm_activation *norm, const struct pooled_residual *residual,
+                                  int n, size_t space, int channels)
 {
     struct pooled_pass p = {.channels = channels,
                             .inp = inp,

@@ -2,8 +2,8 @@
 
 enum { block_rows = 96 };
 
-int KERNEL(cut_row_blocks)(struct compute *c, struct row_blocks *b, int n, size_t space, int channels, int kinds,
-                           size_t more, void **behind)
+int KERNEL(cut_row_blocks)(struct compute *c, struct row_blocks *b, int n, size_t space, int channels,
+                           int kinds, size_t more, void **behind)
 {
     *b = (struct row_blocks){.n = n, .channels = channels, .space = space, .kinds = kinds};
     b->grid_blocks = (space + block_rows - 1) / block_rows;
@@ -22,7 +22,8 @@ int KERNEL(cut_row_blocks)(struct compute *c, struct row_blocks *b, int n, size_
     return 1;
 }
 
-void KERNEL(work_on_row_blocks)(struct compute *c, const struct row_blocks *b, block_work *work, const void *pass)
+void KERNEL(work_on_row_blocks)(struct compute *c, const struct row_blocks *b, block_work *work,
+                                const void *pass)
 {
 #pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
     for (size_t index = 0; index < b->count; index++) {

@@ -36,8 +36,8 @@ struct pass {
     struct winograd_input input;
     struct winograd_output output;
     const factor *weights; /* at the points */
-    float *sums;          /* (blocks, 2, whole vectors of output channels) */
-    size_t *voxels;       /* (blocks) */
+    float *sums;           /* (blocks, 2, whole vectors of output channels) */
+    size_t *voxels;        /* (blocks) */
 };
 
 struct pass_memory {
@@ -58,8 +58,8 @@ static void convolve_block(const struct pass *p, size_t index, const struct pass
     KERNEL(winograd_inputs)(m->inp, &p->input, &block, &p->t);
     for (int k = 0; k < points; k++) {
         KERNEL(winograd_product)
-        (m->out + k * point_stride(outer), m->inp + k * point_stride(inner), p->weights + k * panel, block.count, inner,
-         outer);
+        (m->out + k * point_stride(outer), m->inp + k * point_stride(inner), p->weights + k * panel,
+         block.count, inner, outer);
     }
     KERNEL(winograd_outputs)(&p->output, p->sums + index * block_sums_length(p), m->out, &block, &p->t);
     p->voxels[index] = KERNEL(winograd_block_voxels)(&block, &p->t);
@@ -103,8 +103,9 @@ static struct block_sums sums_of_grid(const struct pass *p, size_t grid)
                                .channels = p->output.channels};
 }
 
-void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd, const activation *inp,
-                              const struct norm_activation *norm, const float *weight, const struct conv3d_shape *s)
+void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd,
+                              const activation *inp, const struct norm_activation *norm, const float *weight,
+                              const struct conv3d_shape *s)
 {
     struct pass p = {.t = cut_tiles(s),
                      .input = winograd_input(inp, s->in_channels, norm),
@@ -117,13 +118,14 @@ void KERNEL(winograd_forward)(struct compute *c, activation *out, float *mean, f
     }
     for (int grid = 0; grid < s->n; grid++) {
         const struct block_sums sums = sums_of_grid(&p, grid);
-        KERNEL(merge_moments)(mean + (size_t)grid * s->out_channels, rstd + (size_t)grid * s->out_channels, &sums);
+        KERNEL(merge_moments)
+        (mean + (size_t)grid * s->out_channels, rstd + (size_t)grid * s->out_channels, &sums);
     }
 }
 
-void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factors, const activation *dout,
-                                     const float *weight, const activation *inp, const struct norm_activation *norm,
-                                     const struct conv3d_shape *s)
+void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factors,
+                                     const activation *dout, const float *weight, const activation *inp,
+                                     const struct norm_activation *norm, const struct conv3d_shape *s)
 {
     struct pass p = {.t = cut_tiles(s),
                      .input = winograd_input(dout, s->out_channels, NULL),
@@ -141,4 +143,3 @@ void KERNEL(winograd_input_gradient)(struct compute *c, activation *dinp, float 
         KERNEL(merge_norm_gradient)(shift + first, factors + first, norm->rstd + first, &sums);
     }
 }
-

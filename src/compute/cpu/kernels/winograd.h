@@ -44,8 +44,8 @@ enum {
 #endif
 };
 
-/* How n grids of d x h x w voxels are cut into tiles, numbered over all grids, w fastest, and these into blocks that
- * lie within one grid. */
+/* How n grids of d x h x w voxels are cut into tiles, numbered over all grids, w fastest, and these into
+ * blocks that lie within one grid. */
 struct tiling {
     int n, d, h, w;
     int tiles_h, tiles_w;
@@ -82,8 +82,8 @@ static inline struct tile_block block_of(const struct tiling *t, size_t block)
                                .count = left < (size_t)t->block_tiles ? (int)left : t->block_tiles};
 }
 
-/* What is read: x (n, d, h, w, channels), or act((x - mean) rstd), see compute.h, where mean and rstd (n, channels)
- * are given. */
+/* What is read: x (n, d, h, w, channels), or act((x - mean) rstd), see compute.h, where mean and rstd (n,
+ * channels) are given. */
 struct winograd_input {
     const activation *x;
     int channels;
@@ -111,7 +111,8 @@ struct winograd_output {
     activation *x; /* (n, d, h, w, channels) */
     int channels;
     enum winograd_sums sums;
-    struct winograd_input norm; /* WINOGRAD_NORM_GRADIENT: the norm and activation behind which x is a gradient */
+    struct winograd_input
+        norm; /* WINOGRAD_NORM_GRADIENT: the norm and activation behind which x is a gradient */
 };
 
 static inline int whole_vectors(int channels)
@@ -129,12 +130,13 @@ static inline size_t point_stride(int channels)
 /* The block's tiles at the 64 points: at (64, tiles, whole vectors of channels), with point_stride. */
 void KERNEL(winograd_inputs)(factor *at, const struct winograd_input *input, const struct tile_block *block,
                              const struct tiling *t);
-void KERNEL(winograd_output_gradients)(factor *at, const activation *dout, int channels, const struct tile_block *block,
-                                       const struct tiling *t);
+void KERNEL(winograd_output_gradients)(factor *at, const activation *dout, int channels,
+                                       const struct tile_block *block, const struct tiling *t);
 
 /* And back: writes the block's voxels, and two sums for each channel, each of whole vectors:
  *   WINOGRAD_MOMENTS: the mean, and the squared deviations from it;
- *   WINOGRAD_NORM_GRADIENT: x is first taken back through the activation, g; sums of g and of g (norm.x - mean). */
+ *   WINOGRAD_NORM_GRADIENT: x is first taken back through the activation, g; sums of g and of g (norm.x -
+ * mean). */
 void KERNEL(winograd_outputs)(const struct winograd_output *output, float *sums, const float *at,
                               const struct tile_block *block, const struct tiling *t);
 

@@ -44,7 +44,8 @@ static void add_block(const struct gradient_work *work, int count, int inner, in
     }
 }
 
-static void add_share(const struct gradient_pass *p, const struct gradient_work *work, size_t begin, size_t end)
+static void add_share(const struct gradient_pass *p, const struct gradient_work *work, size_t begin,
+                      size_t end)
 {
     memset(work->sums, 0, (unsigned char *)work->inp - (unsigned char *)work->sums);
     for (size_t index = begin; index < end; index++) {
@@ -55,8 +56,9 @@ static void add_share(const struct gradient_pass *p, const struct gradient_work 
     }
 }
 
-void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout, const activation *inp,
-                                      const struct norm_activation *norm, const struct conv3d_shape *s)
+void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                      const activation *inp, const struct norm_activation *norm,
+                                      const struct conv3d_shape *s)
 {
     const struct gradient_pass p = {.t = cut_tiles(s),
                                     .input = winograd_input(inp, s->in_channels, norm),
@@ -73,7 +75,8 @@ void KERNEL(winograd_weight_gradient)(struct compute *c, float *dweight, const a
     for (int part = 0; part < threads; part++) {
         struct gradient_work work;
         lay_out_work(&work, memory + part * own, s->in_channels, s->out_channels);
-        add_share(&p, &work, share_begin(p.t.blocks, part, threads), share_begin(p.t.blocks, part + 1, threads));
+        add_share(&p, &work, share_begin(p.t.blocks, part, threads),
+                  share_begin(p.t.blocks, part + 1, threads));
     }
     KERNEL(winograd_add_weight_gradient)
     (dweight, (const float *)memory, own / sizeof(float), threads, s->in_channels, s->out_channels, threads);

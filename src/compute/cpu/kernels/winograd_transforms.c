@@ -38,8 +38,8 @@ struct vector_norm {
     float slope;
 };
 
-static ALWAYS_INLINE struct vector_norm vector_norm(const struct winograd_input *input, size_t grid, int channel,
-                                                    int count)
+static ALWAYS_INLINE struct vector_norm vector_norm(const struct winograd_input *input, size_t grid,
+                                                    int channel, int count)
 {
     const size_t place = grid * input->channels + channel;
     return (struct vector_norm){.mean = load_part(input->mean + place, count),
@@ -53,10 +53,10 @@ static ALWAYS_INLINE vec normed_and_active(vec v, const struct vector_norm *norm
     return choose_positive(normal, normal, normal * norm->slope);
 }
 
-/* One column of voxels, 4 x 4 along z and y, of some channels. A row is NULL where it is outside the grid, and norm
- * where there is none. */
-static ALWAYS_INLINE void input_column(vec column[16], const activation *const rows[16], size_t offset, int count,
-                                       const struct vector_norm *norm)
+/* One column of voxels, 4 x 4 along z and y, of some channels. A row is NULL where it is outside the grid,
+ * and norm where there is none. */
+static ALWAYS_INLINE void input_column(vec column[16], const activation *const rows[16], size_t offset,
+                                       int count, const struct vector_norm *norm)
 {
     vec v[16];
 #pragma GCC unroll 16
@@ -114,8 +114,9 @@ static ALWAYS_INLINE void input_run(factor *at, const activation *const rows[16]
 }
 
 /* As input_run, through the input's norm where it has one. */
-static ALWAYS_INLINE void input_run_of(factor *at, const activation *const rows[16], const struct tile_run *run,
-                                       int channel, const struct winograd_input *input, size_t grid,
+static ALWAYS_INLINE void input_run_of(factor *at, const activation *const rows[16],
+                                       const struct tile_run *run, int channel,
+                                       const struct winograd_input *input, size_t grid,
                                        const struct tiling *t, int count)
 {
     if (input->mean != NULL) {
@@ -200,8 +201,9 @@ static ALWAYS_INLINE void gradient_transform(vec *to, int to_stride, vec g0, vec
 }
 
 /* One tile of dout, of some channels. */
-static ALWAYS_INLINE void gradient_tile(factor *at, size_t pitch, const activation *dout, const struct tile_place *place,
-                                        const struct tiling *t, int channels, int count)
+static ALWAYS_INLINE void gradient_tile(factor *at, size_t pitch, const activation *dout,
+                                        const struct tile_place *place, const struct tiling *t, int channels,
+                                        int count)
 {
     vec plane[2][16];
 #pragma GCC unroll 2
@@ -228,8 +230,8 @@ static ALWAYS_INLINE void gradient_tile(factor *at, size_t pitch, const activati
     }
 }
 
-void KERNEL(winograd_output_gradients)(factor *at, const activation *dout, int channels, const struct tile_block *block,
-                                       const struct tiling *t)
+void KERNEL(winograd_output_gradients)(factor *at, const activation *dout, int channels,
+                                       const struct tile_block *block, const struct tiling *t)
 {
     const size_t pitch = point_stride(channels);
     for (int k = 0; k < block->count; k++, at += whole_vectors(channels) * lanes) {
@@ -273,17 +275,36 @@ static ALWAYS_INLINE void output_tile(vec voxel[8], const float *at, size_t pitc
     }
 }
 
-/* Two running sums over the voxels of a block. */
+/* A running sum with what rounding has lost of it (Kahan, "Further remarks on reducing truncation errors",
+ * 1965): where an image is constant, all roundings go the same way. */
+struct exact_sum {
+    vec sum, lost;
+};
+
+static ALWAYS_INLINE void add_exactly(struct exact_sum *s, vec value)
+{
+    const vec wanted = value - s->lost, sum = s->sum + wanted;
+    s->lost = (sum - s->sum) - wanted;
+    s->sum = sum;
+}
+
+static ALWAYS_INLINE vec sum_of_8(const vec v[8])
+{
+    return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+}
+
+/* Two sums over the voxels of a block. */
 struct voxel_sums {
-    vec first, second;
+    struct exact_sum first, second;
 };
 
 /* The voxels of one tile, of some channels, on their way to memory. */
-static ALWAYS_INLINE void write_tile(const struct winograd_output *output, struct voxel_sums *sums, const float *at,
-                                     size_t pitch, const struct tile_place *place, const struct tiling *t, int channel,
-                                     int count, enum winograd_sums kind, vec shift, const struct vector_norm *norm)
+static ALWAYS_INLINE void write_tile(const struct winograd_output *output, struct voxel_sums *sums,
+                                     const float *at, size_t pitch, const struct tile_place *place,
+                                     const struct tiling *t, int channel, int count, enum winograd_sums kind,
+                                     vec shift, const struct vector_norm *norm)
 {
-    vec voxel[8];
+    vec voxel[8], first[8] = {{0}}, second[8] = {{0}};
     output_tile(voxel, at, pitch);
     const int whole = place->inside[0] + place->inside[1] + place->inside[2] == 3 * tile_side;
 #pragma GCC unroll 8
@@ -294,16 +315,18 @@ static ALWAYS_INLINE void write_tile(const struct winograd_output *output, struc
         const size_t element = tile_voxel(place, v, t) * output->channels + channel;
         vec value = voxel[v];
         if (kind == WINOGRAD_MOMENTS) {
-            const vec distance = value - shift;
-            sums->first += distance;
-            sums->second += distance * distance;
+            first[v] = value - shift;
+            second[v] = first[v] * first[v];
         } else if (kind == WINOGRAD_NORM_GRADIENT) {
             const vec distance = load_activations_part(output->norm.x + element, count) - norm->mean;
-            value = choose_positive(distance, value, value * norm->slope);
-            sums->first += value;
-            sums->second += value * distance;
+            first[v] = value = choose_positive(distance, value, value * norm->slope);
+            second[v] = value * distance;
         }
         store_activations_part(output->x + element, value, count);
+    }
+    if (kind != WINOGRAD_NO_SUMS) {
+        add_exactly(&sums->first, sum_of_8(first));
+        add_exactly(&sums->second, sum_of_8(second));
     }
 }
 
@@ -314,7 +337,7 @@ static ALWAYS_INLINE void write_block(const struct winograd_output *output, floa
 {
     const int channels = output->channels, whole = whole_vectors(channels) * lanes;
     const size_t pitch = point_stride(channels);
-    struct voxel_sums running = {{0}, {0}};
+    struct voxel_sums running = {{{0}, {0}}, {{0}, {0}}};
     struct vector_norm norm = {{0}, {0}, 0};
     vec shift = {0}, first[8];
     if (kind == WINOGRAD_NORM_GRADIENT) {
@@ -324,16 +347,16 @@ static ALWAYS_INLINE void write_block(const struct winograd_output *output, floa
         shift = first[0];
     }
     for (int tile = 0; tile < block->count; tile++) {
-        write_tile(output, &running, at + (size_t)tile * whole + channel, pitch, &places[tile], t, channel, count, kind,
-                   shift, &norm);
+        write_tile(output, &running, at + (size_t)tile * whole + channel, pitch, &places[tile], t, channel,
+                   count, kind, shift, &norm);
     }
     if (kind == WINOGRAD_MOMENTS) {
-        const vec offset = running.first / (float)KERNEL(winograd_block_voxels)(block, t);
+        const vec offset = running.first.sum / (float)KERNEL(winograd_block_voxels)(block, t);
         store(sums + channel, shift + offset);
-        store(sums + whole + channel, running.second - running.first * offset);
+        store(sums + whole + channel, running.second.sum - running.first.sum * offset);
     } else if (kind == WINOGRAD_NORM_GRADIENT) {
-        store(sums + channel, running.first);
-        store(sums + whole + channel, running.second);
+        store(sums + channel, running.first.sum);
+        store(sums + whole + channel, running.second.sum);
     }
 }
 
