@@ -1,0 +1,49 @@
+/* Where the time of a training step goes: takes steps as a run does, on a phantom in memory, and keeps
+ * account of each part. */
+#ifndef TRAIN_STEP_MEASUREMENT_H
+#define TRAIN_STEP_MEASUREMENT_H
+
+#include "compute/cpu/machine_peak.h"
+#include "train/recipe.h"
+#include "train/step_arithmetic.h"
+
+/* Parts that do not overlap and together are the step. */
+enum step_part {
+    PART_CONVOLUTION,
+    PART_LINEAR,
+    PART_ATTENTION,
+    PART_NORMS,
+    PART_ELEMENTWISE, /* up to here in the encoder, forward and backward: compute/timed_compute.h */
+    PART_PROJECTORS_AND_LOSS,
+    PART_OPTIMISER, /* and teacher, gradient norm, clipping */
+    PART_DATA,      /* what the step waited for its batch */
+    PART_REST,
+    step_parts
+};
+
+struct part_cost {
+    double seconds;
+    double flops; /* useful arithmetic (train/step_arithmetic.h); 0 where memory traffic is what counts */
+    double bytes; /* memory traffic, every array of an operation once; 0 where arithmetic is what counts */
+};
+
+struct step_measurement {
+    int volumes, crops;                 /* V, and N = V (S + K), of a step */
+    int steps;                          /* measured */
+    double seconds;                     /* of the step that is the median */
+    double fastest, slowest;            /* seconds of others */
+    struct part_cost parts[step_parts]; /* of the median step: their seconds add up to its */
+    double useful_flops;                /* of a step */
+    double repeated_flops;    /* beyond that: forward passes made again because activations were not kept */
+    double seconds_per_batch; /* that a loader thread takes to make a batch, nothing kept decoded; median */
+    uint64_t peak_memory;     /* bytes that the process has had in memory at most */
+    struct machine_peak machine;
+};
+
+/* Takes one step to warm up and `steps` (>= 1) more. Of the recipe everything counts that does in a run:
+ * model, batch, memory, loader threads. threads 0: as compute_open takes them. Says through the log how far
+ * it is. Fails as what it is made of does; VOCO_DIVERGED where a step's loss or gradient is not finite. */
+enum voco_status step_measurement_take(struct step_measurement *measurement, const struct recipe *recipe,
+                                       int steps, int threads);
+
+#endif
