@@ -27,10 +27,13 @@ static struct convolution *convolution_of(struct compute *c, enum convolution_pa
 }
 
 /* What computes a convolution. */
-enum way { BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
+enum way { BY_WINOGRAD, BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
 
 static enum way way_of(const struct compute *c, const struct conv3d_shape *s, int of_weight_gradient)
 {
+    if (cpu_state(c)->kernels.winograd_fits(s)) {
+        return BY_WINOGRAD;
+    }
     if (s->kernel == 3 && cpu_state(c)->kernels.narrow_convolution_fits(s->in_channels, s->out_channels)) {
         return BY_NARROW_KERNEL;
     }
@@ -83,6 +86,9 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
     }
     use_threads(c);
     switch (way_of(c, shape, 0)) {
+    case BY_WINOGRAD:
+        cpu_state(c)->kernels.winograd_convolution(c, out, inp, weight, shape, 0);
+        break;
     case BY_NARROW_KERNEL:
         cpu_state(c)->kernels.narrow_convolution(c, out, inp, weight, shape, 0);
         break;
@@ -101,6 +107,9 @@ static void input_gradient(struct compute *c, float *dinp, const float *dout, co
                            const struct conv3d_shape *shape)
 {
     switch (way_of(c, shape, 0)) {
+    case BY_WINOGRAD:
+        cpu_state(c)->kernels.winograd_convolution(c, dinp, dout, weight, shape, 1);
+        break;
     case BY_NARROW_KERNEL:
         cpu_state(c)->kernels.narrow_convolution(c, dinp, dout, weight, shape, 1);
         break;
@@ -116,6 +125,9 @@ static void weight_gradient(struct compute *c, float *dweight, const float *dout
                             const struct conv3d_shape *shape)
 {
     switch (way_of(c, shape, 1)) {
+    case BY_WINOGRAD:
+        cpu_state(c)->kernels.winograd_gradient(c, dweight, dout, inp, shape);
+        break;
     case BY_NARROW_KERNEL:
         cpu_state(c)->kernels.narrow_convolution_gradient(c, dweight, dout, inp, shape);
         break;

@@ -5,6 +5,7 @@
 #include "compute/cpu/isa.h"
 #include "compute/cpu/kernels/install.h"
 #include "compute/cpu/onednn.h"
+#include "compute/cpu/packed_weights.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -36,12 +37,14 @@ void use_threads(const struct compute *c)
 static void parameters_changed(struct compute *c)
 {
     onednn_forget_weights(cpu_state(c)->onednn);
+    packed_weights_forget(cpu_state(c)->packed);
 }
 
 static void close_cpu(struct compute *c)
 {
     struct cpu_state *state = cpu_state(c);
     onednn_close(state->onednn);
+    packed_weights_close(state->packed);
     free(state->scratch);
     free(state);
 }
@@ -80,7 +83,10 @@ enum voco_status cpu_compute_open(struct compute *c, int threads)
     }
     state->threads = count;
     state->onednn = onednn_open();
-    if (state->onednn == NULL) {
+    state->packed = packed_weights_open();
+    if (state->onednn == NULL || state->packed == NULL) {
+        onednn_close(state->onednn);
+        packed_weights_close(state->packed);
         free(state);
         return fail(VOCO_NO_MEMORY, "cannot start oneDNN");
     }

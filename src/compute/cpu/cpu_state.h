@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 struct onednn;
+struct packed_weights;
 
 /* What kernels/ offers beyond the operations of struct compute. */
 struct kernels {
@@ -21,6 +22,13 @@ struct kernels {
     /* Adds to dweight. */
     void (*narrow_convolution_gradient)(struct compute *c, float *dweight, const float *dout,
                                         const float *inp, const struct conv3d_shape *shape);
+
+    /* The same for the shapes where Winograd's algorithm is fastest. */
+    int (*winograd_fits)(const struct conv3d_shape *shape);
+    void (*winograd_convolution)(struct compute *c, float *result, const float *first, const float *weight,
+                                 const struct conv3d_shape *shape, int backward);
+    void (*winograd_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
+                              const struct conv3d_shape *shape);
 };
 
 struct cpu_state {
@@ -29,6 +37,7 @@ struct cpu_state {
     void *scratch; /* memory of the operation at work */
     size_t scratch_bytes;
     struct onednn *onednn;
+    struct packed_weights *packed;
 };
 
 static inline struct cpu_state *cpu_state(const struct compute *c)

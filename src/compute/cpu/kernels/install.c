@@ -25,5 +25,8 @@ void KERNEL(install_kernels)(struct compute *c)
         .narrow_convolution_fits = KERNEL(narrow_convolution_fits),
         .narrow_convolution = KERNEL(narrow_convolution),
         .narrow_convolution_gradient = KERNEL(narrow_convolution_gradient),
+        .winograd_fits = KERNEL(winograd_fits),
+        .winograd_convolution = KERNEL(winograd_convolution),
+        .winograd_gradient = KERNEL(winograd_gradient),
     };
 }

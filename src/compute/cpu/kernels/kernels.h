@@ -65,6 +65,12 @@ void KERNEL(narrow_convolution)(struct compute *c, float *result, const float *f
 void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, const float *dout,
                                          const float *inp, const struct conv3d_shape *shape);
 
+int KERNEL(winograd_fits)(const struct conv3d_shape *shape);
+void KERNEL(winograd_convolution)(struct compute *c, float *result, const float *first, const float *weight,
+                                  const struct conv3d_shape *shape, int backward);
+void KERNEL(winograd_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
+                               const struct conv3d_shape *shape);
+
 void KERNEL(add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels);
 
 #endif
