@@ -104,19 +104,21 @@ static void measure(const char *name, const struct task *task, double flops, dou
 static void conv_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->conv3d_forward(c, t->t[1], t->t[0], t->t[2], NULL, t->conv);
+    c->conv3d_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), t->t[2], NULL, t->conv);
 }
 
 static void conv_backward_data(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->conv3d_backward(c, t->t[3], NULL, NULL, t->t[1], t->t[0], t->t[2], t->conv);
+    c->conv3d_backward(c, as_activations(t->t[3]), NULL, NULL, as_activations(t->t[1]),
+                       as_activations(t->t[0]), t->t[2], t->conv);
 }
 
 static void conv_backward_weights(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->conv3d_backward(c, NULL, t->t[4], NULL, t->t[1], t->t[0], t->t[2], t->conv);
+    c->conv3d_backward(c, NULL, t->t[4], NULL, as_activations(t->t[1]), as_activations(t->t[0]), t->t[2],
+                       t->conv);
 }
 
 static void bench_conv(struct bench *b, int n, int side, int in, int out, int kernel, int stride)
@@ -146,13 +148,15 @@ static void bench_conv(struct bench *b, int n, int side, int in, int out, int ke
 static void linear_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->linear_forward(c, t->t[1], t->t[0], t->t[2], t->t[3], t->rows, t->in, t->out);
+    c->linear_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), t->t[2], t->t[3], t->rows, t->in,
+                      t->out);
 }
 
 static void linear_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->linear_backward(c, t->t[4], t->t[5], t->t[6], t->t[1], t->t[0], t->t[2], t->rows, t->in, t->out);
+    c->linear_backward(c, as_activations(t->t[4]), t->t[5], t->t[6], as_activations(t->t[1]),
+                       as_activations(t->t[0]), t->t[2], t->rows, t->in, t->out);
 }
 
 static void bench_linear(struct bench *b, size_t rows, int in, int out)
@@ -175,14 +179,16 @@ static void bench_linear(struct bench *b, size_t rows, int in, int out)
 static void attention_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->window_attention_forward(c, t->t[1], t->t[2], t->t[0], t->t[3], t->t[4], t->attention);
+    c->window_attention_forward(c, as_activations(t->t[1]), t->t[2], as_activations(t->t[0]), t->t[3],
+                                t->t[4], t->attention);
 }
 
 static void attention_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->window_attention_backward(c, t->t[5], t->t[6], t->t[7], t->t[1], t->t[1], t->t[2], t->t[0], t->t[3],
-                                 t->t[4], t->attention);
+    c->window_attention_backward(c, as_activations(t->t[5]), t->t[6], t->t[7], as_activations(t->t[1]),
+                                 as_activations(t->t[1]), t->t[2], as_activations(t->t[0]), t->t[3], t->t[4],
+                                 t->attention);
 }
 
 static void bench_attention(struct bench *b, int n, int side, int heads, int head_dim, int odd)
@@ -217,14 +223,15 @@ static void bench_attention(struct bench *b, int n, int side, int heads, int hea
 static void layer_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->layer_norm_forward(c, t->t[1], t->t[2], t->t[3], t->t[0], t->t[4], t->t[4], t->rows, t->in);
+    c->layer_norm_forward(c, as_activations(t->t[1]), t->t[2], t->t[3], as_activations(t->t[0]), t->t[4],
+                          t->t[4], t->rows, t->in);
 }
 
 static void layer_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->layer_norm_backward(c, t->t[5], t->t[6], t->t[7], t->t[1], t->t[0], t->t[2], t->t[3], t->t[4], t->rows,
-                           t->in);
+    c->layer_norm_backward(c, as_activations(t->t[5]), t->t[6], t->t[7], as_activations(t->t[1]),
+                           as_activations(t->t[0]), t->t[2], t->t[3], t->t[4], t->rows, t->in);
 }
 
 static void bench_layer_norm(struct bench *b, size_t rows, int channels)
@@ -249,15 +256,16 @@ static void bench_layer_norm(struct bench *b, size_t rows, int channels)
 static void instance_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->instance_norm_forward(c, t->t[1], t->t[2], t->t[3], t->t[0], t->residual ? t->t[4] : NULL, 0.01F,
-                             t->out, t->rows, t->in);
+    c->instance_norm_forward(c, as_activations(t->t[1]), t->t[2], t->t[3], as_activations(t->t[0]),
+                             as_activations(t->residual ? t->t[4] : NULL), 0.01F, t->out, t->rows, t->in);
 }
 
 static void instance_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->instance_norm_backward(c, t->t[5], t->residual ? t->t[6] : NULL, t->t[4], t->t[1], t->t[0], t->t[2],
-                              t->t[3], 0.01F, t->out, t->rows, t->in);
+    c->instance_norm_backward(c, as_activations(t->t[5]), as_activations(t->residual ? t->t[6] : NULL),
+                              as_activations(t->t[4]), as_activations(t->t[1]), as_activations(t->t[0]),
+                              t->t[2], t->t[3], 0.01F, t->out, t->rows, t->in);
 }
 
 static void bench_instance_norm(struct bench *b, int n, int side, int channels, int residual)
@@ -285,13 +293,13 @@ static void bench_instance_norm(struct bench *b, int n, int side, int channels, 
 static void gelu_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->gelu_forward(c, t->t[1], t->t[0], t->rows);
+    c->gelu_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), t->rows);
 }
 
 static void gelu_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->gelu_backward(c, t->t[1], t->t[1], t->t[0], t->rows);
+    c->gelu_backward(c, as_activations(t->t[1]), as_activations(t->t[1]), as_activations(t->t[0]), t->rows);
 }
 
 static void adamw(const struct task *t)
@@ -310,15 +318,15 @@ static void sum_of_squares(const struct task *t)
 static void merge(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->patch_merge_forward(c, t->t[1], t->t[0], PATCH_MERGING_LEGACY, t->out, (int)t->rows, (int)t->rows,
-                           (int)t->rows, t->in);
+    c->patch_merge_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), PATCH_MERGING_LEGACY, t->out,
+                           (int)t->rows, (int)t->rows, (int)t->rows, t->in);
 }
 
 static void merge_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->patch_merge_backward(c, t->t[1], t->t[0], PATCH_MERGING_LEGACY, t->out, (int)t->rows, (int)t->rows,
-                            (int)t->rows, t->in);
+    c->patch_merge_backward(c, as_activations(t->t[1]), as_activations(t->t[0]), PATCH_MERGING_LEGACY, t->out,
+                            (int)t->rows, (int)t->rows, (int)t->rows, t->in);
 }
 
 static void bench_elementwise(struct bench *b)
@@ -414,7 +422,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "1 to %d repetitions\n", most_repetitions);
         return 2;
     }
-    if (compute_open(&bench.compute, name, threads) != VOCO_OK) {
+    if (compute_open(&bench.compute, name, threads, PRECISION_FLOAT32) != VOCO_OK) {
         fprintf(stderr, "%s\n", voco_error_message());
         return 1;
     }

@@ -78,7 +78,7 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
     enum voco_status status = model_create(&model, &checkpoint->config);
     if (status == VOCO_OK) {
         status = compute_open(&compute, request->compute != NULL ? request->compute : recipe->compute,
-                              request->threads);
+                              request->threads, PRECISION_FLOAT32);
     }
     if (status == VOCO_OK) {
         status = evaluation_arena_open(&arena);

@@ -33,7 +33,7 @@ enum voco_status voco_encoder_open(struct voco_encoder **out, const char *path, 
                      : checkpoint_read_params(&checkpoint, &encoder->model.table, encoder->params);
     }
     if (status == VOCO_OK) {
-        status = compute_open(&encoder->compute, "cpu", threads);
+        status = compute_open(&encoder->compute, "cpu", threads, PRECISION_FLOAT32);
     }
     if (status == VOCO_OK) {
         status = evaluation_arena_open(&encoder->arena);

@@ -11,9 +11,11 @@
 
 enum voco_status compute_status(struct compute *c)
 {
-    const enum voco_status status = c->status;
-    c->status = VOCO_OK;
-    return status == VOCO_OK ? VOCO_OK : fail(status, "%s", c->message);
+    struct compute *full = c->full != NULL ? c->full : c;
+    const struct compute *failed = c->status != VOCO_OK ? c : full;
+    const enum voco_status status = failed->status;
+    c->status = full->status = VOCO_OK;
+    return status == VOCO_OK ? VOCO_OK : fail(status, "%s", failed->message);
 }
 
 void compute_failed(struct compute *c, enum voco_status status, const char *what)
@@ -24,21 +26,32 @@ void compute_failed(struct compute *c, enum voco_status status, const char *what
     }
 }
 
-enum voco_status compute_open(struct compute *c, const char *name, int threads)
+static enum voco_status open_by_name(struct compute *c, const char *name, int threads,
+                                     enum compute_precision precision)
 {
-    *c = (struct compute){0};
     if (strcmp(name, "reference") == 0) {
-        return reference_compute_open(c);
+        return reference_compute_open(c, precision);
     }
 #ifndef VOCO_REAL_DOUBLE
     if (strcmp(name, "cpu") == 0) {
-        return cpu_compute_open(c, threads);
+        return cpu_compute_open(c, threads, precision);
     }
 #else
     (void)threads;
 #endif
     return fail(VOCO_BAD_INPUT, "no compute implementation is called \"%s\" (there are: reference, cpu)",
                 name);
+}
+
+enum voco_status compute_open(struct compute *c, const char *name, int threads,
+                              enum compute_precision precision)
+{
+    *c = (struct compute){0};
+    const enum voco_status status = open_by_name(c, name, threads, precision);
+    if (status == VOCO_OK && c->full == NULL) {
+        c->full = c;
+    }
+    return status;
 }
 
 void compute_close(struct compute *c)

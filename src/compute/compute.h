@@ -1,9 +1,14 @@
 /* The operations that the network and the optimiser are made of, behind one interface.
  *
  * An implementation ("reference": plain loops, the oracle of every test; "cpu": oneDNN and fused kernels) is
- * one struct of function pointers. All tensors are contiguous arrays of `real`; activations are NDHWC, so
- * that one voxel is one token is one row of channels, and (N x D x H x W) is simply "rows" to layers that
- * look at one token. The network's (d, h, w) are the volume's (x, y, z).
+ * one struct of function pointers. All tensors are contiguous arrays. Activations are NDHWC, so that one
+ * voxel is one token is one row of channels, and (N x D x H x W) is simply "rows" to layers that look at one
+ * token. The network's (d, h, w) are the volume's (x, y, z).
+ *
+ * What flows between layers, and its gradient, is of type `activation`, whose form is the implementation's
+ * own: reals, or bfloat16 where it was opened with PRECISION_BF16. Everything else is `real`: parameters,
+ * their gradients, the moments of norms, log-sum-exps, embeddings. Sums are in float at least whatever the
+ * form.
  *
  * Conventions of every operation:
  *   - outputs come first, then inputs, then sizes; arrays may not overlap unless the comment allows it;
@@ -21,6 +26,16 @@
 #include "voco/status.h"
 
 #include <stddef.h>
+
+/* An element of an activation: `activation_size` bytes of struct compute. No code outside the implementations
+ * looks inside. */
+typedef struct activation activation;
+
+/* How activations are kept, and multiplied. */
+enum compute_precision {
+    PRECISION_FLOAT32, /* as reals (double in the tests' build in double) */
+    PRECISION_BF16,    /* as the upper half of a float, rounded to nearest even */
+};
 
 enum { relative_table_window = 7 }; /* the table is always that of a 7^3 window ... */
 enum { relative_table_rows = 13 * 13 * 13 };
@@ -65,43 +80,59 @@ struct compute {
     const char *name; /* "reference" or "cpu" */
     void *state;      /* the implementation's own */
 
+    enum compute_precision precision;
+    size_t activation_size; /* bytes of an activation */
+
+    /* The same implementation with activations that are reals, for what stays in full precision whatever the
+     * encoder does; itself where its own are. It shares state and threads and is closed with c. Its failures
+     * are compute_status's of either. */
+    struct compute *full;
+
+    /* Between reals and activations, count of them. */
+    void (*activations_from_reals)(struct compute *c, activation *out, const real *inp, size_t count);
+    void (*reals_from_activations)(struct compute *c, real *out, const activation *inp, size_t count);
+
     /* out (n, d/s, h/s, w/s, out_channels) from inp (n, d, h, w, in_channels), weight (O, I, k, k, k), bias
      * (O) or NULL. */
-    void (*conv3d_forward)(struct compute *c, real *out, const real *inp, const real *weight,
+    void (*conv3d_forward)(struct compute *c, activation *out, const activation *inp, const real *weight,
                            const real *bias, const struct conv3d_shape *shape);
     /* dinp, dweight and dbias may each be NULL. */
-    void (*conv3d_backward)(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                            const real *inp, const real *weight, const struct conv3d_shape *shape);
+    void (*conv3d_backward)(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                            const activation *dout, const activation *inp, const real *weight,
+                            const struct conv3d_shape *shape);
 
     /* out (rows, out_features) = inp (rows, in_features) weight^T + bias; bias may be NULL. */
-    void (*linear_forward)(struct compute *c, real *out, const real *inp, const real *weight,
+    void (*linear_forward)(struct compute *c, activation *out, const activation *inp, const real *weight,
                            const real *bias, size_t rows, int in_features, int out_features);
     /* dinp, dweight and dbias may each be NULL. */
-    void (*linear_backward)(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                            const real *inp, const real *weight, size_t rows, int in_features,
-                            int out_features);
+    void (*linear_backward)(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                            const activation *dout, const activation *inp, const real *weight, size_t rows,
+                            int in_features, int out_features);
 
     /* Over the channels of each row, biased variance, eps 1e-5. weight and bias (channels): both given or
      * both NULL (no affine). mean and rstd (rows) are written for backward. */
-    void (*layer_norm_forward)(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                               const real *weight, const real *bias, size_t rows, int channels);
+    void (*layer_norm_forward)(struct compute *c, activation *out, real *mean, real *rstd,
+                               const activation *inp, const real *weight, const real *bias, size_t rows,
+                               int channels);
     /* dweight and dbias are NULL where weight is. dinp may be dout. */
-    void (*layer_norm_backward)(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                                const real *inp, const real *mean, const real *rstd, const real *weight,
-                                size_t rows, int channels);
+    void (*layer_norm_backward)(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                                const activation *dout, const activation *inp, const real *mean,
+                                const real *rstd, const real *weight, size_t rows, int channels);
 
     /* out = act(norm(inp) + residual), norm over the `space` rows of each of n samples per channel, biased
      * variance, eps 1e-5, no affine; act(v) = v > 0 ? v : slope v (1: none, 0.01: leaky ReLU, 0: ReLU). inp,
      * out, residual are (n, space, channels); residual may be NULL. mean and rstd (n, channels) are written
      * for backward. The projector's BatchNorm + ReLU over N crops is this with n = 1, space = N, slope = 0.
      */
-    void (*instance_norm_forward)(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                                  const real *residual, real slope, int n, size_t space, int channels);
+    void (*instance_norm_forward)(struct compute *c, activation *out, real *mean, real *rstd,
+                                  const activation *inp, const activation *residual, real slope, int n,
+                                  size_t space, int channels);
     /* The sign of act's argument is read from out, the result of forward (not read where slope is 1, may be
      * NULL then). dresidual may be NULL; dinp may be dout. */
-    void (*instance_norm_backward)(struct compute *c, real *dinp, real *dresidual, const real *dout,
-                                   const real *out, const real *inp, const real *mean, const real *rstd,
-                                   real slope, int n, size_t space, int channels);
+    void (*instance_norm_backward)(struct compute *c, activation *dinp, activation *dresidual,
+                                   const activation *dout, const activation *out, const activation *inp,
+                                   const real *mean, const real *rstd, real slope, int n, size_t space,
+                                   int channels);
 
     /* Attention of every window and head. qkv (n, d, h, w, 3C) holds the real tokens only, its columns
      * ordered (q | k | v, head, head_dim), bias already added. Padded tokens (the input was padded after
@@ -110,38 +141,39 @@ struct compute {
      * of a 7^3 window, also where the window is smaller, + -100 between tokens of different shift regions.
      * logsumexp (n, d, h, w, heads): per query the log of the sum of exponentials of its scores, for
      * backward. */
-    void (*window_attention_forward)(struct compute *c, real *out, real *logsumexp, const real *qkv,
-                                     const real *qkv_bias, const real *bias_table,
+    void (*window_attention_forward)(struct compute *c, activation *out, real *logsumexp,
+                                     const activation *qkv, const real *qkv_bias, const real *bias_table,
                                      const struct attention_shape *shape);
     /* dqkv (n, d, h, w, 3C) is written: the gradient of real tokens' q, k, v. dqkv_bias (3C): only what
      * reaches the bias through padded tokens is added (the real tokens' share comes from the linear layer).
      * dbias_table is added to. */
-    void (*window_attention_backward)(struct compute *c, real *dqkv, real *dqkv_bias, real *dbias_table,
-                                      const real *dout, const real *out, const real *logsumexp,
-                                      const real *qkv, const real *qkv_bias, const real *bias_table,
+    void (*window_attention_backward)(struct compute *c, activation *dqkv, real *dqkv_bias, real *dbias_table,
+                                      const activation *dout, const activation *out, const real *logsumexp,
+                                      const activation *qkv, const real *qkv_bias, const real *bias_table,
                                       const struct attention_shape *shape);
 
     /* Exact GELU, x Phi(x) with the error function. dinp may be dout. */
-    void (*gelu_forward)(struct compute *c, real *out, const real *inp, size_t count);
-    void (*gelu_backward)(struct compute *c, real *dinp, const real *dout, const real *inp, size_t count);
+    void (*gelu_forward)(struct compute *c, activation *out, const activation *inp, size_t count);
+    void (*gelu_backward)(struct compute *c, activation *dinp, const activation *dout, const activation *inp,
+                          size_t count);
 
     /* Gathers 2^3 neighbours: out (n, ceil(d/2), ceil(h/2), ceil(w/2), 8 channels) from inp (n, d, h, w,
      * channels); odd axes are zero-padded at their end. */
-    void (*patch_merge_forward)(struct compute *c, real *out, const real *inp, enum patch_merging order,
-                                int n, int d, int h, int w, int channels);
+    void (*patch_merge_forward)(struct compute *c, activation *out, const activation *inp,
+                                enum patch_merging order, int n, int d, int h, int w, int channels);
     /* Neighbours that the order reads twice get the sum, those it never reads get zero. */
-    void (*patch_merge_backward)(struct compute *c, real *dinp, const real *dout, enum patch_merging order,
-                                 int n, int d, int h, int w, int channels);
+    void (*patch_merge_backward)(struct compute *c, activation *dinp, const activation *dout,
+                                 enum patch_merging order, int n, int d, int h, int w, int channels);
 
     /* Global average pool: out[i * out_stride + ch] = mean over space of inp (n, space, channels); the stride
      * lets several pools fill one concatenated embedding. */
-    void (*average_pool_forward)(struct compute *c, real *out, size_t out_stride, const real *inp, int n,
-                                 size_t space, int channels);
-    void (*average_pool_backward)(struct compute *c, real *dinp, const real *dout, size_t dout_stride, int n,
-                                  size_t space, int channels);
+    void (*average_pool_forward)(struct compute *c, real *out, size_t out_stride, const activation *inp,
+                                 int n, size_t space, int channels);
+    void (*average_pool_backward)(struct compute *c, activation *dinp, const real *dout, size_t dout_stride,
+                                  int n, size_t space, int channels);
 
     /* out = a + b; out may be a or b. */
-    void (*add)(struct compute *c, real *out, const real *a, const real *b, size_t count);
+    void (*add)(struct compute *c, activation *out, const activation *a, const activation *b, size_t count);
 
     /* p *= 1 - lr wd; m, v from grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 - beta1^t) m /
      * (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count). */
@@ -171,9 +203,18 @@ enum voco_status compute_status(struct compute *c);
 void compute_failed(struct compute *c, enum voco_status status, const char *what);
 
 /* Opens an implementation by name. threads: 0 takes what OpenMP would (OMP_NUM_THREADS, else all cores).
- * VOCO_BAD_INPUT for an unknown name. Close with compute_close. */
-enum voco_status compute_open(struct compute *c, const char *name, int threads);
+ * VOCO_BAD_INPUT for an unknown name, VOCO_UNSUPPORTED for a precision that it does not have (reference has
+ * PRECISION_FLOAT32 only). *c must stay where it is until compute_close. */
+enum voco_status compute_open(struct compute *c, const char *name, int threads,
+                              enum compute_precision precision);
 void compute_close(struct compute *c);
+
+/* An array of reals as activations of an implementation whose activations are reals, such as c->full: nothing
+ * is copied. As with strchr, what may be written to is the caller's to know. */
+static inline activation *as_activations(const real *reals)
+{
+    return (activation *)reals;
+}
 
 /* Window and shift of one axis of `tokens` tokens in an even (0) or odd (1) block. */
 void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift);

@@ -12,10 +12,12 @@
  *                                                                                    304
  *   backward's own, at most
  *     encoder1: gradient, conv3's output, residual, result      4 F                  192
+ *     the crop as activations                                   R^3                    1
  *
  * Not kept, because one pass over memory gives it again: results of norms, of GELU, of gathering, those of
  * encoder1 to encoder10, and encoder1's conv3 (one input channel). A Swin block's backward takes 11 T_l of
- * its own, so encoder1 decides. It does so in a pass that keeps nothing as well: 3 F and x[0..4], 152 MiB. */
+ * its own, so encoder1 decides. It does so in a pass that keeps nothing as well: 3 F, the crop and x[0..4],
+ * 153 MiB. */
 #include "model/layout.h"
 
 #include "nn/hidden_norm.h"
@@ -25,15 +27,24 @@ static size_t tensor_size(const struct token_grid *grid, int channels)
     return grid_rows(grid) * (size_t)channels;
 }
 
+activation *push_crops(const struct layer_run *run, const real *crops, const struct token_grid *grid)
+{
+    activation *inp = push_activations(run, grid_rows(grid));
+    if (inp != NULL) {
+        run->compute->activations_from_reals(run->compute, inp, crops, grid_rows(grid));
+    }
+    return inp;
+}
+
 static void keep_stage(const struct layer_run *run, const struct stage *stage, const struct token_grid *grid,
                        struct stage_activations *kept)
 {
     const size_t size = tensor_size(grid, stage->conv.out_channels);
     residual_block_keep(run, &stage->conv, grid, &kept->conv);
-    kept->conv_out = push_reals(run, size);
+    kept->conv_out = push_activations(run, size);
     for (int b = 0; b < 2; b++) {
         swin_block_keep(run, &stage->blocks[b], grid, &kept->blocks[b]);
-        kept->block_out[b] = push_reals(run, size);
+        kept->block_out[b] = push_activations(run, size);
     }
 }
 
@@ -57,14 +68,15 @@ static struct encoder_activations *keep_encoder(const struct layer_run *run, con
 }
 
 /* out = x[l + 1] from inp = x[l]. Without kept the three results in between take turns in two arrays. */
-static void stage_forward(const struct layer_run *run, const struct stage *stage, real *out, const real *inp,
-                          const struct token_grid *grid, const struct stage_activations *kept)
+static void stage_forward(const struct layer_run *run, const struct stage *stage, activation *out,
+                          const activation *inp, const struct token_grid *grid,
+                          const struct stage_activations *kept)
 {
     const size_t size = tensor_size(grid, stage->conv.out_channels);
     const size_t mark = arena_mark(run->arena);
-    real *conv_out = kept != NULL ? kept->conv_out : push_reals(run, size);
-    real *even_out = kept != NULL ? kept->block_out[0] : push_reals(run, size);
-    real *odd_out = kept != NULL ? kept->block_out[1] : conv_out;
+    activation *conv_out = kept != NULL ? kept->conv_out : push_activations(run, size);
+    activation *even_out = kept != NULL ? kept->block_out[0] : push_activations(run, size);
+    activation *odd_out = kept != NULL ? kept->block_out[1] : conv_out;
     residual_block_forward(run, &stage->conv, conv_out, inp, grid, kept != NULL ? &kept->conv : NULL);
     swin_block_forward(run, &stage->blocks[0], even_out, conv_out, grid,
                        kept != NULL ? &kept->blocks[0] : NULL);
@@ -77,12 +89,12 @@ static void stage_forward(const struct layer_run *run, const struct stage *stage
 /* One part of the embedding: the pooled result of an encoder. inp is its input, a crop or a normed hidden
  * state. */
 static void encode_and_pool(const struct layer_run *run, const struct residual_block *block, real *part,
-                            size_t stride, const real *inp, const struct token_grid *grid,
+                            size_t stride, const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
     const size_t mark = arena_mark(run->arena);
-    real *out = push_reals(run, tensor_size(grid, block->out_channels));
+    activation *out = push_activations(run, tensor_size(grid, block->out_channels));
     residual_block_forward(run, block, out, inp, grid, kept);
     if (!run->arena->exhausted) {
         c->average_pool_forward(c, part, stride, out, grid->n, grid_space(grid), block->out_channels);
@@ -91,11 +103,11 @@ static void encode_and_pool(const struct layer_run *run, const struct residual_b
 }
 
 static void encode_hidden_state(const struct layer_run *run, const struct residual_block *block, real *part,
-                                size_t stride, const real *x, const struct token_grid *grid,
+                                size_t stride, const activation *x, const struct token_grid *grid,
                                 const struct residual_block_activations *kept)
 {
     const size_t mark = arena_mark(run->arena);
-    real *hidden = push_reals(run, tensor_size(grid, block->in_channels));
+    activation *hidden = push_activations(run, tensor_size(grid, block->in_channels));
     hidden_norm_forward(run, hidden, x, block->in_channels, grid);
     encode_and_pool(run, block, part, stride, hidden, grid, kept);
     arena_release(run->arena, mark);
@@ -115,16 +127,19 @@ enum voco_status encoder_forward(const struct model *model, struct compute *c, s
 
     const size_t mark = arena_mark(arena);
     struct encoder_activations *a = kept != NULL ? keep_encoder(&run, model, &crop_grid, grids) : NULL;
-    real *x[stage_count + 1];
+    activation *x[stage_count + 1];
     for (int l = 0; l <= stage_count; l++) {
-        x[l] = push_reals(&run, tensor_size(&grids[l], feature_size << l));
+        x[l] = push_activations(&run, tensor_size(&grids[l], feature_size << l));
         if (a != NULL) {
             a->x[l] = x[l];
         }
     }
-    encode_and_pool(&run, &layout->encoders[0], embedding, stride, crops, &crop_grid,
+    const size_t beyond_kept = arena_mark(arena);
+    const activation *inp = push_crops(&run, crops, &crop_grid);
+    encode_and_pool(&run, &layout->encoders[0], embedding, stride, inp, &crop_grid,
                     a != NULL ? &a->encoders[0] : NULL);
-    patch_embed_forward(&run, &layout->embed, x[0], crops, &crop_grid);
+    patch_embed_forward(&run, &layout->embed, x[0], inp, &crop_grid);
+    arena_release(arena, beyond_kept);
     for (int l = 0; l < stage_count; l++) {
         stage_forward(&run, &layout->stages[l], x[l + 1], x[l], &grids[l], a != NULL ? &a->stages[l] : NULL);
     }

@@ -4,14 +4,14 @@
 
 /* Gradients of tokens: each array holds the largest, x[0]'s. */
 struct token_gradients {
-    real *x;       /* of x[l], l falling */
-    real *between; /* of what lies between two layers */
+    activation *x;       /* of x[l], l falling */
+    activation *between; /* of what lies between two layers */
 };
 
 /* g->x: from x[l + 1]'s gradient to x[l]'s by way of stage l. */
 static void stage_backward(const struct layer_run *run, const struct stage *stage,
-                           const struct token_gradients *g, const real *inp, const struct token_grid *grid,
-                           const struct stage_activations *kept)
+                           const struct token_gradients *g, const activation *inp,
+                           const struct token_grid *grid, const struct stage_activations *kept)
 {
     patch_merging_backward(run, &stage->merging, g->between, g->x, kept->block_out[1], grid);
     swin_block_backward(run, &stage->blocks[1], g->x, g->between, kept->block_out[0], grid, &kept->blocks[1]);
@@ -21,13 +21,13 @@ static void stage_backward(const struct layer_run *run, const struct stage *stag
 
 /* From the gradient of an encoder's part of the embedding to that of its input (NULL: not wanted). */
 static void pooled_encoder_backward(const struct layer_run *run, const struct residual_block *block,
-                                    real *dinp, const real *dpart, size_t stride, const real *inp,
+                                    activation *dinp, const real *dpart, size_t stride, const activation *inp,
                                     const struct token_grid *grid,
                                     const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
     const size_t mark = arena_mark(run->arena);
-    real *dout = push_reals(run, grid_rows(grid) * (size_t)block->out_channels);
+    activation *dout = push_activations(run, grid_rows(grid) * (size_t)block->out_channels);
     if (!run->arena->exhausted) {
         c->average_pool_backward(c, dout, dpart, stride, grid->n, grid_space(grid), block->out_channels);
         residual_block_backward(run, block, dinp, dout, NULL, inp, grid, kept);
@@ -36,13 +36,13 @@ static void pooled_encoder_backward(const struct layer_run *run, const struct re
 }
 
 /* dx is written: the gradient of x by way of its norm and its encoder. */
-static void hidden_state_backward(const struct layer_run *run, const struct residual_block *block, real *dx,
-                                  const real *dpart, size_t stride, const real *x,
+static void hidden_state_backward(const struct layer_run *run, const struct residual_block *block,
+                                  activation *dx, const real *dpart, size_t stride, const activation *x,
                                   const struct token_grid *grid,
                                   const struct residual_block_activations *kept)
 {
     const size_t mark = arena_mark(run->arena);
-    real *hidden = push_reals(run, grid_rows(grid) * (size_t)block->in_channels);
+    activation *hidden = push_activations(run, grid_rows(grid) * (size_t)block->in_channels);
     hidden_norm_forward(run, hidden, x, block->in_channels, grid);
     pooled_encoder_backward(run, block, dx, dpart, stride, hidden, grid, kept);
     hidden_norm_backward(run, dx, dx, x, block->in_channels, grid);
@@ -99,14 +99,16 @@ enum voco_status encoder_backward(const struct model *model, struct compute *c, 
     hidden_grids(grids, &model->config, n);
 
     const size_t mark = arena_mark(arena);
+    const activation *inp = push_crops(&run, crops, &crop_grid);
     pooled_encoder_backward(&run, &layout->encoders[0], NULL, dembedding,
-                            (size_t)model_embedding_size(&model->config), crops, &crop_grid,
+                            (size_t)model_embedding_size(&model->config), inp, &crop_grid,
                             &kept->encoders[0]);
     const size_t largest = grid_rows(&grids[0]) * (size_t)model->config.feature_size;
-    const struct token_gradients g = {.x = push_reals(&run, largest), .between = push_reals(&run, largest)};
+    const struct token_gradients g = {.x = push_activations(&run, largest),
+                                      .between = push_activations(&run, largest)};
     if (!arena->exhausted) {
         tokens_backward(&run, model, &g, dembedding, grids, kept);
-        patch_embed_backward(&run, &layout->embed, g.x, crops, &crop_grid);
+        patch_embed_backward(&run, &layout->embed, g.x, inp, &crop_grid);
     }
     arena_release(arena, mark);
     return pass_status(c, arena, "encoder backward", n);

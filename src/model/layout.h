@@ -35,16 +35,19 @@ void hidden_grids(struct token_grid grids[stage_count + 1], const struct model_c
 
 struct stage_activations {
     struct residual_block_activations conv;
-    real *conv_out;
+    activation *conv_out;
     struct swin_block_activations blocks[2];
-    real *block_out[2];
+    activation *block_out[2];
 };
 
 struct encoder_activations {
     struct residual_block_activations encoders[encoder_count];
     struct stage_activations stages[stage_count];
-    real *x[stage_count + 1]; /* patch embedding, and each stage's result */
+    activation *x[stage_count + 1]; /* patch embedding, and each stage's result */
 };
+
+/* The crops (n, R, R, R) as activations, on the arena; NULL when it is used up. */
+activation *push_crops(const struct layer_run *run, const real *crops, const struct token_grid *grid);
 
 /* What a pass returns at its end: the failure of an operation, or VOCO_NO_MEMORY when the arena was used up.
  */

@@ -34,7 +34,7 @@ struct projector_activations;
  * the arena until the caller releases its mark, to be passed to encoder_backward. Failures (the arena is as
  * before then, *kept is NULL) are compute_status's, or an exhausted arena: VOCO_NO_MEMORY.
  *
- * The arena's use per crop is in src/model/encoder.c; for `base` it is 318 MiB kept, 534 MiB at backward's
+ * The arena's use per crop is in src/model/encoder.c; for `base` it is 304 MiB kept, 497 MiB at backward's
  * peak. */
 enum voco_status encoder_forward(const struct model *model, struct compute *c, struct arena *arena,
                                  const real *params, real *embedding, const real *crops, int n,

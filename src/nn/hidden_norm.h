@@ -6,11 +6,11 @@
 #include "nn/layer.h"
 
 /* out and inp (rows, channels) */
-void hidden_norm_forward(const struct layer_run *run, real *out, const real *inp, int channels,
+void hidden_norm_forward(const struct layer_run *run, activation *out, const activation *inp, int channels,
                          const struct token_grid *grid);
 
 /* dinp may be dout. */
-void hidden_norm_backward(const struct layer_run *run, real *dinp, const real *dout, const real *inp,
-                          int channels, const struct token_grid *grid);
+void hidden_norm_backward(const struct layer_run *run, activation *dinp, const activation *dout,
+                          const activation *inp, int channels, const struct token_grid *grid);
 
 #endif

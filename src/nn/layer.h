@@ -46,6 +46,7 @@ size_t grid_space(const struct token_grid *grid);
 size_t grid_rows(const struct token_grid *grid);
 
 /* `count` elements from the arena; NULL when it is used up. */
+activation *push_activations(const struct layer_run *run, size_t count);
 real *push_reals(const struct layer_run *run, size_t count);
 
 #endif

@@ -1,7 +1,7 @@
 #include "nn/linear.h"
 
-void linear_layer_forward(const struct layer_run *run, const struct linear *linear, real *out,
-                          const real *inp, size_t rows)
+void linear_layer_forward(const struct layer_run *run, const struct linear *linear, activation *out,
+                          const activation *inp, size_t rows)
 {
     if (!run->arena->exhausted) {
         run->compute->linear_forward(run->compute, out, inp, run->params + linear->weight,
@@ -10,8 +10,8 @@ void linear_layer_forward(const struct layer_run *run, const struct linear *line
     }
 }
 
-void linear_layer_backward(const struct layer_run *run, const struct linear *linear, real *dinp,
-                           const real *dout, const real *inp, size_t rows)
+void linear_layer_backward(const struct layer_run *run, const struct linear *linear, activation *dinp,
+                           const activation *dout, const activation *inp, size_t rows)
 {
     if (!run->arena->exhausted) {
         run->compute->linear_backward(run->compute, dinp, run->grads + linear->weight,

@@ -9,11 +9,11 @@ struct linear {
     size_t weight, bias;
 };
 
-void linear_layer_forward(const struct layer_run *run, const struct linear *linear, real *out,
-                          const real *inp, size_t rows);
+void linear_layer_forward(const struct layer_run *run, const struct linear *linear, activation *out,
+                          const activation *inp, size_t rows);
 
 /* dinp may be NULL. */
-void linear_layer_backward(const struct layer_run *run, const struct linear *linear, real *dinp,
-                           const real *dout, const real *inp, size_t rows);
+void linear_layer_backward(const struct layer_run *run, const struct linear *linear, activation *dinp,
+                           const activation *dout, const activation *inp, size_t rows);
 
 #endif

@@ -12,8 +12,8 @@ static struct conv3d_shape embed_shape(const struct patch_embed *embed, const st
                                  .stride = 2};
 }
 
-void patch_embed_forward(const struct layer_run *run, const struct patch_embed *embed, real *out,
-                         const real *inp, const struct token_grid *grid)
+void patch_embed_forward(const struct layer_run *run, const struct patch_embed *embed, activation *out,
+                         const activation *inp, const struct token_grid *grid)
 {
     if (!run->arena->exhausted) {
         const struct conv3d_shape shape = embed_shape(embed, grid);
@@ -22,8 +22,8 @@ void patch_embed_forward(const struct layer_run *run, const struct patch_embed *
     }
 }
 
-void patch_embed_backward(const struct layer_run *run, const struct patch_embed *embed, const real *dout,
-                          const real *inp, const struct token_grid *grid)
+void patch_embed_backward(const struct layer_run *run, const struct patch_embed *embed,
+                          const activation *dout, const activation *inp, const struct token_grid *grid)
 {
     if (!run->arena->exhausted) {
         const struct conv3d_shape shape = embed_shape(embed, grid);

@@ -11,11 +11,11 @@ struct patch_embed {
 };
 
 /* out (n, d/2, h/2, w/2, C) from inp (n, d, h, w, 1); grid is inp's, with even sides. */
-void patch_embed_forward(const struct layer_run *run, const struct patch_embed *embed, real *out,
-                         const real *inp, const struct token_grid *grid);
+void patch_embed_forward(const struct layer_run *run, const struct patch_embed *embed, activation *out,
+                         const activation *inp, const struct token_grid *grid);
 
 /* Parameter gradients only: crops need none. */
-void patch_embed_backward(const struct layer_run *run, const struct patch_embed *embed, const real *dout,
-                          const real *inp, const struct token_grid *grid);
+void patch_embed_backward(const struct layer_run *run, const struct patch_embed *embed,
+                          const activation *dout, const activation *inp, const struct token_grid *grid);
 
 #endif

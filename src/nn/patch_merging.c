@@ -7,24 +7,24 @@ struct token_grid merged_grid(const struct token_grid *grid)
 
 /* What both passes compute before the linear layer. */
 struct merged_tokens {
-    real *gathered, *normed; /* (merged rows, 8 C) */
-    real *mean, *rstd;       /* (merged rows) */
+    activation *gathered, *normed; /* (merged rows, 8 C) */
+    real *mean, *rstd;             /* (merged rows) */
 };
 
 static struct merged_tokens push_merged_tokens(const struct layer_run *run,
                                                const struct patch_merging_layer *layer, size_t rows)
 {
     struct merged_tokens m;
-    m.gathered = push_reals(run, rows * 8 * (size_t)layer->channels);
-    m.normed = push_reals(run, rows * 8 * (size_t)layer->channels);
+    m.gathered = push_activations(run, rows * 8 * (size_t)layer->channels);
+    m.normed = push_activations(run, rows * 8 * (size_t)layer->channels);
     m.mean = push_reals(run, rows);
     m.rstd = push_reals(run, rows);
     return m;
 }
 
 static void gather_and_norm(const struct layer_run *run, const struct patch_merging_layer *layer,
-                            const struct merged_tokens *m, const real *inp, const struct token_grid *grid,
-                            size_t rows)
+                            const struct merged_tokens *m, const activation *inp,
+                            const struct token_grid *grid, size_t rows)
 {
     struct compute *c = run->compute;
     c->patch_merge_forward(c, m->gathered, inp, layer->order, grid->n, grid->d, grid->h, grid->w,
@@ -33,8 +33,8 @@ static void gather_and_norm(const struct layer_run *run, const struct patch_merg
                           run->params + layer->norm_bias, rows, 8 * layer->channels);
 }
 
-void patch_merging_forward(const struct layer_run *run, const struct patch_merging_layer *layer, real *out,
-                           const real *inp, const struct token_grid *grid)
+void patch_merging_forward(const struct layer_run *run, const struct patch_merging_layer *layer,
+                           activation *out, const activation *inp, const struct token_grid *grid)
 {
     struct compute *c = run->compute;
     const struct token_grid merged = merged_grid(grid);
@@ -49,8 +49,9 @@ void patch_merging_forward(const struct layer_run *run, const struct patch_mergi
     arena_release(run->arena, mark);
 }
 
-void patch_merging_backward(const struct layer_run *run, const struct patch_merging_layer *layer, real *dinp,
-                            const real *dout, const real *inp, const struct token_grid *grid)
+void patch_merging_backward(const struct layer_run *run, const struct patch_merging_layer *layer,
+                            activation *dinp, const activation *dout, const activation *inp,
+                            const struct token_grid *grid)
 {
     struct compute *c = run->compute;
     const struct token_grid merged = merged_grid(grid);
@@ -58,7 +59,7 @@ void patch_merging_backward(const struct layer_run *run, const struct patch_merg
     const int wide = 8 * layer->channels;
     const size_t mark = arena_mark(run->arena);
     const struct merged_tokens m = push_merged_tokens(run, layer, rows);
-    real *dnormed = push_reals(run, rows * (size_t)wide);
+    activation *dnormed = push_activations(run, rows * (size_t)wide);
     if (!run->arena->exhausted) {
         gather_and_norm(run, layer, &m, inp, grid, rows);
         c->linear_backward(c, dnormed, run->grads + layer->reduction, NULL, dout, m.normed,

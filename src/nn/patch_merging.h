@@ -17,11 +17,12 @@ struct patch_merging_layer {
 struct token_grid merged_grid(const struct token_grid *grid);
 
 /* out (merged rows, 2 C) from inp (rows, C); grid is inp's. */
-void patch_merging_forward(const struct layer_run *run, const struct patch_merging_layer *layer, real *out,
-                           const real *inp, const struct token_grid *grid);
+void patch_merging_forward(const struct layer_run *run, const struct patch_merging_layer *layer,
+                           activation *out, const activation *inp, const struct token_grid *grid);
 
 /* dinp (rows, C), dout (merged rows, 2 C) */
-void patch_merging_backward(const struct layer_run *run, const struct patch_merging_layer *layer, real *dinp,
-                            const real *dout, const real *inp, const struct token_grid *grid);
+void patch_merging_backward(const struct layer_run *run, const struct patch_merging_layer *layer,
+                            activation *dinp, const activation *dout, const activation *inp,
+                            const struct token_grid *grid);
 
 #endif

@@ -4,14 +4,14 @@ void projector_layer_keep(const struct layer_run *run, const struct linear *line
                           struct projector_layer_activations *kept)
 {
     const size_t features = (size_t)linear->out_features;
-    kept->linear = push_reals(run, (size_t)n * features);
+    kept->linear = push_activations(run, (size_t)n * features);
     kept->mean = push_reals(run, features);
     kept->rstd = push_reals(run, features);
-    kept->out = push_reals(run, (size_t)n * features);
+    kept->out = push_activations(run, (size_t)n * features);
 }
 
-void projector_layer_forward(const struct layer_run *run, const struct linear *linear, const real *inp, int n,
-                             const struct projector_layer_activations *kept)
+void projector_layer_forward(const struct layer_run *run, const struct linear *linear, const activation *inp,
+                             int n, const struct projector_layer_activations *kept)
 {
     struct compute *c = run->compute;
     if (!run->arena->exhausted) {
@@ -21,8 +21,8 @@ void projector_layer_forward(const struct layer_run *run, const struct linear *l
     }
 }
 
-void projector_layer_backward(const struct layer_run *run, const struct linear *linear, real *dinp,
-                              real *dout, const real *inp, int n,
+void projector_layer_backward(const struct layer_run *run, const struct linear *linear, activation *dinp,
+                              activation *dout, const activation *inp, int n,
                               const struct projector_layer_activations *kept)
 {
     struct compute *c = run->compute;

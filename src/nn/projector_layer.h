@@ -7,21 +7,21 @@
 #include "nn/linear.h"
 
 struct projector_layer_activations {
-    real *linear;      /* (n, out_features): before the norm */
-    real *mean, *rstd; /* (out_features) */
-    real *out;         /* (n, out_features): the layer's result */
+    activation *linear; /* (n, out_features): before the norm */
+    real *mean, *rstd;  /* (out_features) */
+    activation *out;    /* (n, out_features): the layer's result */
 };
 
 void projector_layer_keep(const struct layer_run *run, const struct linear *linear, int n,
                           struct projector_layer_activations *kept);
 
 /* kept->out from inp (n, in_features) */
-void projector_layer_forward(const struct layer_run *run, const struct linear *linear, const real *inp, int n,
-                             const struct projector_layer_activations *kept);
+void projector_layer_forward(const struct layer_run *run, const struct linear *linear, const activation *inp,
+                             int n, const struct projector_layer_activations *kept);
 
 /* dinp (n, in_features) is written; dout (n, out_features) is overwritten. */
-void projector_layer_backward(const struct layer_run *run, const struct linear *linear, real *dinp,
-                              real *dout, const real *inp, int n,
+void projector_layer_backward(const struct layer_run *run, const struct linear *linear, activation *dinp,
+                              activation *dout, const activation *inp, int n,
                               const struct projector_layer_activations *kept);
 
 #endif

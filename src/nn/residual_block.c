@@ -21,23 +21,24 @@ static struct conv3d_shape conv_shape(const struct token_grid *grid, int in_chan
                                  .stride = 1};
 }
 
-static void conv_forward(const struct layer_run *run, real *out, const real *inp, size_t weight,
+static void conv_forward(const struct layer_run *run, activation *out, const activation *inp, size_t weight,
                          const struct conv3d_shape *shape)
 {
     run->compute->conv3d_forward(run->compute, out, inp, run->params + weight, NULL, shape);
 }
 
-static void conv_backward(const struct layer_run *run, real *dinp, const real *dout, const real *inp,
-                          size_t weight, const struct conv3d_shape *shape)
+static void conv_backward(const struct layer_run *run, activation *dinp, const activation *dout,
+                          const activation *inp, size_t weight, const struct conv3d_shape *shape)
 {
     run->compute->conv3d_backward(run->compute, dinp, run->grads + weight, NULL, dout, inp,
                                   run->params + weight, shape);
 }
 
-static void norm_forward(const struct layer_run *run, real *out, real *mean, real *rstd, const real *inp,
-                         const real *residual, real activation, const struct token_grid *grid, int channels)
+static void norm_forward(const struct layer_run *run, activation *out, real *mean, real *rstd,
+                         const activation *inp, const activation *residual, real act_slope,
+                         const struct token_grid *grid, int channels)
 {
-    run->compute->instance_norm_forward(run->compute, out, mean, rstd, inp, residual, activation, grid->n,
+    run->compute->instance_norm_forward(run->compute, out, mean, rstd, inp, residual, act_slope, grid->n,
                                         grid_space(grid), channels);
 }
 
@@ -46,10 +47,10 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
 {
     const size_t size = grid_rows(grid) * (size_t)block->out_channels;
     const size_t moments = (size_t)grid->n * (size_t)block->out_channels;
-    kept->conv1 = push_reals(run, size);
+    kept->conv1 = push_activations(run, size);
     kept->mean1 = push_reals(run, moments);
     kept->rstd1 = push_reals(run, moments);
-    kept->conv2 = push_reals(run, size);
+    kept->conv2 = push_activations(run, size);
     kept->mean2 = push_reals(run, moments);
     kept->rstd2 = push_reals(run, moments);
 }
@@ -61,7 +62,7 @@ static struct residual_block_activations passing_activations(const struct layer_
 {
     const size_t moments = (size_t)grid->n * (size_t)block->out_channels;
     struct residual_block_activations passing;
-    passing.conv1 = push_reals(run, grid_rows(grid) * (size_t)block->out_channels);
+    passing.conv1 = push_activations(run, grid_rows(grid) * (size_t)block->out_channels);
     passing.mean1 = push_reals(run, moments);
     passing.rstd1 = push_reals(run, moments);
     passing.conv2 = passing.conv1;
@@ -70,14 +71,14 @@ static struct residual_block_activations passing_activations(const struct layer_
     return passing;
 }
 
-void residual_block_forward(const struct layer_run *run, const struct residual_block *block, real *out,
-                            const real *inp, const struct token_grid *grid,
+void residual_block_forward(const struct layer_run *run, const struct residual_block *block, activation *out,
+                            const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept)
 {
     const int channels = block->out_channels;
     const size_t mark = arena_mark(run->arena);
     const struct residual_block_activations a = kept != NULL ? *kept : passing_activations(run, block, grid);
-    real *hidden = push_reals(run, grid_rows(grid) * (size_t)channels);
+    activation *hidden = push_activations(run, grid_rows(grid) * (size_t)channels);
     const size_t moments = (size_t)grid->n * (size_t)channels;
     real *mean3 = push_reals(run, moments);
     real *rstd3 = push_reals(run, moments);
@@ -87,7 +88,7 @@ void residual_block_forward(const struct layer_run *run, const struct residual_b
         conv_forward(run, a.conv1, inp, block->conv1, &conv1);
         norm_forward(run, hidden, a.mean1, a.rstd1, a.conv1, NULL, slope, grid, channels);
         conv_forward(run, a.conv2, hidden, block->conv2, &conv2);
-        const real *residual = inp;
+        const activation *residual = inp;
         if (has_conv3(block)) {
             /* out holds conv3's result for a moment, and hidden becomes the residual. */
             const struct conv3d_shape conv3 = conv_shape(grid, block->in_channels, channels, 1);
@@ -102,9 +103,9 @@ void residual_block_forward(const struct layer_run *run, const struct residual_b
 
 /* Arrays of out's size that backward works in, and moments. */
 struct backward_arrays {
-    real *first, *second, *third;
-    real *mean, *rstd; /* of conv3's norm */
-    real *dconv1;      /* inp's size; NULL where dinp is */
+    activation *first, *second, *third;
+    real *mean, *rstd;  /* of conv3's norm */
+    activation *dconv1; /* inp's size; NULL where dinp is */
 };
 
 static struct backward_arrays push_backward_arrays(const struct layer_run *run,
@@ -114,25 +115,26 @@ static struct backward_arrays push_backward_arrays(const struct layer_run *run,
     const size_t size = grid_rows(grid) * (size_t)block->out_channels;
     const size_t moments = (size_t)grid->n * (size_t)block->out_channels;
     struct backward_arrays b = {0};
-    b.first = push_reals(run, size);
-    b.second = push_reals(run, size);
-    b.third = has_conv3(block) ? push_reals(run, size) : NULL;
+    b.first = push_activations(run, size);
+    b.second = push_activations(run, size);
+    b.third = has_conv3(block) ? push_activations(run, size) : NULL;
     b.mean = push_reals(run, moments);
     b.rstd = push_reals(run, moments);
-    b.dconv1 = with_dinp ? push_reals(run, grid_rows(grid) * (size_t)block->in_channels) : NULL;
+    b.dconv1 = with_dinp ? push_activations(run, grid_rows(grid) * (size_t)block->in_channels) : NULL;
     return b;
 }
 
 /* Through the outer activation, the norm of conv2 and the residual: dout becomes the gradient of conv2's
  * output, dinp is written with the residual's share. */
-static void residual_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                              real *dout, const real *out, const real *inp, const struct token_grid *grid,
+static void residual_backward(const struct layer_run *run, const struct residual_block *block,
+                              activation *dinp, activation *dout, const activation *out,
+                              const activation *inp, const struct token_grid *grid,
                               const struct residual_block_activations *kept, const struct backward_arrays *b)
 {
     struct compute *c = run->compute;
     const int channels = block->out_channels;
     const size_t space = grid_space(grid);
-    const real *residual = inp;
+    const activation *residual = inp;
     const struct conv3d_shape conv3 = conv_shape(grid, block->in_channels, channels, 1);
     if (has_conv3(block)) {
         conv_forward(run, b->third, inp, block->conv3, &conv3);
@@ -143,7 +145,7 @@ static void residual_backward(const struct layer_run *run, const struct residual
         norm_forward(run, b->first, kept->mean2, kept->rstd2, kept->conv2, residual, slope, grid, channels);
         out = b->first;
     }
-    real *dresidual = has_conv3(block) ? b->second : dinp;
+    activation *dresidual = has_conv3(block) ? b->second : dinp;
     c->instance_norm_backward(c, dout, dresidual, dout, out, kept->conv2, kept->mean2, kept->rstd2, slope,
                               grid->n, space, channels);
     if (has_conv3(block)) {
@@ -153,9 +155,9 @@ static void residual_backward(const struct layer_run *run, const struct residual
     }
 }
 
-void residual_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                             real *dout, const real *out, const real *inp, const struct token_grid *grid,
-                             const struct residual_block_activations *kept)
+void residual_block_backward(const struct layer_run *run, const struct residual_block *block,
+                             activation *dinp, activation *dout, const activation *out, const activation *inp,
+                             const struct token_grid *grid, const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
     const int channels = block->out_channels;
@@ -166,8 +168,8 @@ void residual_block_backward(const struct layer_run *run, const struct residual_
 
         const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, channels, 3);
         const struct conv3d_shape conv2 = conv_shape(grid, channels, channels, 3);
-        real *hidden = b.first;
-        real *dhidden = b.second;
+        activation *hidden = b.first;
+        activation *dhidden = b.second;
         norm_forward(run, hidden, kept->mean1, kept->rstd1, kept->conv1, NULL, slope, grid, channels);
         conv_backward(run, dhidden, dout, hidden, block->conv2, &conv2);
         c->instance_norm_backward(c, dhidden, NULL, dhidden, hidden, kept->conv1, kept->mean1, kept->rstd1,

@@ -18,8 +18,8 @@ struct residual_block {
 /* The outputs of the two 3^3 convolutions (rows, out_channels) and the moments of their norms (n,
  * out_channels). */
 struct residual_block_activations {
-    real *conv1, *mean1, *rstd1;
-    real *conv2, *mean2, *rstd2;
+    activation *conv1, *conv2;
+    real *mean1, *rstd1, *mean2, *rstd2;
 };
 
 void residual_block_keep(const struct layer_run *run, const struct residual_block *block,
@@ -27,14 +27,14 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
 
 /* out (rows, out_channels) from inp (rows, in_channels). Without kept it uses two more arrays of out's size.
  */
-void residual_block_forward(const struct layer_run *run, const struct residual_block *block, real *out,
-                            const real *inp, const struct token_grid *grid,
+void residual_block_forward(const struct layer_run *run, const struct residual_block *block, activation *out,
+                            const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept);
 
 /* dinp (rows, in_channels) is written; may be NULL. dout is overwritten. out is forward's result, or NULL
  * when it was not kept: then it is rebuilt. */
-void residual_block_backward(const struct layer_run *run, const struct residual_block *block, real *dinp,
-                             real *dout, const real *out, const real *inp, const struct token_grid *grid,
-                             const struct residual_block_activations *kept);
+void residual_block_backward(const struct layer_run *run, const struct residual_block *block,
+                             activation *dinp, activation *dout, const activation *out, const activation *inp,
+                             const struct token_grid *grid, const struct residual_block_activations *kept);
 
 #endif

@@ -18,27 +18,28 @@ static struct attention_shape attention_shape_of(const struct swin_block *block,
 
 /* The result of a LayerNorm with its moments, while a pass needs it. */
 struct normed_tokens {
-    real *out, *mean, *rstd;
+    activation *out;
+    real *mean, *rstd;
 };
 
 static struct normed_tokens push_normed_tokens(const struct layer_run *run, size_t rows, int channels)
 {
     struct normed_tokens normed;
-    normed.out = push_reals(run, rows * (size_t)channels);
+    normed.out = push_activations(run, rows * (size_t)channels);
     normed.mean = push_reals(run, rows);
     normed.rstd = push_reals(run, rows);
     return normed;
 }
 
-static void norm_forward(const struct layer_run *run, const struct normed_tokens *normed, const real *inp,
-                         size_t weight, size_t bias, size_t rows, int channels)
+static void norm_forward(const struct layer_run *run, const struct normed_tokens *normed,
+                         const activation *inp, size_t weight, size_t bias, size_t rows, int channels)
 {
     run->compute->layer_norm_forward(run->compute, normed->out, normed->mean, normed->rstd, inp,
                                      run->params + weight, run->params + bias, rows, channels);
 }
 
 /* In place. */
-static void norm_backward(const struct layer_run *run, real *gradient, const real *inp,
+static void norm_backward(const struct layer_run *run, activation *gradient, const activation *inp,
                           const struct normed_tokens *normed, size_t weight, size_t bias, size_t rows,
                           int channels)
 {
@@ -52,16 +53,16 @@ void swin_block_keep(const struct layer_run *run, const struct swin_block *block
 {
     const size_t rows = grid_rows(grid);
     const size_t size = rows * (size_t)block->channels;
-    kept->qkv = push_reals(run, 3 * size);
-    kept->attended = push_reals(run, size);
+    kept->qkv = push_activations(run, 3 * size);
+    kept->attended = push_activations(run, size);
     kept->logsumexp = push_reals(run, rows * (size_t)block->heads);
-    kept->x1 = push_reals(run, size);
-    kept->wide = push_reals(run, 4 * size);
+    kept->x1 = push_activations(run, size);
+    kept->wide = push_activations(run, 4 * size);
 }
 
 /* x1 = inp + proj(attention(qkv(LN1(inp)))) */
 static void attention_half_forward(const struct layer_run *run, const struct swin_block *block,
-                                   const real *inp, const struct token_grid *grid,
+                                   const activation *inp, const struct token_grid *grid,
                                    const struct swin_block_activations *a)
 {
     struct compute *c = run->compute;
@@ -81,7 +82,7 @@ static void attention_half_forward(const struct layer_run *run, const struct swi
 }
 
 /* out = x1 + linear2(GELU(linear1(LN2(x1)))) */
-static void mlp_half_forward(const struct layer_run *run, const struct swin_block *block, real *out,
+static void mlp_half_forward(const struct layer_run *run, const struct swin_block *block, activation *out,
                              const struct token_grid *grid, const struct swin_block_activations *a)
 {
     struct compute *c = run->compute;
@@ -89,7 +90,7 @@ static void mlp_half_forward(const struct layer_run *run, const struct swin_bloc
     const size_t size = rows * (size_t)block->channels;
     const size_t mark = arena_mark(run->arena);
     const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
-    real *activated = push_reals(run, 4 * size);
+    activation *activated = push_activations(run, 4 * size);
     if (!run->arena->exhausted) {
         norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
         linear_layer_forward(run, &block->linear1, a->wide, normed.out, rows);
@@ -100,8 +101,8 @@ static void mlp_half_forward(const struct layer_run *run, const struct swin_bloc
     arena_release(run->arena, mark);
 }
 
-void swin_block_forward(const struct layer_run *run, const struct swin_block *block, real *out,
-                        const real *inp, const struct token_grid *grid,
+void swin_block_forward(const struct layer_run *run, const struct swin_block *block, activation *out,
+                        const activation *inp, const struct token_grid *grid,
                         const struct swin_block_activations *kept)
 {
     const size_t mark = arena_mark(run->arena);
@@ -117,8 +118,8 @@ void swin_block_forward(const struct layer_run *run, const struct swin_block *bl
 }
 
 /* dx1 is written: the gradient of x1, from the MLP and past it. */
-static void mlp_half_backward(const struct layer_run *run, const struct swin_block *block, real *dx1,
-                              const real *dout, const struct token_grid *grid,
+static void mlp_half_backward(const struct layer_run *run, const struct swin_block *block, activation *dx1,
+                              const activation *dout, const struct token_grid *grid,
                               const struct swin_block_activations *a)
 {
     struct compute *c = run->compute;
@@ -126,8 +127,8 @@ static void mlp_half_backward(const struct layer_run *run, const struct swin_blo
     const size_t size = rows * (size_t)block->channels;
     const size_t mark = arena_mark(run->arena);
     const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
-    real *activated = push_reals(run, 4 * size);
-    real *dwide = push_reals(run, 4 * size);
+    activation *activated = push_activations(run, 4 * size);
+    activation *dwide = push_activations(run, 4 * size);
     if (!run->arena->exhausted) {
         c->gelu_forward(c, activated, a->wide, 4 * size);
         linear_layer_backward(run, &block->linear2, dwide, dout, activated, rows);
@@ -141,9 +142,9 @@ static void mlp_half_backward(const struct layer_run *run, const struct swin_blo
     arena_release(run->arena, mark);
 }
 
-static void attention_half_backward(const struct layer_run *run, const struct swin_block *block, real *dinp,
-                                    const real *dx1, const real *inp, const struct token_grid *grid,
-                                    const struct swin_block_activations *a)
+static void attention_half_backward(const struct layer_run *run, const struct swin_block *block,
+                                    activation *dinp, const activation *dx1, const activation *inp,
+                                    const struct token_grid *grid, const struct swin_block_activations *a)
 {
     struct compute *c = run->compute;
     const size_t rows = grid_rows(grid);
@@ -151,8 +152,8 @@ static void attention_half_backward(const struct layer_run *run, const struct sw
     const struct attention_shape shape = attention_shape_of(block, grid);
     const size_t mark = arena_mark(run->arena);
     const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
-    real *dattended = push_reals(run, size);
-    real *dqkv = push_reals(run, 3 * size);
+    activation *dattended = push_activations(run, size);
+    activation *dqkv = push_activations(run, 3 * size);
     if (!run->arena->exhausted) {
         linear_layer_backward(run, &block->proj, dattended, dx1, a->attended, rows);
         c->window_attention_backward(c, dqkv, run->grads + block->qkv.bias, run->grads + block->bias_table,
@@ -166,12 +167,12 @@ static void attention_half_backward(const struct layer_run *run, const struct sw
     arena_release(run->arena, mark);
 }
 
-void swin_block_backward(const struct layer_run *run, const struct swin_block *block, real *dinp,
-                         const real *dout, const real *inp, const struct token_grid *grid,
+void swin_block_backward(const struct layer_run *run, const struct swin_block *block, activation *dinp,
+                         const activation *dout, const activation *inp, const struct token_grid *grid,
                          const struct swin_block_activations *kept)
 {
     const size_t mark = arena_mark(run->arena);
-    real *dx1 = push_reals(run, grid_rows(grid) * (size_t)block->channels);
+    activation *dx1 = push_activations(run, grid_rows(grid) * (size_t)block->channels);
     mlp_half_backward(run, block, dx1, dout, grid, kept);
     attention_half_backward(run, block, dinp, dx1, inp, grid, kept);
     arena_release(run->arena, mark);

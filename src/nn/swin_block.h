@@ -22,24 +22,24 @@ struct swin_block {
 };
 
 struct swin_block_activations {
-    real *qkv;       /* (rows, 3 C) */
-    real *attended;  /* (rows, C): attention's output */
-    real *logsumexp; /* (rows, heads) */
-    real *x1;        /* (rows, C) */
-    real *wide;      /* (rows, 4 C): linear1's output */
+    activation *qkv;      /* (rows, 3 C) */
+    activation *attended; /* (rows, C): attention's output */
+    real *logsumexp;      /* (rows, heads) */
+    activation *x1;       /* (rows, C) */
+    activation *wide;     /* (rows, 4 C): linear1's output */
 };
 
 void swin_block_keep(const struct layer_run *run, const struct swin_block *block,
                      const struct token_grid *grid, struct swin_block_activations *kept);
 
 /* out and inp (rows, C) */
-void swin_block_forward(const struct layer_run *run, const struct swin_block *block, real *out,
-                        const real *inp, const struct token_grid *grid,
+void swin_block_forward(const struct layer_run *run, const struct swin_block *block, activation *out,
+                        const activation *inp, const struct token_grid *grid,
                         const struct swin_block_activations *kept);
 
 /* dinp and dout (rows, C) */
-void swin_block_backward(const struct layer_run *run, const struct swin_block *block, real *dinp,
-                         const real *dout, const real *inp, const struct token_grid *grid,
+void swin_block_backward(const struct layer_run *run, const struct swin_block *block, activation *dinp,
+                         const activation *dout, const activation *inp, const struct token_grid *grid,
                          const struct swin_block_activations *kept);
 
 #endif

@@ -136,7 +136,7 @@ static enum voco_status load_state(struct run *run)
 static enum voco_status open_machine(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
-    enum voco_status status = compute_open(&run->compute, recipe->compute, run->options->threads);
+    enum voco_status status = compute_open(&run->compute, recipe->compute, run->options->threads, PRECISION_FLOAT32);
     if (status != VOCO_OK) {
         return status;
     }

@@ -231,8 +231,9 @@ static enum voco_status prepare(struct replayer *r)
     if (r->outputs.embedding == NULL || r->outputs.student == NULL || r->outputs.teacher == NULL) {
         return fail(VOCO_NO_MEMORY, "no memory for the embeddings of %zu crops", rows);
     }
-    const enum voco_status status = compute_open(
-        &r->compute, r->options->compute != NULL ? r->options->compute : "cpu", r->options->threads);
+    const enum voco_status status =
+        compute_open(&r->compute, r->options->compute != NULL ? r->options->compute : "cpu",
+                     r->options->threads, PRECISION_FLOAT32);
     return status != VOCO_OK ? status
                              : train_step_create(&r->step, &r->model, &r->compute, &r->state, &settings);
 }

@@ -88,7 +88,7 @@ int same_bits(const real *a, const real *b, size_t count)
 
 void open_implementation(struct compute *c, const char *name, int threads)
 {
-    if (compute_open(c, name, threads) != VOCO_OK) {
+    if (compute_open(c, name, threads, PRECISION_FLOAT32) != VOCO_OK) {
         fail_msg("%s", voco_error_message());
     }
 }

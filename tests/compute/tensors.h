@@ -31,7 +31,7 @@ void require_near(double value, double expected, double tolerance);
 /* Whether all bits agree, so that -0 and 0 differ and NaN equals itself. */
 int same_bits(const real *a, const real *b, size_t count);
 
-/* Opens an implementation, or ends the test. */
+/* Opens an implementation in float32, or ends the test. */
 void open_implementation(struct compute *c, const char *name, int threads);
 
 /* Ends the test with the message when an operation has failed. */

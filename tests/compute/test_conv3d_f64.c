@@ -81,7 +81,7 @@ static void forward_is_a_cross_correlation_with_same_padding(void **state)
         open_convolution(&t, &shapes[i]);
         const struct conv3d_shape *s = &t.shape;
         const int od = s->d / s->stride, oh = s->h / s->stride, ow = s->w / s->stride;
-        t.c.conv3d_forward(&t.c, t.out, t.inp, t.weight, t.bias, s);
+        t.c.conv3d_forward(&t.c, as_activations(t.out), as_activations(t.inp), t.weight, t.bias, s);
         for (size_t k = 0; k < t.outputs; k++) {
             const int o = (int)(k % s->out_channels);
             const size_t voxel = k / s->out_channels;
@@ -100,8 +100,8 @@ static void without_bias_is_with_a_bias_of_zero(void **state)
     struct convolution t;
     open_convolution(&t, &shapes[0]);
     real *zero = filled_tensor(t.shape.out_channels, 0), *out = filled_tensor(t.outputs, 1);
-    t.c.conv3d_forward(&t.c, t.out, t.inp, t.weight, NULL, &t.shape);
-    t.c.conv3d_forward(&t.c, out, t.inp, t.weight, zero, &t.shape);
+    t.c.conv3d_forward(&t.c, as_activations(t.out), as_activations(t.inp), t.weight, NULL, &t.shape);
+    t.c.conv3d_forward(&t.c, as_activations(out), as_activations(t.inp), t.weight, zero, &t.shape);
     assert_true(same_bits(out, t.out, t.outputs));
     free(zero);
     free(out);
@@ -111,7 +111,7 @@ static void without_bias_is_with_a_bias_of_zero(void **state)
 static double loss(void *context)
 {
     struct convolution *t = context;
-    t->c.conv3d_forward(&t->c, t->out, t->inp, t->weight, t->bias, &t->shape);
+    t->c.conv3d_forward(&t->c, as_activations(t->out), as_activations(t->inp), t->weight, t->bias, &t->shape);
     return inner_product(t->out, t->dout, t->outputs);
 }
 
@@ -123,7 +123,8 @@ static void backward_is_the_derivative_of_forward(void **state)
         open_convolution(&t, &shapes[i]);
         real *dinp = filled_tensor(t.inputs, 77);
         real *dweight = accumulator(t.weights), *dbias = accumulator(t.shape.out_channels);
-        t.c.conv3d_backward(&t.c, dinp, dweight, dbias, t.dout, t.inp, t.weight, &t.shape);
+        t.c.conv3d_backward(&t.c, as_activations(dinp), dweight, dbias, as_activations(t.dout),
+                            as_activations(t.inp), t.weight, &t.shape);
         take_off_start(dweight, t.weights);
         take_off_start(dbias, t.shape.out_channels);
         check_gradient("conv3d dinp", loss, &t, t.inp, dinp, t.inputs);
@@ -148,11 +149,16 @@ static void each_gradient_may_be_left_out(void **state)
         all[i] = accumulator(counts[i]);
         alone[i] = accumulator(counts[i]);
     }
-    t.c.conv3d_backward(&t.c, all[0], all[1], all[2], t.dout, t.inp, t.weight, &t.shape);
-    t.c.conv3d_backward(&t.c, alone[0], NULL, NULL, t.dout, t.inp, t.weight, &t.shape);
-    t.c.conv3d_backward(&t.c, NULL, alone[1], NULL, t.dout, t.inp, t.weight, &t.shape);
-    t.c.conv3d_backward(&t.c, NULL, NULL, alone[2], t.dout, t.inp, t.weight, &t.shape);
-    t.c.conv3d_backward(&t.c, NULL, NULL, NULL, t.dout, t.inp, t.weight, &t.shape);
+    t.c.conv3d_backward(&t.c, as_activations(all[0]), all[1], all[2], as_activations(t.dout),
+                        as_activations(t.inp), t.weight, &t.shape);
+    t.c.conv3d_backward(&t.c, as_activations(alone[0]), NULL, NULL, as_activations(t.dout),
+                        as_activations(t.inp), t.weight, &t.shape);
+    t.c.conv3d_backward(&t.c, NULL, alone[1], NULL, as_activations(t.dout), as_activations(t.inp), t.weight,
+                        &t.shape);
+    t.c.conv3d_backward(&t.c, NULL, NULL, alone[2], as_activations(t.dout), as_activations(t.inp), t.weight,
+                        &t.shape);
+    t.c.conv3d_backward(&t.c, NULL, NULL, NULL, as_activations(t.dout), as_activations(t.inp), t.weight,
+                        &t.shape);
     for (int i = 0; i < 3; i++) {
         assert_true(same_bits(alone[i], all[i], counts[i]));
         free(all[i]);
@@ -168,8 +174,8 @@ static void an_unsupported_kernel_is_reported_and_stops_what_follows(void **stat
     open_convolution(&t, &shapes[0]);
     struct conv3d_shape odd = t.shape;
     odd.kernel = 5;
-    t.c.conv3d_forward(&t.c, t.out, t.inp, t.weight, t.bias, &odd);
-    t.c.conv3d_forward(&t.c, t.out, t.inp, t.weight, t.bias, &t.shape);
+    t.c.conv3d_forward(&t.c, as_activations(t.out), as_activations(t.inp), t.weight, t.bias, &odd);
+    t.c.conv3d_forward(&t.c, as_activations(t.out), as_activations(t.inp), t.weight, t.bias, &t.shape);
     for (size_t k = 0; k < t.outputs; k++) {
         assert_true(t.out[k] == 0);
     }

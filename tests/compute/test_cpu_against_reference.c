@@ -31,18 +31,16 @@ static void convolve(struct compute *c, const void *chosen, struct results *r)
     const size_t outputs =
         (size_t)s->n * (s->d / s->stride) * (s->h / s->stride) * (s->w / s->stride) * s->out_channels;
     const size_t weights = (size_t)s->out_channels * s->in_channels * s->kernel * s->kernel * s->kernel;
-    real *inp = random_tensor(1, inputs, 1), *dout = random_tensor(2, outputs, 1);
-    real *weight = random_tensor(3, weights, 1), *bias = random_tensor(4, s->out_channels, 1);
-    real *out = new_result(r, "out", outputs, 77),
-         *dweight = new_result(r, "dweight", weights, accumulated_start);
-    real *dinp = t->wants_dinp ? new_result(r, "dinp", inputs, 77) : NULL;
+    activation *inp = given_activations(r, random_tensor(1, inputs, 1), inputs);
+    activation *dout = given_activations(r, random_tensor(2, outputs, 1), outputs);
+    real *weight = given_reals(r, random_tensor(3, weights, 1), weights);
+    real *bias = given_reals(r, random_tensor(4, s->out_channels, 1), s->out_channels);
+    activation *out = new_activations(r, "out", outputs, 77);
+    real *dweight = new_result(r, "dweight", weights, accumulated_start);
+    activation *dinp = t->wants_dinp ? new_activations(r, "dinp", inputs, 77) : NULL;
     real *dbias = t->has_bias ? new_result(r, "dbias", s->out_channels, accumulated_start) : NULL;
     c->conv3d_forward(c, out, inp, weight, t->has_bias ? bias : NULL, s);
     c->conv3d_backward(c, dinp, dweight, dbias, dout, inp, weight, s);
-    free(inp);
-    free(dout);
-    free(weight);
-    free(bias);
 }
 
 static void convolutions_agree(void **state)
@@ -79,19 +77,17 @@ static void multiply(struct compute *c, const void *chosen, struct results *r)
     const struct linear *t = chosen;
     const size_t inputs = t->rows * t->in_features, outputs = t->rows * t->out_features;
     const size_t weights = (size_t)t->in_features * t->out_features;
-    real *inp = random_tensor(1, inputs, 1), *dout = random_tensor(2, outputs, 1);
-    real *weight = random_tensor(3, weights, 1), *bias = random_tensor(4, t->out_features, 1);
-    real *out = new_result(r, "out", outputs, 77),
-         *dweight = new_result(r, "dweight", weights, accumulated_start);
-    real *dinp = t->wants_dinp ? new_result(r, "dinp", inputs, 77) : NULL;
+    activation *inp = given_activations(r, random_tensor(1, inputs, 1), inputs);
+    activation *dout = given_activations(r, random_tensor(2, outputs, 1), outputs);
+    real *weight = given_reals(r, random_tensor(3, weights, 1), weights);
+    real *bias = given_reals(r, random_tensor(4, t->out_features, 1), t->out_features);
+    activation *out = new_activations(r, "out", outputs, 77);
+    real *dweight = new_result(r, "dweight", weights, accumulated_start);
+    activation *dinp = t->wants_dinp ? new_activations(r, "dinp", inputs, 77) : NULL;
     real *dbias = t->has_bias ? new_result(r, "dbias", t->out_features, accumulated_start) : NULL;
     c->linear_forward(c, out, inp, weight, t->has_bias ? bias : NULL, t->rows, t->in_features,
                       t->out_features);
     c->linear_backward(c, dinp, dweight, dbias, dout, inp, weight, t->rows, t->in_features, t->out_features);
-    free(inp);
-    free(dout);
-    free(weight);
-    free(bias);
 }
 
 static void linear_layers_agree(void **state)
@@ -120,26 +116,27 @@ static void normalise_rows(struct compute *c, const void *chosen, struct results
 {
     const struct layer_norm *t = chosen;
     const size_t count = t->rows * t->channels;
-    real *inp = random_tensor(1, count, 1), *dout = random_tensor(2, count, 1);
-    real *weight = random_tensor(3, t->channels, 1), *bias = random_tensor(4, t->channels, 1);
-    real *out = new_result(r, "out", count, 77), *dinp = new_result(r, "dinp", count, 77);
-    real *mean = new_result(r, "mean", t->rows, 77), *rstd = new_result(r, "rstd", t->rows, 77);
+    real *values = random_tensor(1, count, 1);
+    for (size_t k = 0; k < count; k++) {
+        values[k] += 1;
+    }
+    activation *inp = given_activations(r, values, count);
+    activation *dout = given_activations(r, random_tensor(2, count, 1), count);
+    real *weight = given_reals(r, random_tensor(3, t->channels, 1), t->channels);
+    real *bias = given_reals(r, random_tensor(4, t->channels, 1), t->channels);
+    activation *out = new_activations(r, "out", count, 77);
+    activation *dinp = new_activations(r, "dinp", count, 77);
+    real *mean = new_result(r, "mean", t->rows, 77);
+    real *rstd = new_result(r, "rstd", t->rows, 77);
     real *dweight = t->affine ? new_result(r, "dweight", t->channels, accumulated_start) : NULL;
     real *dbias = t->affine ? new_result(r, "dbias", t->channels, accumulated_start) : NULL;
-    for (size_t k = 0; k < count; k++) {
-        inp[k] += 1;
-    }
     if (t->in_place) {
-        memcpy(dinp, dout, count * sizeof *dinp);
+        memcpy(dinp, dout, count * c->activation_size);
     }
     c->layer_norm_forward(c, out, mean, rstd, inp, t->affine ? weight : NULL, t->affine ? bias : NULL,
                           t->rows, t->channels);
     c->layer_norm_backward(c, dinp, dweight, dbias, t->in_place ? dinp : dout, inp, mean, rstd,
                            t->affine ? weight : NULL, t->rows, t->channels);
-    free(inp);
-    free(dout);
-    free(weight);
-    free(bias);
 }
 
 static void layer_norms_agree(void **state)
@@ -169,23 +166,24 @@ static void normalise_channels(struct compute *c, const void *chosen, struct res
 {
     const struct instance_norm *t = chosen;
     const size_t count = (size_t)t->n * t->space * t->channels, statistics = (size_t)t->n * t->channels;
-    real *inp = random_tensor(1, count, 0.2), *dout = random_tensor(2, count, 1);
-    real *residual = t->has_residual ? random_tensor(3, count, 0.1) : NULL;
-    real *out = new_result(r, "out", count, 77), *dinp = new_result(r, "dinp", count, 77);
-    real *mean = new_result(r, "mean", statistics, 77), *rstd = new_result(r, "rstd", statistics, 77);
-    real *dresidual = t->has_residual ? new_result(r, "dresidual", count, 77) : NULL;
+    real *values = random_tensor(1, count, 0.2);
     for (size_t k = 0; k < count; k++) {
-        inp[k] += k / t->channels % 2 == 0 ? 4 : 2;
+        values[k] += k / t->channels % 2 == 0 ? 4 : 2;
     }
+    activation *inp = given_activations(r, values, count);
+    activation *dout = given_activations(r, random_tensor(2, count, 1), count);
+    activation *residual = t->has_residual ? given_activations(r, random_tensor(3, count, 0.1), count) : NULL;
+    activation *out = new_activations(r, "out", count, 77);
+    activation *dinp = new_activations(r, "dinp", count, 77);
+    real *mean = new_result(r, "mean", statistics, 77);
+    real *rstd = new_result(r, "rstd", statistics, 77);
+    activation *dresidual = t->has_residual ? new_activations(r, "dresidual", count, 77) : NULL;
     if (t->in_place) {
-        memcpy(dinp, dout, count * sizeof *dinp);
+        memcpy(dinp, dout, count * c->activation_size);
     }
     c->instance_norm_forward(c, out, mean, rstd, inp, residual, t->slope, t->n, t->space, t->channels);
     c->instance_norm_backward(c, dinp, dresidual, t->in_place ? dinp : dout, t->slope == 1 ? NULL : out, inp,
                               mean, rstd, t->slope, t->n, t->space, t->channels);
-    free(inp);
-    free(dout);
-    free(residual);
 }
 
 static void instance_norms_agree(void **state)
@@ -221,20 +219,18 @@ static void attend(struct compute *c, const void *chosen, struct results *r)
     }
     const size_t tokens = (size_t)t->n * t->d * t->h * t->w, channels = (size_t)t->heads * t->head_dim;
     const size_t table = (size_t)relative_table_rows * t->heads;
-    real *qkv = random_tensor(1, tokens * 3 * channels, 1), *qkv_bias = random_tensor(2, 3 * channels, 1);
-    real *bias_table = random_tensor(3, table, 1), *dout = random_tensor(4, tokens * channels, 1);
-    real *out = new_result(r, "out", tokens * channels, 77);
+    activation *qkv = given_activations(r, random_tensor(1, tokens * 3 * channels, 1), tokens * 3 * channels);
+    real *qkv_bias = given_reals(r, random_tensor(2, 3 * channels, 1), 3 * channels);
+    real *bias_table = given_reals(r, random_tensor(3, table, 1), table);
+    activation *dout = given_activations(r, random_tensor(4, tokens * channels, 1), tokens * channels);
+    activation *out = new_activations(r, "out", tokens * channels, 77);
     real *logsumexp = new_result(r, "logsumexp", tokens * t->heads, 77);
-    real *dqkv = new_result(r, "dqkv", tokens * 3 * channels, 77);
+    activation *dqkv = new_activations(r, "dqkv", tokens * 3 * channels, 77);
     real *dqkv_bias = new_result(r, "dqkv_bias", 3 * channels, accumulated_start);
     real *dbias_table = new_result(r, "dbias_table", table, accumulated_start);
     c->window_attention_forward(c, out, logsumexp, qkv, qkv_bias, bias_table, &s);
     c->window_attention_backward(c, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv, qkv_bias,
                                  bias_table, &s);
-    free(qkv);
-    free(qkv_bias);
-    free(bias_table);
-    free(dout);
 }
 
 static void window_attentions_agree(void **state)
@@ -265,20 +261,21 @@ static void attend_with_large_scores(struct compute *c, const void *chosen, stru
 {
     const struct attention_shape *s = chosen;
     const size_t tokens = (size_t)s->n * s->d * s->h * s->w, channels = (size_t)s->heads * s->head_dim;
-    real *qkv = random_tensor(1, tokens * 3 * channels, 40), *qkv_bias = random_tensor(2, 3 * channels, 40);
-    real *bias_table = filled_tensor((size_t)relative_table_rows * s->heads, 0.25);
-    for (size_t k = 0; k < tokens * 3 * channels; k++) {
-        qkv[k] = rintf((float)qkv[k]) / 4;
+    const size_t count = tokens * 3 * channels;
+    real *values = random_tensor(1, count, 40), *biases = random_tensor(2, 3 * channels, 40);
+    for (size_t k = 0; k < count; k++) {
+        values[k] = rintf((float)values[k]) / 4;
     }
     for (size_t k = 0; k < 3 * channels; k++) {
-        qkv_bias[k] = rintf((float)qkv_bias[k]) / 4;
+        biases[k] = rintf((float)biases[k]) / 4;
     }
-    real *out = new_result(r, "out", tokens * channels, 77);
+    activation *qkv = given_activations(r, values, count);
+    real *qkv_bias = given_reals(r, biases, 3 * channels);
+    real *bias_table = given_reals(r, filled_tensor((size_t)relative_table_rows * s->heads, 0.25),
+                                   (size_t)relative_table_rows * s->heads);
+    activation *out = new_activations(r, "out", tokens * channels, 77);
     real *logsumexp = new_result(r, "logsumexp", tokens * s->heads, 77);
     c->window_attention_forward(c, out, logsumexp, qkv, qkv_bias, bias_table, s);
-    free(qkv);
-    free(qkv_bias);
-    free(bias_table);
 }
 
 static void attention_agrees_where_masked_keys_win(void **state)
@@ -292,30 +289,31 @@ static void attention_agrees_where_masked_keys_win(void **state)
 static void apply_gelu(struct compute *c, const void *chosen, struct results *r)
 {
     const size_t count = *(const size_t *)chosen;
-    real *inp = random_tensor(1, count, 2), *dout = random_tensor(2, count, 1);
-    real *out = new_result(r, "out", count, 77), *dinp = new_result(r, "dinp", count, 77);
-    real *in_place = new_result(r, "dinp over dout", count, 0);
-    memcpy(in_place, dout, count * sizeof *in_place);
+    activation *inp = given_activations(r, random_tensor(1, count, 2), count);
+    activation *dout = given_activations(r, random_tensor(2, count, 1), count);
+    activation *out = new_activations(r, "out", count, 77);
+    activation *dinp = new_activations(r, "dinp", count, 77);
+    activation *in_place = new_activations(r, "dinp over dout", count, 0);
+    memcpy(in_place, dout, count * c->activation_size);
     c->gelu_forward(c, out, inp, count);
     c->gelu_backward(c, dinp, dout, inp, count);
     c->gelu_backward(c, in_place, in_place, inp, count);
-    free(inp);
-    free(dout);
 }
 
 /* From far left to far right, where a rational or tabulated error function would show. */
 static void sweep_gelu(struct compute *c, const void *chosen, struct results *r)
 {
     const size_t count = *(const size_t *)chosen;
-    real *inp = filled_tensor(count, 0), *ones = filled_tensor(count, 1);
-    real *out = new_result(r, "out", count, 77), *dinp = new_result(r, "dinp", count, 77);
+    real *values = filled_tensor(count, 0);
     for (size_t k = 0; k < count; k++) {
-        inp[k] = (real)(-30 + 60 * (double)k / (double)(count - 1));
+        values[k] = (real)(-30 + 60 * (double)k / (double)(count - 1));
     }
+    activation *inp = given_activations(r, values, count);
+    activation *ones = given_activations(r, filled_tensor(count, 1), count);
+    activation *out = new_activations(r, "out", count, 77);
+    activation *dinp = new_activations(r, "dinp", count, 77);
     c->gelu_forward(c, out, inp, count);
     c->gelu_backward(c, dinp, ones, inp, count);
-    free(inp);
-    free(ones);
 }
 
 static void gelus_agree(void **state)
@@ -341,12 +339,12 @@ static void merge(struct compute *c, const void *chosen, struct results *r)
     const size_t count = (size_t)t->n * t->d * t->h * t->w * t->channels;
     const size_t merged =
         (size_t)t->n * ((t->d + 1) / 2) * ((t->h + 1) / 2) * ((t->w + 1) / 2) * 8 * t->channels;
-    real *inp = random_tensor(1, count, 1), *dout = random_tensor(2, merged, 1);
-    real *out = new_result(r, "out", merged, 77), *dinp = new_result(r, "dinp", count, 77);
+    activation *inp = given_activations(r, random_tensor(1, count, 1), count);
+    activation *dout = given_activations(r, random_tensor(2, merged, 1), merged);
+    activation *out = new_activations(r, "out", merged, 77);
+    activation *dinp = new_activations(r, "dinp", count, 77);
     c->patch_merge_forward(c, out, inp, t->order, t->n, t->d, t->h, t->w, t->channels);
     c->patch_merge_backward(c, dinp, dout, t->order, t->n, t->d, t->h, t->w, t->channels);
-    free(inp);
-    free(dout);
 }
 
 /* These only copy and add pairs: nothing may differ. */
@@ -369,15 +367,16 @@ static void pool(struct compute *c, const void *chosen, struct results *r)
 {
     const struct pool *t = chosen;
     const size_t stride = (size_t)t->channels + 4, count = (size_t)t->n * t->space * t->channels;
-    real *inp = random_tensor(1, count, 1), *dout = random_tensor(2, t->n * stride, 1);
-    real *out = new_result(r, "out", t->n * stride, 77), *dinp = new_result(r, "dinp", count, 77);
+    real *values = random_tensor(1, count, 1);
     for (size_t k = 0; k < count; k++) {
-        inp[k] += 1;
+        values[k] += 1;
     }
+    activation *inp = given_activations(r, values, count);
+    real *dout = given_reals(r, random_tensor(2, t->n * stride, 1), t->n * stride);
+    real *out = new_result(r, "out", t->n * stride, 77);
+    activation *dinp = new_activations(r, "dinp", count, 77);
     c->average_pool_forward(c, out + 3, stride, inp, t->n, t->space, t->channels);
     c->average_pool_backward(c, dinp, dout + 3, stride, t->n, t->space, t->channels);
-    free(inp);
-    free(dout);
 }
 
 static void average_pools_agree(void **state)
@@ -393,12 +392,12 @@ static void average_pools_agree(void **state)
 static void update(struct compute *c, const void *chosen, struct results *r)
 {
     const size_t count = *(const size_t *)chosen;
-    real *param = new_result(r, "param", count, 1), *exp_avg = new_result(r, "exp_avg", count, 0);
-    real *exp_avg_sq = new_result(r, "exp_avg_sq", count, 0),
-         *largest = new_result(r, "max_exp_avg_sq", count, 0);
-    real *average = new_result(r, "moving_average", count, 2), *sum = new_result(r, "sum", count, 77);
-    real *over_sum = new_result(r, "sum in place", count, 3),
-         *squares = new_result(r, "sum_of_squares", 1, 0);
+    real *param = new_result(r, "param", count, 1);
+    real *exp_avg = new_result(r, "exp_avg", count, 0);
+    real *exp_avg_sq = new_result(r, "exp_avg_sq", count, 0);
+    real *largest = new_result(r, "max_exp_avg_sq", count, 0);
+    real *average = new_result(r, "moving_average", count, 2);
+    real *squares = new_result(r, "sum_of_squares", 1, 0);
     for (int step = 1; step <= 4; step++) {
         const struct adamw_settings settings = {.learning_rate = 0.01,
                                                 .beta1 = 0.9,
@@ -406,14 +405,22 @@ static void update(struct compute *c, const void *chosen, struct results *r)
                                                 .epsilon = 1e-8,
                                                 .weight_decay = 0.01,
                                                 .step = step};
-        real *grad = random_tensor(10 + step, count, step == 1 ? 3 : 0.1);
+        real *grad = given_reals(r, random_tensor(10 + step, count, step == 1 ? 3 : 0.1), count);
         c->adamw_step(c, param, exp_avg, exp_avg_sq, largest, grad, &settings, count);
         c->moving_average(c, average, param, (real)0.9, count);
-        c->add(c, sum, param, grad, count);
-        c->add(c, over_sum, over_sum, grad, count);
         squares[0] += (real)c->sum_of_squares(c, grad, count);
-        free(grad);
     }
+}
+
+static void add(struct compute *c, const void *chosen, struct results *r)
+{
+    const size_t count = *(const size_t *)chosen;
+    activation *a = given_activations(r, random_tensor(1, count, 1), count);
+    activation *b = given_activations(r, random_tensor(2, count, 1), count);
+    activation *sum = new_activations(r, "sum", count, 77),
+               *over_sum = new_activations(r, "in place", count, 3);
+    c->add(c, sum, a, b, count);
+    c->add(c, over_sum, over_sum, b, count);
 }
 
 static void optimisers_and_sums_agree(void **state)
@@ -424,6 +431,7 @@ static void optimisers_and_sums_agree(void **state)
         char name[64];
         snprintf(name, sizeof name, "adamw and sums %zu", counts[i]);
         hold_against_reference(name, update, &counts[i], tolerance);
+        hold_against_reference("add", add, &counts[i], 0);
     }
 }
 
@@ -462,9 +470,10 @@ static void changed_parameters_are_used(void **state)
         for (int turn = 0; turn < 2; turn++) {
             real *out = turn == 0 ? before : after;
             if (convolution) {
-                c.conv3d_forward(&c, out, inp, weight, NULL, &shape);
+                c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &shape);
             } else {
-                c.linear_forward(&c, out, inp, weight, NULL, rows, features, features);
+                c.linear_forward(&c, as_activations(out), as_activations(inp), weight, NULL, rows, features,
+                                 features);
             }
             for (int k = 0; k < features * features; k++) {
                 weight[k] *= 2;

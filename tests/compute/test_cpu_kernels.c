@@ -21,7 +21,7 @@ enum { instruction_set_count = sizeof instruction_sets / sizeof *instruction_set
 static int open_with(struct compute *c, int isa)
 {
     assert_int_equal(setenv("VOCO_ISA", instruction_sets[isa], 1), 0);
-    const enum voco_status status = compute_open(c, "cpu", 2);
+    const enum voco_status status = compute_open(c, "cpu", 2, PRECISION_FLOAT32);
     assert_int_equal(unsetenv("VOCO_ISA"), 0);
     return status == VOCO_OK;
 }
@@ -33,7 +33,7 @@ static void instruction_sets_are_chosen_by_name(void **state)
     assert_true(open_with(&c, 0));
     compute_close(&c);
     assert_int_equal(setenv("VOCO_ISA", "sse9", 1), 0);
-    assert_int_equal(compute_open(&c, "cpu", 1), VOCO_BAD_INPUT);
+    assert_int_equal(compute_open(&c, "cpu", 1, PRECISION_FLOAT32), VOCO_BAD_INPUT);
     assert_non_null(strstr(voco_error_message(), "VOCO_ISA=sse9"));
     assert_int_equal(unsetenv("VOCO_ISA"), 0);
 }
@@ -43,17 +43,16 @@ static void convolve(struct compute *c, const void *shape, struct results *r)
     const struct conv3d_shape *s = shape;
     const size_t rows = (size_t)s->n * s->d * s->h * s->w, taps = (size_t)s->kernel * s->kernel * s->kernel;
     const size_t weights = taps * s->in_channels * s->out_channels;
-    real *inp = random_tensor(1, rows * s->in_channels, 1), *weight = random_tensor(2, weights, 1);
-    real *dout = random_tensor(3, rows * s->out_channels, 1);
-    real *out = new_result(r, "out", rows * s->out_channels, 7);
-    real *dinp = new_result(r, "dinp", rows * s->in_channels, 7);
+    activation *inp = given_activations(r, random_tensor(1, rows * s->in_channels, 1), rows * s->in_channels);
+    real *weight = given_reals(r, random_tensor(2, weights, 1), weights);
+    activation *dout =
+        given_activations(r, random_tensor(3, rows * s->out_channels, 1), rows * s->out_channels);
+    activation *out = new_activations(r, "out", rows * s->out_channels, 7);
+    activation *dinp = new_activations(r, "dinp", rows * s->in_channels, 7);
     real *dweight = new_result(r, "dweight", weights, accumulated_start);
     c->conv3d_forward(c, out, inp, weight, NULL, s);
     c->conv3d_backward(c, dinp, dweight, NULL, dout, inp, weight, s);
     take_off_start(dweight, weights);
-    free(inp);
-    free(weight);
-    free(dout);
 }
 
 /* Rows that are no multiple of a tile, and more planes than a slab. */
@@ -100,7 +99,7 @@ static void attention_shows_nan(struct compute *c, int column, int expected)
     real *table = random_tensor(3, (size_t)relative_table_rows * 3, 1);
     real out[tokens * channels], logsumexp[tokens * 3];
     qkv[5 * 3 * channels + column] = (real)NAN;
-    c->window_attention_forward(c, out, logsumexp, qkv, bias, table, &s);
+    c->window_attention_forward(c, as_activations(out), logsumexp, as_activations(qkv), bias, table, &s);
     assert_int_equal(count_nan(out, (size_t)tokens * channels), expected);
     free(qkv);
     free(bias);
@@ -120,16 +119,18 @@ static void nan_comes_through(void **state)
         real *inp = random_tensor(1, size, 1), *out = filled_tensor(size, 0), *dinp = filled_tensor(size, 0);
         real *weight = random_tensor(2, (size_t)27 * channels * channels, 1), mean[rows], rstd[rows];
         inp[40 * channels + 3] = (real)NAN;
-        c.gelu_forward(&c, out, inp, size);
+        c.gelu_forward(&c, as_activations(out), as_activations(inp), size);
         assert_int_equal(count_nan(out, size), 1);
-        c.gelu_backward(&c, dinp, out, weight, size);
+        c.gelu_backward(&c, as_activations(dinp), as_activations(out), as_activations(weight), size);
         assert_int_equal(count_nan(dinp, size), 1);
-        c.layer_norm_forward(&c, out, mean, rstd, inp, NULL, NULL, rows, channels);
+        c.layer_norm_forward(&c, as_activations(out), mean, rstd, as_activations(inp), NULL, NULL, rows,
+                             channels);
         assert_int_equal(count_nan(out, size), channels);
-        c.instance_norm_forward(&c, out, mean, rstd, inp, NULL, (real)0.01, 1, rows, channels);
+        c.instance_norm_forward(&c, as_activations(out), mean, rstd, as_activations(inp), NULL, (real)0.01, 1,
+                                rows, channels);
         assert_int_equal(count_nan(out, size), rows);
         const struct conv3d_shape shape = {1, 6, 6, 6, channels, channels, 3, 1};
-        c.conv3d_forward(&c, out, inp, weight, NULL, &shape);
+        c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &shape);
         assert_int_equal(count_nan(out, size), 18 * channels); /* voxel (1, 0, 4) has 3 x 2 x 3 neighbours */
         attention_shows_nan(&c, 2, 4);                         /* a query: its own head */
         attention_shows_nan(&c, 12 + 2, 27 * 4);               /* a key: all queries of the head */
@@ -158,8 +159,8 @@ static void gelu_is_accurate(void **state)
         if (!open_with(&c, isa)) {
             continue;
         }
-        c.gelu_forward(&c, y, x, count);
-        c.gelu_backward(&c, slope, one, x, count);
+        c.gelu_forward(&c, as_activations(y), as_activations(x), count);
+        c.gelu_backward(&c, as_activations(slope), as_activations(one), as_activations(x), count);
         for (int k = 0; k < count; k++) {
             const double v = x[k], distribution = 0.5 * erfc(-v * 0.70710678118654752);
             const double exact_slope = distribution + v * exp(-v * v / 2) * 0.39894228040143268;
@@ -192,12 +193,12 @@ static void failures_stay_until_they_are_asked_for(void **state)
     open_implementation(&c, "cpu", 1);
     real inp[8] = {1}, weight[8] = {1}, out[8] = {0};
     const struct conv3d_shape refused = {1, 2, 2, 2, 1, 1, 2, 1}, good = {1, 2, 2, 2, 1, 1, 1, 1};
-    c.conv3d_forward(&c, out, inp, weight, NULL, &refused);
-    c.conv3d_forward(&c, out, inp, weight, NULL, &good);
+    c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &refused);
+    c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &good);
     require_near(out[0], 0, 0);
     assert_int_equal(compute_status(&c), VOCO_UNSUPPORTED);
     assert_non_null(strstr(voco_error_message(), "cpu: convolution"));
-    c.conv3d_forward(&c, out, inp, weight, NULL, &good);
+    c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &good);
     require_near(out[0], 1, 0);
     require_no_failure(&c);
     compute_close(&c);
@@ -216,10 +217,11 @@ static void forgotten_convolutions_are_made_again(void **state)
          *whole = filled_tensor((size_t)longest * channels, 0);
     for (int w = longest; w > 0; w--) {
         const struct conv3d_shape shape = {1, 1, 1, w, channels, channels, 1, 1};
-        c.conv3d_forward(&c, w == longest ? whole : out, inp, weight, NULL, &shape);
+        c.conv3d_forward(&c, as_activations(w == longest ? whole : out), as_activations(inp), weight, NULL,
+                         &shape);
     }
     const struct conv3d_shape shape = {1, 1, 1, longest, channels, channels, 1, 1};
-    c.conv3d_forward(&c, out, inp, weight, NULL, &shape);
+    c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &shape);
     require_no_failure(&c);
     assert_true(same_bits(out, whole, (size_t)longest * channels));
     free(inp);

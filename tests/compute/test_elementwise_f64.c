@@ -34,7 +34,7 @@ static void gelu_is_x_times_the_normal_distribution(void **state)
     for (int k = -80; k <= 80; k++) {
         const real x = (real)k / 10;
         real y;
-        compute.gelu_forward(&compute, &y, &x, 1);
+        compute.gelu_forward(&compute, as_activations(&y), as_activations(&x), 1);
         require_near(y, 0.5 * x * (1 + erf(x / sqrt(2))), 1e-15 * fabs(x));
     }
 }
@@ -47,7 +47,7 @@ struct pointwise {
 static double gelu_loss(void *context)
 {
     struct pointwise *t = context;
-    compute.gelu_forward(&compute, t->out, t->inp, t->count);
+    compute.gelu_forward(&compute, as_activations(t->out), as_activations(t->inp), t->count);
     return inner_product(t->out, t->dout, t->count);
 }
 
@@ -59,8 +59,10 @@ static void gelu_backward_is_the_derivative_and_may_write_over_dout(void **state
                           count};
     real *dinp = filled_tensor(count, 77), *in_place = filled_tensor(count, 0);
     memcpy(in_place, t.dout, count * sizeof *in_place);
-    compute.gelu_backward(&compute, dinp, t.dout, t.inp, count);
-    compute.gelu_backward(&compute, in_place, in_place, t.inp, count);
+    compute.gelu_backward(&compute, as_activations(dinp), as_activations(t.dout), as_activations(t.inp),
+                          count);
+    compute.gelu_backward(&compute, as_activations(in_place), as_activations(in_place), as_activations(t.inp),
+                          count);
     check_gradient("gelu dinp", gelu_loss, &t, t.inp, dinp, count);
     assert_true(same_bits(in_place, dinp, count));
     free(t.inp);
@@ -77,8 +79,8 @@ static void pools_fill_one_embedding_through_the_stride(void **state)
     enum { n = 2, space = 15, stride = 5 };
     real *a = random_tensor(1, (size_t)n * space * 3, 1), *b = random_tensor(2, (size_t)n * space * 2, 1);
     real *out = filled_tensor((size_t)n * stride, 77);
-    compute.average_pool_forward(&compute, out, stride, a, n, space, 3);
-    compute.average_pool_forward(&compute, out + 3, stride, b, n, space, 2);
+    compute.average_pool_forward(&compute, out, stride, as_activations(a), n, space, 3);
+    compute.average_pool_forward(&compute, out + 3, stride, as_activations(b), n, space, 2);
     for (int k = 0; k < n * stride; k++) {
         const int sample = k / stride, column = k % stride, channels = column < 3 ? 3 : 2;
         const real *inp = column < 3 ? a + column : b + column - 3;
@@ -98,7 +100,7 @@ static void pool_backward_spreads_evenly_and_reads_through_the_stride(void **sta
     (void)state;
     enum { n = 2, space = 15, channels = 3, stride = 5, count = n * space * channels };
     real *dout = random_tensor(1, (size_t)n * stride, 1), *dinp = filled_tensor(count, 77);
-    compute.average_pool_backward(&compute, dinp, dout + 2, stride, n, space, channels);
+    compute.average_pool_backward(&compute, as_activations(dinp), dout + 2, stride, n, space, channels);
     for (int k = 0; k < count; k++) {
         const int sample = k / channels / space, ch = k % channels;
         require_near(dinp[k], dout[2 + sample * stride + ch] / space, 1e-15);
@@ -112,13 +114,13 @@ static void addition_may_be_in_place_on_either_side(void **state)
     (void)state;
     enum { count = 7 };
     real *a = random_tensor(1, count, 1), *b = random_tensor(2, count, 1), *sum = filled_tensor(count, 0);
-    compute.add(&compute, sum, a, b, count);
+    compute.add(&compute, as_activations(sum), as_activations(a), as_activations(b), count);
     for (int k = 0; k < count; k++) {
         assert_true(sum[k] == a[k] + b[k]);
     }
     real *left = random_tensor(1, count, 1), *right = random_tensor(2, count, 1);
-    compute.add(&compute, left, left, b, count);
-    compute.add(&compute, right, a, right, count);
+    compute.add(&compute, as_activations(left), as_activations(left), as_activations(b), count);
+    compute.add(&compute, as_activations(right), as_activations(a), as_activations(right), count);
     assert_true(same_bits(left, sum, count));
     assert_true(same_bits(right, sum, count));
     free(a);

@@ -35,8 +35,9 @@ enum { case_count = sizeof cases / sizeof *cases };
 
 static void forward(struct layer *t)
 {
-    t->c.instance_norm_forward(&t->c, t->out, t->mean, t->rstd, t->inp, t->has_residual ? t->residual : NULL,
-                               (real)t->slope, t->n, t->space, t->channels);
+    t->c.instance_norm_forward(&t->c, as_activations(t->out), t->mean, t->rstd, as_activations(t->inp),
+                               as_activations(t->has_residual ? t->residual : NULL), (real)t->slope, t->n,
+                               t->space, t->channels);
 }
 
 /* The argument of the activation must stay clear of its kink by more than finite differences move it. */
@@ -129,9 +130,10 @@ static void backward_is_the_derivative_of_forward(void **state)
         open_layer(&t, &cases[i]);
         real *dinp = filled_tensor(t.count, 77), *dresidual = filled_tensor(t.count, 77);
         forward(&t);
-        t.c.instance_norm_backward(&t.c, dinp, t.has_residual ? dresidual : NULL, t.dout,
-                                   t.slope == 1 ? NULL : t.out, t.inp, t.mean, t.rstd, (real)t.slope, t.n,
-                                   t.space, t.channels);
+        t.c.instance_norm_backward(&t.c, as_activations(dinp),
+                                   as_activations(t.has_residual ? dresidual : NULL), as_activations(t.dout),
+                                   as_activations(t.slope == 1 ? NULL : t.out), as_activations(t.inp), t.mean,
+                                   t.rstd, (real)t.slope, t.n, t.space, t.channels);
         snprintf(name, sizeof name, "instance_norm dinp, slope %g", t.slope);
         check_gradient(name, loss, &t, t.inp, dinp, t.count);
         if (t.has_residual) {
@@ -152,10 +154,12 @@ static void backward_may_write_over_dout(void **state)
     real *dresidual = filled_tensor(t.count, 77), *second = filled_tensor(t.count, 77);
     memcpy(in_place, t.dout, t.count * sizeof *in_place);
     forward(&t);
-    t.c.instance_norm_backward(&t.c, dinp, dresidual, t.dout, t.out, t.inp, t.mean, t.rstd, (real)t.slope,
+    t.c.instance_norm_backward(&t.c, as_activations(dinp), as_activations(dresidual), as_activations(t.dout),
+                               as_activations(t.out), as_activations(t.inp), t.mean, t.rstd, (real)t.slope,
                                t.n, t.space, t.channels);
-    t.c.instance_norm_backward(&t.c, in_place, second, in_place, t.out, t.inp, t.mean, t.rstd, (real)t.slope,
-                               t.n, t.space, t.channels);
+    t.c.instance_norm_backward(&t.c, as_activations(in_place), as_activations(second),
+                               as_activations(in_place), as_activations(t.out), as_activations(t.inp), t.mean,
+                               t.rstd, (real)t.slope, t.n, t.space, t.channels);
     assert_true(same_bits(in_place, dinp, t.count));
     assert_true(same_bits(second, dresidual, t.count));
     free(dinp);

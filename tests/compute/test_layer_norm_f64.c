@@ -47,8 +47,8 @@ static int close_layer(void **state)
 
 static void forward(struct layer *t)
 {
-    t->c.layer_norm_forward(&t->c, t->out, t->mean, t->rstd, t->inp, t->affine ? t->weight : NULL,
-                            t->affine ? t->bias : NULL, rows, channels);
+    t->c.layer_norm_forward(&t->c, as_activations(t->out), t->mean, t->rstd, as_activations(t->inp),
+                            t->affine ? t->weight : NULL, t->affine ? t->bias : NULL, rows, channels);
 }
 
 static double loss(void *context)
@@ -89,8 +89,9 @@ static void backward_is_the_derivative_of_forward(void **state)
         real *dinp = filled_tensor(count, 77), *dweight = accumulator(channels),
              *dbias = accumulator(channels);
         forward(t);
-        t->c.layer_norm_backward(&t->c, dinp, t->affine ? dweight : NULL, t->affine ? dbias : NULL, t->dout,
-                                 t->inp, t->mean, t->rstd, t->affine ? t->weight : NULL, rows, channels);
+        t->c.layer_norm_backward(&t->c, as_activations(dinp), t->affine ? dweight : NULL,
+                                 t->affine ? dbias : NULL, as_activations(t->dout), as_activations(t->inp),
+                                 t->mean, t->rstd, t->affine ? t->weight : NULL, rows, channels);
         check_gradient(t->affine ? "layer_norm dinp, affine" : "layer_norm dinp", loss, t, t->inp, dinp,
                        count);
         if (t->affine) {
@@ -112,10 +113,10 @@ static void backward_may_write_over_dout(void **state)
     memcpy(in_place, t->dout, count * sizeof *in_place);
     t->affine = 0;
     forward(t);
-    t->c.layer_norm_backward(&t->c, dinp, NULL, NULL, t->dout, t->inp, t->mean, t->rstd, NULL, rows,
-                             channels);
-    t->c.layer_norm_backward(&t->c, in_place, NULL, NULL, in_place, t->inp, t->mean, t->rstd, NULL, rows,
-                             channels);
+    t->c.layer_norm_backward(&t->c, as_activations(dinp), NULL, NULL, as_activations(t->dout),
+                             as_activations(t->inp), t->mean, t->rstd, NULL, rows, channels);
+    t->c.layer_norm_backward(&t->c, as_activations(in_place), NULL, NULL, as_activations(in_place),
+                             as_activations(t->inp), t->mean, t->rstd, NULL, rows, channels);
     assert_true(same_bits(in_place, dinp, count));
     free(dinp);
     free(in_place);

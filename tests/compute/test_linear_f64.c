@@ -46,8 +46,8 @@ static void forward_is_inp_times_weight_transposed(void **state)
 {
     struct layer *t = *state;
     for (int with_bias = 0; with_bias < 2; with_bias++) {
-        t->c.linear_forward(&t->c, t->out, t->inp, t->weight, with_bias ? t->bias : NULL, rows, in_features,
-                            out_features);
+        t->c.linear_forward(&t->c, as_activations(t->out), as_activations(t->inp), t->weight,
+                            with_bias ? t->bias : NULL, rows, in_features, out_features);
         for (int k = 0; k < rows * out_features; k++) {
             const int row = k / out_features, o = k % out_features;
             const double expected =
@@ -60,7 +60,8 @@ static void forward_is_inp_times_weight_transposed(void **state)
 static double loss(void *context)
 {
     struct layer *t = context;
-    t->c.linear_forward(&t->c, t->out, t->inp, t->weight, t->bias, rows, in_features, out_features);
+    t->c.linear_forward(&t->c, as_activations(t->out), as_activations(t->inp), t->weight, t->bias, rows,
+                        in_features, out_features);
     return inner_product(t->out, t->dout, rows * out_features);
 }
 
@@ -69,8 +70,8 @@ static void backward_is_the_derivative_of_forward(void **state)
     struct layer *t = *state;
     real *dinp = filled_tensor(rows * in_features, 77);
     real *dweight = accumulator(in_features * out_features), *dbias = accumulator(out_features);
-    t->c.linear_backward(&t->c, dinp, dweight, dbias, t->dout, t->inp, t->weight, rows, in_features,
-                         out_features);
+    t->c.linear_backward(&t->c, as_activations(dinp), dweight, dbias, as_activations(t->dout),
+                         as_activations(t->inp), t->weight, rows, in_features, out_features);
     take_off_start(dweight, in_features * out_features);
     take_off_start(dbias, out_features);
     check_gradient("linear dinp", loss, t, t->inp, dinp, rows * in_features);
@@ -91,11 +92,14 @@ static void each_gradient_may_be_left_out(void **state)
         alone[i] = accumulator(counts[i]);
     }
     struct compute *c = &t->c;
-    c->linear_backward(c, all[0], all[1], all[2], t->dout, t->inp, t->weight, rows, in_features,
-                       out_features);
-    c->linear_backward(c, alone[0], NULL, NULL, t->dout, t->inp, t->weight, rows, in_features, out_features);
-    c->linear_backward(c, NULL, alone[1], NULL, t->dout, t->inp, t->weight, rows, in_features, out_features);
-    c->linear_backward(c, NULL, NULL, alone[2], t->dout, t->inp, t->weight, rows, in_features, out_features);
+    c->linear_backward(c, as_activations(all[0]), all[1], all[2], as_activations(t->dout),
+                       as_activations(t->inp), t->weight, rows, in_features, out_features);
+    c->linear_backward(c, as_activations(alone[0]), NULL, NULL, as_activations(t->dout),
+                       as_activations(t->inp), t->weight, rows, in_features, out_features);
+    c->linear_backward(c, NULL, alone[1], NULL, as_activations(t->dout), as_activations(t->inp), t->weight,
+                       rows, in_features, out_features);
+    c->linear_backward(c, NULL, NULL, alone[2], as_activations(t->dout), as_activations(t->inp), t->weight,
+                       rows, in_features, out_features);
     for (int i = 0; i < 3; i++) {
         assert_true(same_bits(alone[i], all[i], counts[i]));
         free(all[i]);

@@ -41,7 +41,8 @@ static void merged_channels_come_from_the_listed_neighbours(void **state)
         const struct grid *g = &grids[i / 3];
         const int ch = g->channels;
         real *inp = random_tensor(1, elements(g), 1), *out = filled_tensor(merged_elements(g), 77);
-        c.patch_merge_forward(&c, out, inp, (enum patch_merging)(i % 3), g->n, g->d, g->h, g->w, ch);
+        c.patch_merge_forward(&c, as_activations(out), as_activations(inp), (enum patch_merging)(i % 3), g->n,
+                              g->d, g->h, g->w, ch);
         for (size_t k = 0; k < merged_elements(g); k++) {
             const int offset = digits[i % 3][k / ch % 8];
             const size_t token = k / ch / 8;
@@ -71,7 +72,8 @@ static double loss(void *context)
 {
     struct merging *t = context;
     const struct grid *g = &t->g;
-    t->c.patch_merge_forward(&t->c, t->out, t->inp, t->order, g->n, g->d, g->h, g->w, g->channels);
+    t->c.patch_merge_forward(&t->c, as_activations(t->out), as_activations(t->inp), t->order, g->n, g->d,
+                             g->h, g->w, g->channels);
     return inner_product(t->out, t->dout, merged_elements(g));
 }
 
@@ -86,7 +88,8 @@ static void backward_is_the_derivative_of_forward(void **state)
         t.out = filled_tensor(merged_elements(g), 0);
         t.dout = random_tensor(2, merged_elements(g), 1);
         real *dinp = filled_tensor(elements(g), 77);
-        t.c.patch_merge_backward(&t.c, dinp, t.dout, t.order, g->n, g->d, g->h, g->w, g->channels);
+        t.c.patch_merge_backward(&t.c, as_activations(dinp), as_activations(t.dout), t.order, g->n, g->d,
+                                 g->h, g->w, g->channels);
         check_gradient("patch_merge dinp", loss, &t, t.inp, dinp, elements(g));
         free(t.inp);
         free(t.out);
@@ -105,7 +108,8 @@ static void legacy_reads_two_neighbours_twice_and_two_never(void **state)
     const real expected[8] = {1, 8 + 64, 4 + 32, 0,
                               2, 16,     0,      128}; /* by d h w digits 000 001 010 011 100 ... */
     real dinp[8];
-    c.patch_merge_backward(&c, dinp, dout, PATCH_MERGING_LEGACY, 1, 2, 2, 2, 1);
+    c.patch_merge_backward(&c, as_activations(dinp), as_activations(dout), PATCH_MERGING_LEGACY, 1, 2, 2, 2,
+                           1);
     for (int k = 0; k < 8; k++) {
         assert_true(dinp[k] == expected[k]);
     }

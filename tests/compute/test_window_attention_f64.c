@@ -68,14 +68,16 @@ static void close_attention(struct attention *t)
 
 static void forward(struct attention *t)
 {
-    t->c.window_attention_forward(&t->c, t->out, t->logsumexp, t->qkv, t->qkv_bias, t->bias_table, &t->shape);
+    t->c.window_attention_forward(&t->c, as_activations(t->out), t->logsumexp, as_activations(t->qkv),
+                                  t->qkv_bias, t->bias_table, &t->shape);
 }
 
 static void backward(struct attention *t)
 {
     forward(t);
-    t->c.window_attention_backward(&t->c, t->dqkv, t->dqkv_bias, t->dbias_table, t->dout, t->out,
-                                   t->logsumexp, t->qkv, t->qkv_bias, t->bias_table, &t->shape);
+    t->c.window_attention_backward(&t->c, as_activations(t->dqkv), t->dqkv_bias, t->dbias_table,
+                                   as_activations(t->dout), as_activations(t->out), t->logsumexp,
+                                   as_activations(t->qkv), t->qkv_bias, t->bias_table, &t->shape);
     take_off_start(t->dqkv_bias, 3 * t->channels);
     take_off_start(t->dbias_table, t->table);
 }
@@ -148,8 +150,8 @@ static double qkv_layer_loss(void *context)
 {
     struct qkv_layer *t = context;
     struct attention *a = &t->attention;
-    a->c.linear_forward(&a->c, a->qkv, t->inp, t->weight, a->qkv_bias, a->tokens, (int)a->channels,
-                        3 * (int)a->channels);
+    a->c.linear_forward(&a->c, as_activations(a->qkv), as_activations(t->inp), t->weight, a->qkv_bias,
+                        a->tokens, (int)a->channels, 3 * (int)a->channels);
     return loss(a);
 }
 
@@ -163,8 +165,8 @@ static void both_ways_to_the_qkv_bias_add_up(void **state)
     t.weight = random_tensor(6, 3 * a->channels * a->channels, 0.5);
     (void)qkv_layer_loss(&t);
     backward(a);
-    a->c.linear_backward(&a->c, NULL, NULL, a->dqkv_bias, a->dqkv, t.inp, t.weight, a->tokens,
-                         (int)a->channels, 3 * (int)a->channels);
+    a->c.linear_backward(&a->c, NULL, NULL, a->dqkv_bias, as_activations(a->dqkv), as_activations(t.inp),
+                         t.weight, a->tokens, (int)a->channels, 3 * (int)a->channels);
     check_gradient("qkv bias, both ways", qkv_layer_loss, &t, a->qkv_bias, a->dqkv_bias, 3 * a->channels);
     free(t.inp);
     free(t.weight);

@@ -206,8 +206,10 @@ static void implementation(struct block *t)
 {
     real *qkv = filled_tensor(t->tokens * 3 * t->channels, 77);
     real *logsumexp = filled_tensor(t->tokens * t->s.heads, 77);
-    t->c.linear_forward(&t->c, qkv, t->inp, t->weight, t->bias, t->tokens, t->channels, 3 * t->channels);
-    t->c.window_attention_forward(&t->c, t->out, logsumexp, qkv, t->bias, t->bias_table, &t->s);
+    t->c.linear_forward(&t->c, as_activations(qkv), as_activations(t->inp), t->weight, t->bias, t->tokens,
+                        t->channels, 3 * t->channels);
+    t->c.window_attention_forward(&t->c, as_activations(t->out), logsumexp, as_activations(qkv), t->bias,
+                                  t->bias_table, &t->s);
     require_no_failure(&t->c);
     free(qkv);
     free(logsumexp);
@@ -297,7 +299,7 @@ static double attention_to_masked_padding(double score)
     real out[8], logsumexp[8];
     real *table = filled_tensor(relative_table_rows, 0);
     open_implementation(&c, "reference", 1);
-    c.window_attention_forward(&c, out, logsumexp, qkv, bias, table, &shape);
+    c.window_attention_forward(&c, as_activations(out), logsumexp, as_activations(qkv), bias, table, &shape);
     require_no_failure(&c);
     compute_close(&c);
     free(table);

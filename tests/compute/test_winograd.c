@@ -15,17 +15,16 @@ static void convolve(struct compute *c, const void *shape, struct results *r)
     const struct conv3d_shape *s = shape;
     const size_t rows = (size_t)s->n * s->d * s->h * s->w;
     const size_t weights = (size_t)27 * s->in_channels * s->out_channels;
-    real *inp = random_tensor(1, rows * s->in_channels, 1), *weight = random_tensor(2, weights, 1);
-    real *dout = random_tensor(3, rows * s->out_channels, 1);
-    real *out = new_result(r, "out", rows * s->out_channels, 7);
-    real *dinp = new_result(r, "dinp", rows * s->in_channels, 7);
+    activation *inp = given_activations(r, random_tensor(1, rows * s->in_channels, 1), rows * s->in_channels);
+    real *weight = given_reals(r, random_tensor(2, weights, 1), weights);
+    activation *dout =
+        given_activations(r, random_tensor(3, rows * s->out_channels, 1), rows * s->out_channels);
+    activation *out = new_activations(r, "out", rows * s->out_channels, 7);
+    activation *dinp = new_activations(r, "dinp", rows * s->in_channels, 7);
     real *dweight = new_result(r, "dweight", weights, accumulated_start);
     c->conv3d_forward(c, out, inp, weight, NULL, s);
     c->conv3d_backward(c, dinp, dweight, NULL, dout, inp, weight, s);
     take_off_start(dweight, weights);
-    free(inp);
-    free(weight);
-    free(dout);
 }
 
 /* Grids of odd sides, whose last tiles are cut; fewer tiles than a block and more; channels that are no whole

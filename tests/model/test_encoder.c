@@ -25,7 +25,7 @@ struct network {
 static void open_network(struct network *net, const struct model_config *config, const char *implementation)
 {
     assert_int_equal(model_create(&net->model, config), VOCO_OK);
-    assert_int_equal(compute_open(&net->compute, implementation, 2), VOCO_OK);
+    assert_int_equal(compute_open(&net->compute, implementation, 2, PRECISION_FLOAT32), VOCO_OK);
     assert_int_equal(arena_open(&net->arena, (size_t)4 << 30), VOCO_OK);
     net->params = malloc(net->model.table.total * sizeof *net->params);
     assert_non_null(net->params);

@@ -47,7 +47,7 @@ static void open_network(struct network *net, const struct model_config *config,
 {
     *net = (struct network){.n = n, .projector = projector};
     assert_int_equal(model_create(&net->model, config), VOCO_OK);
-    assert_int_equal(compute_open(&net->compute, "reference", 1), VOCO_OK);
+    assert_int_equal(compute_open(&net->compute, "reference", 1, PRECISION_FLOAT32), VOCO_OK);
     assert_int_equal(arena_open(&net->arena, (size_t)2 << 30), VOCO_OK);
     const size_t total = net->model.table.total;
     const size_t embeddings = (size_t)n * (size_t)model_embedding_size(config);

@@ -50,7 +50,7 @@ struct check {
 
 static double loss(struct check *k)
 {
-    k->checked->forward(k->checked->layer, &k->run, k->passing, k->inp);
+    k->checked->forward(k->checked->layer, &k->run, as_activations(k->passing), as_activations(k->inp));
     assert_false(k->arena.exhausted);
     assert_int_equal(arena_mark(&k->arena), 0);
     double sum = 0;
@@ -101,7 +101,8 @@ static void check_exhaustion(struct check *k, real *dinp, real *dout)
         small.capacity = needed * share / 16;
         struct layer_run run = k->run;
         run.arena = &small;
-        k->checked->backward(k->checked->layer, &run, k->out, dinp, dout, k->inp);
+        k->checked->backward(k->checked->layer, &run, as_activations(k->out), as_activations(dinp),
+                             as_activations(dout), as_activations(k->inp));
         assert_true(small.exhausted);
         assert_int_equal(arena_mark(&small), 0);
     }
@@ -117,7 +118,8 @@ static void run_checks(struct check *k)
 
     (void)loss(k);
     k->run.grads = grads;
-    checked->backward(checked->layer, &k->run, k->out, dinp, dout, k->inp);
+    checked->backward(checked->layer, &k->run, as_activations(k->out), as_activations(dinp),
+                      as_activations(dout), as_activations(k->inp));
     assert_false(k->arena.exhausted);
     assert_int_equal(arena_mark(&k->arena), 0);
     assert_memory_equal(k->out, k->passing, checked->out * sizeof(real));
@@ -143,7 +145,7 @@ static void run_checks(struct check *k)
 void check_gradients(const struct checked_layer *checked)
 {
     struct check k = {.checked = checked};
-    assert_int_equal(compute_open(&k.compute, "reference", 1), VOCO_OK);
+    assert_int_equal(compute_open(&k.compute, "reference", 1, PRECISION_FLOAT32), VOCO_OK);
     assert_int_equal(arena_open(&k.arena, arena_bytes), VOCO_OK);
     k.inp = random_array(checked->inp, 1, 1);
     k.params = random_array(checked->params, 2, 0.5);

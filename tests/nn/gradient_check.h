@@ -14,10 +14,10 @@ struct segment {
 
 struct checked_layer {
     /* out from inp, keeping nothing. */
-    void (*forward)(const void *layer, const struct layer_run *run, real *out, const real *inp);
+    void (*forward)(const void *layer, const struct layer_run *run, activation *out, const activation *inp);
     /* A forward pass that keeps, then backward. out is written; dinp may be NULL; dout may be overwritten. */
-    void (*backward)(const void *layer, const struct layer_run *run, real *out, real *dinp, real *dout,
-                     const real *inp);
+    void (*backward)(const void *layer, const struct layer_run *run, activation *out, activation *dinp,
+                     activation *dout, const activation *inp);
     const void *layer;
     size_t inp, out; /* elements */
     struct segment segments[most_segments];

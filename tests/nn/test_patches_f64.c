@@ -17,7 +17,8 @@ struct case_of_embed {
     struct token_grid grid;
 };
 
-static void embed_forward(const void *layer, const struct layer_run *run, real *out, const real *inp)
+static void embed_forward(const void *layer, const struct layer_run *run, activation *out,
+                          const activation *inp)
 {
     const struct case_of_embed *it = layer;
     const size_t mark = arena_mark(run->arena);
@@ -27,8 +28,8 @@ static void embed_forward(const void *layer, const struct layer_run *run, real *
     arena_release(run->arena, mark);
 }
 
-static void embed_backward(const void *layer, const struct layer_run *run, real *out, real *dinp, real *dout,
-                           const real *inp)
+static void embed_backward(const void *layer, const struct layer_run *run, activation *out, activation *dinp,
+                           activation *dout, const activation *inp)
 {
     const struct case_of_embed *it = layer;
     (void)dinp;
@@ -54,14 +55,15 @@ struct case_of_merging {
     struct token_grid grid;
 };
 
-static void merging_forward(const void *layer, const struct layer_run *run, real *out, const real *inp)
+static void merging_forward(const void *layer, const struct layer_run *run, activation *out,
+                            const activation *inp)
 {
     const struct case_of_merging *it = layer;
     patch_merging_forward(run, &it->merging, out, inp, &it->grid);
 }
 
-static void merging_backward(const void *layer, const struct layer_run *run, real *out, real *dinp,
-                             real *dout, const real *inp)
+static void merging_backward(const void *layer, const struct layer_run *run, activation *out,
+                             activation *dinp, activation *dout, const activation *inp)
 {
     const struct case_of_merging *it = layer;
     merging_forward(layer, run, out, inp);
@@ -90,14 +92,15 @@ static void patch_merging_in_every_order(void **state)
 static const struct token_grid norm_grid = {2, 3, 2, 5};
 enum { norm_channels = 7 };
 
-static void norm_forward(const void *layer, const struct layer_run *run, real *out, const real *inp)
+static void norm_forward(const void *layer, const struct layer_run *run, activation *out,
+                         const activation *inp)
 {
     (void)layer;
     hidden_norm_forward(run, out, inp, norm_channels, &norm_grid);
 }
 
-static void norm_backward(const void *layer, const struct layer_run *run, real *out, real *dinp, real *dout,
-                          const real *inp)
+static void norm_backward(const void *layer, const struct layer_run *run, activation *out, activation *dinp,
+                          activation *dout, const activation *inp)
 {
     norm_forward(layer, run, out, inp);
     hidden_norm_backward(run, dinp, dout, inp, norm_channels, &norm_grid);

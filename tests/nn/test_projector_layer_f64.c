@@ -17,7 +17,7 @@ struct case_of_layer {
     int n;
 };
 
-static void forward(const void *layer, const struct layer_run *run, real *out, const real *inp)
+static void forward(const void *layer, const struct layer_run *run, activation *out, const activation *inp)
 {
     const struct case_of_layer *it = layer;
     struct projector_layer_activations kept;
@@ -30,8 +30,8 @@ static void forward(const void *layer, const struct layer_run *run, real *out, c
     arena_release(run->arena, mark);
 }
 
-static void backward(const void *layer, const struct layer_run *run, real *out, real *dinp, real *dout,
-                     const real *inp)
+static void backward(const void *layer, const struct layer_run *run, activation *out, activation *dinp,
+                     activation *dout, const activation *inp)
 {
     const struct case_of_layer *it = layer;
     struct projector_layer_activations kept;

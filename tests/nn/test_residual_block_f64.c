@@ -18,14 +18,14 @@ struct case_of_block {
     int keep_out; /* backward is given forward's result */
 };
 
-static void forward(const void *layer, const struct layer_run *run, real *out, const real *inp)
+static void forward(const void *layer, const struct layer_run *run, activation *out, const activation *inp)
 {
     const struct case_of_block *it = layer;
     residual_block_forward(run, &it->block, out, inp, &it->grid, NULL);
 }
 
-static void backward(const void *layer, const struct layer_run *run, real *out, real *dinp, real *dout,
-                     const real *inp)
+static void backward(const void *layer, const struct layer_run *run, activation *out, activation *dinp,
+                     activation *dout, const activation *inp)
 {
     const struct case_of_block *it = layer;
     struct residual_block_activations kept;
@@ -144,10 +144,10 @@ static void forward_is_the_formula(void **state)
     }
     struct compute c;
     struct arena arena;
-    assert_int_equal(compute_open(&c, "reference", 1), VOCO_OK);
+    assert_int_equal(compute_open(&c, "reference", 1, PRECISION_FLOAT32), VOCO_OK);
     assert_int_equal(arena_open(&arena, 1 << 20), VOCO_OK);
     const struct layer_run run = {.compute = &c, .arena = &arena, .params = params};
-    residual_block_forward(&run, &block, out, inp, &grid, NULL);
+    residual_block_forward(&run, &block, as_activations(out), as_activations(inp), &grid, NULL);
     assert_int_equal(compute_status(&c), VOCO_OK);
     for (int ch = 0; ch < 2; ch++) {
         double residual[space];

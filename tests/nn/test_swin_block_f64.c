@@ -15,14 +15,14 @@ struct case_of_block {
     struct token_grid grid;
 };
 
-static void forward(const void *layer, const struct layer_run *run, real *out, const real *inp)
+static void forward(const void *layer, const struct layer_run *run, activation *out, const activation *inp)
 {
     const struct case_of_block *it = layer;
     swin_block_forward(run, &it->block, out, inp, &it->grid, NULL);
 }
 
-static void backward(const void *layer, const struct layer_run *run, real *out, real *dinp, real *dout,
-                     const real *inp)
+static void backward(const void *layer, const struct layer_run *run, activation *out, activation *dinp,
+                     activation *dout, const activation *inp)
 {
     const struct case_of_block *it = layer;
     struct swin_block_activations kept;

@@ -55,7 +55,7 @@ static const int64_t good_labels[] = {1, 1, 2};
 
 static int open_all(void **state)
 {
-    if (scratch_folder_make(state) != 0 || compute_open(&compute, "cpu", 1) != VOCO_OK) {
+    if (scratch_folder_make(state) != 0 || compute_open(&compute, "cpu", 1, PRECISION_FLOAT32) != VOCO_OK) {
         return -1;
     }
     recipe_default(&recipe);

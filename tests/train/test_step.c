@@ -36,7 +36,7 @@ static const struct train_step_settings plain = {
 static int open_all(void **state)
 {
     (void)state;
-    if (compute_open(&compute, "cpu", 1) != VOCO_OK || model_create(&model, &config) != VOCO_OK ||
+    if (compute_open(&compute, "cpu", 1, PRECISION_FLOAT32) != VOCO_OK || model_create(&model, &config) != VOCO_OK ||
         batch_create(&batch, 1, 1, 2, config.roi) != VOCO_OK) {
         return -1;
     }

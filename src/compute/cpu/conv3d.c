@@ -31,16 +31,16 @@ enum way { BY_WINOGRAD, BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
 
 static enum way way_of(const struct compute *c, const struct conv3d_shape *s, int of_weight_gradient)
 {
-    if (cpu_state(c)->kernels.winograd_fits(s)) {
+    if (kernels_of(c)->winograd_fits(s)) {
         return BY_WINOGRAD;
     }
-    if (s->kernel == 3 && cpu_state(c)->kernels.narrow_convolution_fits(s->in_channels, s->out_channels)) {
+    if (s->kernel == 3 && kernels_of(c)->narrow_convolution_fits(s->in_channels, s->out_channels)) {
         return BY_NARROW_KERNEL;
     }
     return (of_weight_gradient ? has_small_grid_gradient(s) : is_small_grid(s)) ? BY_PRODUCT : BY_ONEDNN;
 }
 
-static void run(struct compute *c, enum convolution_pass pass, float *result, const float *first,
+static void run(struct compute *c, enum convolution_pass pass, activation *result, const activation *first,
                 const float *weight, const struct conv3d_shape *shape)
 {
     struct convolution *convolution = convolution_of(c, pass, shape);
@@ -54,8 +54,8 @@ static void run(struct compute *c, enum convolution_pass pass, float *result, co
     }
 }
 
-static void add_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
-                                const struct conv3d_shape *shape)
+static void add_weight_gradient(struct compute *c, float *dweight, const activation *dout,
+                                const activation *inp, const struct conv3d_shape *shape)
 {
     struct convolution *convolution = convolution_of(c, CONVOLUTION_BACKWARD_WEIGHTS, shape);
     if (convolution == NULL) {
@@ -68,17 +68,7 @@ static void add_weight_gradient(struct compute *c, float *dweight, const float *
     }
 }
 
-static void add_bias(const struct compute *c, float *out, const float *bias, size_t rows, int channels)
-{
-#pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
-    for (size_t row = 0; row < rows; row++) {
-        for (int ch = 0; ch < channels; ch++) {
-            out[row * channels + ch] += bias[ch];
-        }
-    }
-}
-
-void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const float *weight,
+void cpu_conv3d_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                         const float *bias, const struct conv3d_shape *shape)
 {
     if (c->status != VOCO_OK || unsupported(c, shape)) {
@@ -87,10 +77,10 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
     use_threads(c);
     switch (way_of(c, shape, 0)) {
     case BY_WINOGRAD:
-        cpu_state(c)->kernels.winograd_convolution(c, out, inp, weight, shape, 0);
+        kernels_of(c)->winograd_convolution(c, out, inp, weight, shape, 0);
         break;
     case BY_NARROW_KERNEL:
-        cpu_state(c)->kernels.narrow_convolution(c, out, inp, weight, shape, 0);
+        kernels_of(c)->narrow_convolution(c, out, inp, weight, shape, 0);
         break;
     case BY_PRODUCT:
         small_grid_forward(c, out, inp, weight, shape);
@@ -99,19 +89,19 @@ void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const f
         run(c, CONVOLUTION_FORWARD, out, inp, weight, shape);
     }
     if (bias != NULL) {
-        add_bias(c, out, bias, output_rows(shape), shape->out_channels);
+        kernels_of(c)->add_bias(c, out, bias, output_rows(shape), shape->out_channels);
     }
 }
 
-static void input_gradient(struct compute *c, float *dinp, const float *dout, const float *weight,
+static void input_gradient(struct compute *c, activation *dinp, const activation *dout, const float *weight,
                            const struct conv3d_shape *shape)
 {
     switch (way_of(c, shape, 0)) {
     case BY_WINOGRAD:
-        cpu_state(c)->kernels.winograd_convolution(c, dinp, dout, weight, shape, 1);
+        kernels_of(c)->winograd_convolution(c, dinp, dout, weight, shape, 1);
         break;
     case BY_NARROW_KERNEL:
-        cpu_state(c)->kernels.narrow_convolution(c, dinp, dout, weight, shape, 1);
+        kernels_of(c)->narrow_convolution(c, dinp, dout, weight, shape, 1);
         break;
     case BY_PRODUCT:
         small_grid_input_gradient(c, dinp, dout, weight, shape);
@@ -121,15 +111,15 @@ static void input_gradient(struct compute *c, float *dinp, const float *dout, co
     }
 }
 
-static void weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
+static void weight_gradient(struct compute *c, float *dweight, const activation *dout, const activation *inp,
                             const struct conv3d_shape *shape)
 {
     switch (way_of(c, shape, 1)) {
     case BY_WINOGRAD:
-        cpu_state(c)->kernels.winograd_gradient(c, dweight, dout, inp, shape);
+        kernels_of(c)->winograd_gradient(c, dweight, dout, inp, shape);
         break;
     case BY_NARROW_KERNEL:
-        cpu_state(c)->kernels.narrow_convolution_gradient(c, dweight, dout, inp, shape);
+        kernels_of(c)->narrow_convolution_gradient(c, dweight, dout, inp, shape);
         break;
     case BY_PRODUCT:
         small_grid_weight_gradient(c, dweight, dout, inp, shape);
@@ -139,8 +129,9 @@ static void weight_gradient(struct compute *c, float *dweight, const float *dout
     }
 }
 
-void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
-                         const float *inp, const float *weight, const struct conv3d_shape *shape)
+void cpu_conv3d_backward(struct compute *c, activation *dinp, float *dweight, float *dbias,
+                         const activation *dout, const activation *inp, const float *weight,
+                         const struct conv3d_shape *shape)
 {
     if (c->status != VOCO_OK || unsupported(c, shape)) {
         return;
@@ -153,6 +144,6 @@ void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *
         weight_gradient(c, dweight, dout, inp, shape);
     }
     if (dbias != NULL) {
-        cpu_state(c)->kernels.add_row_sums(c, dbias, dout, output_rows(shape), shape->out_channels);
+        kernels_of(c)->add_row_sums(c, dbias, dout, output_rows(shape), shape->out_channels);
     }
 }

@@ -51,27 +51,41 @@ static void close_cpu(struct compute *c)
 
 static void install_kernels(struct compute *c, enum isa isa)
 {
+    typedef void (*installation)(struct compute * c);
+    static const installation installations[isa_count][2] = {
+        [ISA_PORTABLE] = {install_kernels_portable_float32, install_kernels_portable_bf16},
 #ifdef VOCO_X86_KERNELS
-    if (isa == ISA_AVX512) {
-        install_kernels_avx512(c);
-        return;
-    }
-    if (isa == ISA_AVX2) {
-        install_kernels_avx2(c);
-        return;
-    }
-#else
-    (void)isa;
+        [ISA_AVX2] = {install_kernels_avx2_float32, install_kernels_avx2_bf16},
+        [ISA_AVX512] = {install_kernels_avx512_float32, install_kernels_avx512_bf16},
 #endif
-    install_kernels_portable(c);
+    };
+    installations[isa][c->precision](c);
 }
 
-enum voco_status cpu_compute_open(struct compute *c, int threads)
+static void fill(struct compute *c, struct cpu_state *state, enum compute_precision precision, enum isa isa)
+{
+    *c = (struct compute){
+        .name = "cpu",
+        .state = state,
+        .precision = precision,
+        .conv3d_forward = cpu_conv3d_forward,
+        .conv3d_backward = cpu_conv3d_backward,
+        .linear_forward = cpu_linear_forward,
+        .linear_backward = cpu_linear_backward,
+        .parameters_changed = parameters_changed,
+    };
+    install_kernels(c, isa);
+}
+
+enum voco_status cpu_compute_open(struct compute *c, int threads, enum compute_precision precision)
 {
     enum isa isa;
     const enum voco_status status = isa_choose(&isa);
     if (status != VOCO_OK) {
         return status;
+    }
+    if (precision != PRECISION_FLOAT32) {
+        return fail(VOCO_UNSUPPORTED, "cpu computes in float32 only");
     }
     const int count = threads > 0 ? threads : omp_get_max_threads();
     if (count > most_threads) {
@@ -90,16 +104,11 @@ enum voco_status cpu_compute_open(struct compute *c, int threads)
         free(state);
         return fail(VOCO_NO_MEMORY, "cannot start oneDNN");
     }
-    *c = (struct compute){
-        .name = "cpu",
-        .state = state,
-        .conv3d_forward = cpu_conv3d_forward,
-        .conv3d_backward = cpu_conv3d_backward,
-        .linear_forward = cpu_linear_forward,
-        .linear_backward = cpu_linear_backward,
-        .parameters_changed = parameters_changed,
-        .close = close_cpu,
-    };
-    install_kernels(c, isa);
+    fill(c, state, precision, isa);
+    c->close = close_cpu;
+    if (precision != PRECISION_FLOAT32) {
+        fill(&state->full, state, PRECISION_FLOAT32, isa);
+        c->full = state->full.full = &state->full;
+    }
     return VOCO_OK;
 }

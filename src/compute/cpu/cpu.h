@@ -6,6 +6,6 @@
 #include "compute/compute.h"
 
 /* threads 0: as OpenMP would. */
-enum voco_status cpu_compute_open(struct compute *c, int threads);
+enum voco_status cpu_compute_open(struct compute *c, int threads, enum compute_precision precision);
 
 #endif

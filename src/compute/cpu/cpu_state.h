@@ -12,29 +12,33 @@ struct packed_weights;
 /* What kernels/ offers beyond the operations of struct compute. */
 struct kernels {
     /* sums (channels) += the sum of the rows of x (rows, channels) */
-    void (*add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels);
+    void (*add_row_sums)(struct compute *c, float *sums, const activation *x, size_t rows, int channels);
+
+    /* x (rows, channels) += bias (channels) in each row */
+    void (*add_bias)(struct compute *c, activation *x, const float *bias, size_t rows, int channels);
 
     /* 3^3 convolutions of stride 1 between so few channels that they are faster than oneDNN's. */
     int (*narrow_convolution_fits)(int in_channels, int out_channels);
     /* result is out of first, inp; or, backward, dinp of first, dout. */
-    void (*narrow_convolution)(struct compute *c, float *result, const float *first, const float *weight,
-                               const struct conv3d_shape *shape, int backward);
+    void (*narrow_convolution)(struct compute *c, activation *result, const activation *first,
+                               const float *weight, const struct conv3d_shape *shape, int backward);
     /* Adds to dweight. */
-    void (*narrow_convolution_gradient)(struct compute *c, float *dweight, const float *dout,
-                                        const float *inp, const struct conv3d_shape *shape);
+    void (*narrow_convolution_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                        const activation *inp, const struct conv3d_shape *shape);
 
     /* The same for the shapes where Winograd's algorithm is fastest. */
     int (*winograd_fits)(const struct conv3d_shape *shape);
-    void (*winograd_convolution)(struct compute *c, float *result, const float *first, const float *weight,
-                                 const struct conv3d_shape *shape, int backward);
-    void (*winograd_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
-                              const struct conv3d_shape *shape);
+    void (*winograd_convolution)(struct compute *c, activation *result, const activation *first,
+                                 const float *weight, const struct conv3d_shape *shape, int backward);
+    void (*winograd_gradient)(struct compute *c, float *dweight, const activation *dout,
+                              const activation *inp, const struct conv3d_shape *shape);
 };
 
 struct cpu_state {
     int threads;
-    struct kernels kernels;
-    void *scratch; /* memory of the operation at work */
+    struct kernels kernels[2]; /* by precision */
+    struct compute full;       /* where activations are not floats: the compute whose are */
+    void *scratch;             /* memory of the operation at work */
     size_t scratch_bytes;
     struct onednn *onednn;
     struct packed_weights *packed;
@@ -43,6 +47,11 @@ struct cpu_state {
 static inline struct cpu_state *cpu_state(const struct compute *c)
 {
     return c->state;
+}
+
+static inline const struct kernels *kernels_of(const struct compute *c)
+{
+    return &cpu_state(c)->kernels[c->precision];
 }
 
 /* At least `bytes` bytes, aligned to 64 and uninitialised, until the next call: an operation calls it once.
@@ -65,26 +74,27 @@ static inline size_t share_begin(size_t count, int part, int parts)
     return count / parts * part + (count % parts) * part / parts;
 }
 
-void cpu_conv3d_forward(struct compute *c, float *out, const float *inp, const float *weight,
+void cpu_conv3d_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                         const float *bias, const struct conv3d_shape *shape);
-void cpu_conv3d_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
-                         const float *inp, const float *weight, const struct conv3d_shape *shape);
+void cpu_conv3d_backward(struct compute *c, activation *dinp, float *dweight, float *dbias,
+                         const activation *dout, const activation *inp, const float *weight,
+                         const struct conv3d_shape *shape);
 
 /* Convolutions over so few voxels of so many channels that matrix products beat oneDNN's. */
 int is_small_grid(const struct conv3d_shape *shape);           /* forward and input gradient */
 int has_small_grid_gradient(const struct conv3d_shape *shape); /* weight gradient */
-void small_grid_forward(struct compute *c, float *out, const float *inp, const float *weight,
+void small_grid_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                         const struct conv3d_shape *shape);
-void small_grid_input_gradient(struct compute *c, float *dinp, const float *dout, const float *weight,
-                               const struct conv3d_shape *shape);
+void small_grid_input_gradient(struct compute *c, activation *dinp, const activation *dout,
+                               const float *weight, const struct conv3d_shape *shape);
 /* Adds to dweight. */
-void small_grid_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
-                                const struct conv3d_shape *shape);
+void small_grid_weight_gradient(struct compute *c, float *dweight, const activation *dout,
+                                const activation *inp, const struct conv3d_shape *shape);
 
-void cpu_linear_forward(struct compute *c, float *out, const float *inp, const float *weight,
+void cpu_linear_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                         const float *bias, size_t rows, int in_features, int out_features);
-void cpu_linear_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
-                         const float *inp, const float *weight, size_t rows, int in_features,
-                         int out_features);
+void cpu_linear_backward(struct compute *c, activation *dinp, float *dweight, float *dbias,
+                         const activation *dout, const activation *inp, const float *weight, size_t rows,
+                         int in_features, int out_features);
 
 #endif

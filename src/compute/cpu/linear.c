@@ -11,7 +11,7 @@ static void product(struct compute *c, float *out, const float *a, int transpose
     }
 }
 
-void cpu_linear_forward(struct compute *c, float *out, const float *inp, const float *weight,
+void cpu_linear_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                         const float *bias, size_t rows, int in_features, int out_features)
 {
     if (c->status != VOCO_OK) {
@@ -21,27 +21,28 @@ void cpu_linear_forward(struct compute *c, float *out, const float *inp, const f
     if (bias != NULL) {
 #pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
         for (size_t row = 0; row < rows; row++) {
-            memcpy(out + row * out_features, bias, out_features * sizeof(float));
+            memcpy((float *)out + row * out_features, bias, out_features * sizeof(float));
         }
     }
-    product(c, out, inp, 0, weight, 1, rows, out_features, in_features, bias != NULL);
+    product(c, (float *)out, (const float *)inp, 0, weight, 1, rows, out_features, in_features, bias != NULL);
 }
 
-void cpu_linear_backward(struct compute *c, float *dinp, float *dweight, float *dbias, const float *dout,
-                         const float *inp, const float *weight, size_t rows, int in_features,
-                         int out_features)
+void cpu_linear_backward(struct compute *c, activation *dinp, float *dweight, float *dbias,
+                         const activation *dout, const activation *inp, const float *weight, size_t rows,
+                         int in_features, int out_features)
 {
     if (c->status != VOCO_OK) {
         return;
     }
     use_threads(c);
     if (dinp != NULL) {
-        product(c, dinp, dout, 0, weight, 0, rows, in_features, out_features, 0);
+        product(c, (float *)dinp, (const float *)dout, 0, weight, 0, rows, in_features, out_features, 0);
     }
     if (dweight != NULL) {
-        product(c, dweight, dout, 1, inp, 0, out_features, in_features, rows, 1);
+        product(c, dweight, (const float *)dout, 1, (const float *)inp, 0, out_features, in_features, rows,
+                1);
     }
     if (dbias != NULL) {
-        cpu_state(c)->kernels.add_row_sums(c, dbias, dout, rows, out_features);
+        kernels_of(c)->add_row_sums(c, dbias, dout, rows, out_features);
     }
 }

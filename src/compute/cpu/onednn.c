@@ -344,7 +344,7 @@ static int provide_weights(struct onednn *o, struct convolution *v, const float 
     return status;
 }
 
-int convolution_run(struct onednn *o, struct convolution *v, float *result, const float *first,
+int convolution_run(struct onednn *o, struct convolution *v, activation *result, const activation *first,
                     const float *weight, void *scratch)
 {
     const int forward = v->pass == CONVOLUTION_FORWARD;
@@ -368,7 +368,7 @@ static void *aligned_part(unsigned char **memory, size_t bytes)
 }
 
 int convolution_add_weight_gradient(struct onednn *o, struct convolution *v, float *dweight,
-                                    const float *dout, const float *inp, void *scratch)
+                                    const activation *dout, const activation *inp, void *scratch)
 {
     unsigned char *memory = scratch;
     void *packed = aligned_part(&memory, v->weights_bytes);

@@ -28,12 +28,12 @@ size_t convolution_scratch(const struct convolution *convolution);
 
 /* Forward: result is out, first is inp. Backward data: result is dinp, first is dout. `weight` is reordered
  * unless it was since the last onednn_forget_weights. */
-int convolution_run(struct onednn *o, struct convolution *convolution, float *result, const float *first,
-                    const float *weight, void *scratch);
+int convolution_run(struct onednn *o, struct convolution *convolution, activation *result,
+                    const activation *first, const float *weight, void *scratch);
 
 /* Backward weights: dweight (O, I, k, k, k) += the gradient. */
 int convolution_add_weight_gradient(struct onednn *o, struct convolution *convolution, float *dweight,
-                                    const float *dout, const float *inp, void *scratch);
+                                    const activation *dout, const activation *inp, void *scratch);
 
 /* Weights have changed: reordered copies are stale. */
 void onednn_forget_weights(struct onednn *o);

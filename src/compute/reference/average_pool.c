@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-void reference_average_pool_forward(struct compute *c, real *out, size_t out_stride, const real *inp, int n,
-                                    size_t space, int channels)
+void reference_average_pool_forward(struct compute *c, real *out, size_t out_stride, const activation *inp,
+                                    int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -18,7 +18,7 @@ void reference_average_pool_forward(struct compute *c, real *out, size_t out_str
         }
         for (size_t row = 0; row < space; row++) {
             for (int ch = 0; ch < channels; ch++) {
-                sum[ch] += inp[(sample * space + row) * channels + ch];
+                sum[ch] += inp[(sample * space + row) * channels + ch].value;
             }
         }
         for (int ch = 0; ch < channels; ch++) {
@@ -28,8 +28,8 @@ void reference_average_pool_forward(struct compute *c, real *out, size_t out_str
     free(sum);
 }
 
-void reference_average_pool_backward(struct compute *c, real *dinp, const real *dout, size_t dout_stride,
-                                     int n, size_t space, int channels)
+void reference_average_pool_backward(struct compute *c, activation *dinp, const real *dout,
+                                     size_t dout_stride, int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -37,7 +37,7 @@ void reference_average_pool_backward(struct compute *c, real *dinp, const real *
     for (int sample = 0; sample < n; sample++) {
         for (size_t row = 0; row < space; row++) {
             for (int ch = 0; ch < channels; ch++) {
-                dinp[(sample * space + row) * channels + ch] =
+                dinp[(sample * space + row) * channels + ch].value =
                     (real)(dout[sample * dout_stride + ch] / (double)space);
             }
         }

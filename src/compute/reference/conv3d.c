@@ -87,17 +87,18 @@ static int unsupported(struct compute *c, const struct conv3d_shape *s)
 }
 
 /* sum (columns) += row (rows) matrix (rows, columns) */
-static void add_row_times_matrix(double *sum, const real *row, const double *matrix, int rows, int columns)
+static void add_row_times_matrix(double *sum, const activation *row, const double *matrix, int rows,
+                                 int columns)
 {
     for (int r = 0; r < rows; r++) {
-        const double factor = row[r];
+        const double factor = row[r].value;
         for (int k = 0; k < columns; k++) {
             sum[k] += factor * matrix[(size_t)r * columns + k];
         }
     }
 }
 
-void reference_conv3d_forward(struct compute *c, real *out, const real *inp, const real *weight,
+void reference_conv3d_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                               const real *bias, const struct conv3d_shape *s)
 {
     if (c->status != VOCO_OK || unsupported(c, s)) {
@@ -128,7 +129,7 @@ void reference_conv3d_forward(struct compute *c, real *out, const real *inp, con
             }
         }
         for (int o = 0; o < outs; o++) {
-            out[v * outs + o] = (real)sum[o];
+            out[v * outs + o].value = (real)sum[o];
         }
     }
 done:
@@ -136,7 +137,7 @@ done:
     free(matrices);
 }
 
-static void input_gradient(struct compute *c, real *dinp, const real *dout, const real *weight,
+static void input_gradient(struct compute *c, activation *dinp, const activation *dout, const real *weight,
                            const struct conv3d_shape *s)
 {
     const int in = s->in_channels, outs = s->out_channels;
@@ -164,7 +165,7 @@ static void input_gradient(struct compute *c, real *dinp, const real *dout, cons
             }
         }
         for (int i = 0; i < in; i++) {
-            dinp[u * in + i] = (real)sum[i];
+            dinp[u * in + i].value = (real)sum[i];
         }
     }
 done:
@@ -172,7 +173,7 @@ done:
     free(matrices);
 }
 
-static void weight_gradient(struct compute *c, real *dweight, const real *dout, const real *inp,
+static void weight_gradient(struct compute *c, real *dweight, const activation *dout, const activation *inp,
                             const struct conv3d_shape *s)
 {
     const int in = s->in_channels, outs = s->out_channels;
@@ -185,10 +186,10 @@ static void weight_gradient(struct compute *c, real *dweight, const real *dout, 
         for (int tap = 0; tap < taps(s); tap++) {
             const size_t u = input_of(v, tap, s);
             for (int o = 0; u != outside && o < outs; o++) {
-                const double factor = dout[v * outs + o];
+                const double factor = dout[v * outs + o].value;
                 double *row = matrices + ((size_t)tap * outs + o) * in;
                 for (int i = 0; i < in; i++) {
-                    row[i] += factor * inp[u * in + i];
+                    row[i] += factor * inp[u * in + i].value;
                 }
             }
         }
@@ -204,7 +205,8 @@ static void weight_gradient(struct compute *c, real *dweight, const real *dout, 
     free(matrices);
 }
 
-static void bias_gradient(struct compute *c, real *dbias, const real *dout, const struct conv3d_shape *s)
+static void bias_gradient(struct compute *c, real *dbias, const activation *dout,
+                          const struct conv3d_shape *s)
 {
     double *sum = zeroed_doubles(c, s->out_channels);
     if (sum == NULL) {
@@ -213,7 +215,7 @@ static void bias_gradient(struct compute *c, real *dbias, const real *dout, cons
     const size_t count = voxels(output_grid(s));
     for (size_t v = 0; v < count; v++) {
         for (int o = 0; o < s->out_channels; o++) {
-            sum[o] += dout[v * s->out_channels + o];
+            sum[o] += dout[v * s->out_channels + o].value;
         }
     }
     for (int o = 0; o < s->out_channels; o++) {
@@ -222,8 +224,9 @@ static void bias_gradient(struct compute *c, real *dbias, const real *dout, cons
     free(sum);
 }
 
-void reference_conv3d_backward(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                               const real *inp, const real *weight, const struct conv3d_shape *s)
+void reference_conv3d_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                               const activation *dout, const activation *inp, const real *weight,
+                               const struct conv3d_shape *s)
 {
     if (c->status != VOCO_OK || unsupported(c, s)) {
         return;

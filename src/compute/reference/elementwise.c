@@ -1,12 +1,26 @@
 #include "compute/reference/operations.h"
 
-void reference_add(struct compute *c, real *out, const real *a, const real *b, size_t count)
+void reference_activations_from_reals(struct compute *c, activation *out, const real *inp, size_t count)
+{
+    for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
+        out[k].value = inp[k];
+    }
+}
+
+void reference_reals_from_activations(struct compute *c, real *out, const activation *inp, size_t count)
+{
+    for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
+        out[k] = inp[k].value;
+    }
+}
+
+void reference_add(struct compute *c, activation *out, const activation *a, const activation *b, size_t count)
 {
     if (c->status != VOCO_OK) {
         return;
     }
     for (size_t k = 0; k < count; k++) {
-        out[k] = a[k] + b[k];
+        out[k].value = a[k].value + b[k].value;
     }
 }
 

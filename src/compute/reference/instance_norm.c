@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* Writes the mean and 1 / sqrt(variance + eps) of each channel of one sample, in double too. */
-static void channel_statistics(real *mean, real *rstd, double *average, double *scale, const real *inp,
+static void channel_statistics(real *mean, real *rstd, double *average, double *scale, const activation *inp,
                                size_t space, int channels)
 {
     for (int ch = 0; ch < channels; ch++) {
@@ -12,7 +12,7 @@ static void channel_statistics(real *mean, real *rstd, double *average, double *
     }
     for (size_t row = 0; row < space; row++) {
         for (int ch = 0; ch < channels; ch++) {
-            average[ch] += inp[row * channels + ch];
+            average[ch] += inp[row * channels + ch].value;
         }
     }
     for (int ch = 0; ch < channels; ch++) {
@@ -20,7 +20,7 @@ static void channel_statistics(real *mean, real *rstd, double *average, double *
     }
     for (size_t row = 0; row < space; row++) {
         for (int ch = 0; ch < channels; ch++) {
-            const double distance = inp[row * channels + ch] - average[ch];
+            const double distance = inp[row * channels + ch].value - average[ch];
             scale[ch] += distance * distance;
         }
     }
@@ -31,8 +31,9 @@ static void channel_statistics(real *mean, real *rstd, double *average, double *
     }
 }
 
-void reference_instance_norm_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                                     const real *residual, real slope, int n, size_t space, int channels)
+void reference_instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                     const activation *inp, const activation *residual, real slope, int n,
+                                     size_t space, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -48,11 +49,11 @@ void reference_instance_norm_forward(struct compute *c, real *out, real *mean, r
         for (size_t row = 0; row < space; row++) {
             for (int ch = 0; ch < channels; ch++) {
                 const size_t k = first + row * channels + ch;
-                double v = (inp[k] - average[ch]) * scale[ch];
+                double v = (inp[k].value - average[ch]) * scale[ch];
                 if (residual != NULL) {
-                    v += residual[k];
+                    v += residual[k].value;
                 }
-                out[k] = (real)(v > 0 ? v : slope * v);
+                out[k].value = (real)(v > 0 ? v : slope * v);
             }
         }
     }
@@ -62,16 +63,17 @@ done:
 }
 
 /* The gradient with respect to the argument of act. */
-static double before_activation(double dout, const real *out, size_t k, double slope)
+static double before_activation(double dout, const activation *out, size_t k, double slope)
 {
-    return slope == 1 || out[k] > 0 ? dout : slope * dout;
+    return slope == 1 || out[k].value > 0 ? dout : slope * dout;
 }
 
 /* With xhat = (x - mean) rstd and g the gradient before the activation, means over space:
  * dinp = rstd (g - mean(g) - xhat mean(g xhat)), dresidual = g. */
-void reference_instance_norm_backward(struct compute *c, real *dinp, real *dresidual, const real *dout,
-                                      const real *out, const real *inp, const real *mean, const real *rstd,
-                                      real slope, int n, size_t space, int channels)
+void reference_instance_norm_backward(struct compute *c, activation *dinp, activation *dresidual,
+                                      const activation *dout, const activation *out, const activation *inp,
+                                      const real *mean, const real *rstd, real slope, int n, size_t space,
+                                      int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -88,18 +90,18 @@ void reference_instance_norm_backward(struct compute *c, real *dinp, real *dresi
         }
         for (size_t k = first; k < first + space * channels; k++) {
             const int ch = (int)((k - first) % channels);
-            const double g = before_activation(dout[k], out, k, slope);
+            const double g = before_activation(dout[k].value, out, k, slope);
             g_mean[ch] += g / (double)space;
-            g_xhat_mean[ch] += g * ((double)inp[k] - average[ch]) * scale[ch] / (double)space;
+            g_xhat_mean[ch] += g * ((double)inp[k].value - average[ch]) * scale[ch] / (double)space;
         }
         for (size_t k = first; k < first + space * channels; k++) {
             const int ch = (int)((k - first) % channels);
-            const double g = before_activation(dout[k], out, k, slope);
-            const double xhat = ((double)inp[k] - average[ch]) * scale[ch];
+            const double g = before_activation(dout[k].value, out, k, slope);
+            const double xhat = ((double)inp[k].value - average[ch]) * scale[ch];
             if (dresidual != NULL) {
-                dresidual[k] = (real)g;
+                dresidual[k].value = (real)g;
             }
-            dinp[k] = (real)(scale[ch] * (g - g_mean[ch] - xhat * g_xhat_mean[ch]));
+            dinp[k].value = (real)(scale[ch] * (g - g_mean[ch] - xhat * g_xhat_mean[ch]));
         }
     }
 done:

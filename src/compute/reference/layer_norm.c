@@ -3,28 +3,29 @@
 #include <math.h>
 #include <stdlib.h>
 
-void reference_layer_norm_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                                  const real *weight, const real *bias, size_t rows, int channels)
+void reference_layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                  const activation *inp, const real *weight, const real *bias, size_t rows,
+                                  int channels)
 {
     if (c->status != VOCO_OK) {
         return;
     }
     for (size_t row = 0; row < rows; row++) {
-        const real *x = inp + row * channels;
-        real *y = out + row * channels;
+        const activation *x = inp + row * channels;
+        activation *y = out + row * channels;
         double average = 0, variance = 0;
         for (int ch = 0; ch < channels; ch++) {
-            average += x[ch];
+            average += x[ch].value;
         }
         average /= channels;
         for (int ch = 0; ch < channels; ch++) {
-            variance += (x[ch] - average) * (x[ch] - average);
+            variance += (x[ch].value - average) * (x[ch].value - average);
         }
         variance /= channels;
         const double scale = 1 / sqrt(variance + normalisation_epsilon);
         for (int ch = 0; ch < channels; ch++) {
-            const double normal = (x[ch] - average) * scale;
-            y[ch] = (real)(weight != NULL ? normal * weight[ch] + bias[ch] : normal);
+            const double normal = (x[ch].value - average) * scale;
+            y[ch].value = (real)(weight != NULL ? normal * weight[ch] + bias[ch] : normal);
         }
         mean[row] = (real)average;
         rstd[row] = (real)scale;
@@ -32,9 +33,9 @@ void reference_layer_norm_forward(struct compute *c, real *out, real *mean, real
 }
 
 /* With xhat = (x - mean) rstd and g = dout weight: dinp = rstd (g - mean(g) - xhat mean(g xhat)). */
-void reference_layer_norm_backward(struct compute *c, real *dinp, real *dweight, real *dbias,
-                                   const real *dout, const real *inp, const real *mean, const real *rstd,
-                                   const real *weight, size_t rows, int channels)
+void reference_layer_norm_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                                   const activation *dout, const activation *inp, const real *mean,
+                                   const real *rstd, const real *weight, size_t rows, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -44,21 +45,21 @@ void reference_layer_norm_backward(struct compute *c, real *dinp, real *dweight,
         goto done;
     }
     for (size_t row = 0; row < rows; row++) {
-        const real *x = inp + row * channels, *dy = dout + row * channels;
+        const activation *x = inp + row * channels, *dy = dout + row * channels;
         const double average = mean[row], scale = rstd[row];
         double g_mean = 0, g_xhat_mean = 0;
         for (int ch = 0; ch < channels; ch++) {
-            const double xhat = (x[ch] - average) * scale;
-            const double g = weight != NULL ? (double)dy[ch] * weight[ch] : dy[ch];
+            const double xhat = (x[ch].value - average) * scale;
+            const double g = weight != NULL ? (double)dy[ch].value * weight[ch] : dy[ch].value;
             g_mean += g / channels;
             g_xhat_mean += g * xhat / channels;
-            weight_sum[ch] += dy[ch] * xhat;
-            bias_sum[ch] += dy[ch];
+            weight_sum[ch] += dy[ch].value * xhat;
+            bias_sum[ch] += dy[ch].value;
         }
         for (int ch = 0; ch < channels; ch++) {
-            const double xhat = (x[ch] - average) * scale;
-            const double g = weight != NULL ? (double)dy[ch] * weight[ch] : dy[ch];
-            dinp[row * channels + ch] = (real)(scale * (g - g_mean - xhat * g_xhat_mean));
+            const double xhat = (x[ch].value - average) * scale;
+            const double g = weight != NULL ? (double)dy[ch].value * weight[ch] : dy[ch].value;
+            dinp[row * channels + ch].value = (real)(scale * (g - g_mean - xhat * g_xhat_mean));
         }
     }
     for (int ch = 0; weight != NULL && ch < channels; ch++) {

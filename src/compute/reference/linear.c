@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-void reference_linear_forward(struct compute *c, real *out, const real *inp, const real *weight,
+void reference_linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                               const real *bias, size_t rows, int in_features, int out_features)
 {
     if (c->status != VOCO_OK) {
@@ -23,13 +23,13 @@ void reference_linear_forward(struct compute *c, real *out, const real *inp, con
             sum[o] = bias != NULL ? bias[o] : 0;
         }
         for (int i = 0; i < in_features; i++) {
-            const double x = inp[row * in_features + i];
+            const double x = inp[row * in_features + i].value;
             for (int o = 0; o < out_features; o++) {
                 sum[o] += x * transposed[(size_t)i * out_features + o];
             }
         }
         for (int o = 0; o < out_features; o++) {
-            out[row * out_features + o] = (real)sum[o];
+            out[row * out_features + o].value = (real)sum[o];
         }
     }
 done:
@@ -37,8 +37,8 @@ done:
     free(transposed);
 }
 
-static void input_gradient(struct compute *c, real *dinp, const real *dout, const real *weight, size_t rows,
-                           int in_features, int out_features)
+static void input_gradient(struct compute *c, activation *dinp, const activation *dout, const real *weight,
+                           size_t rows, int in_features, int out_features)
 {
     double *sum = zeroed_doubles(c, in_features);
     if (sum == NULL) {
@@ -49,20 +49,20 @@ static void input_gradient(struct compute *c, real *dinp, const real *dout, cons
             sum[i] = 0;
         }
         for (int o = 0; o < out_features; o++) {
-            const double dy = dout[row * out_features + o];
+            const double dy = dout[row * out_features + o].value;
             for (int i = 0; i < in_features; i++) {
                 sum[i] += dy * weight[(size_t)o * in_features + i];
             }
         }
         for (int i = 0; i < in_features; i++) {
-            dinp[row * in_features + i] = (real)sum[i];
+            dinp[row * in_features + i].value = (real)sum[i];
         }
     }
     free(sum);
 }
 
-static void weight_gradient(struct compute *c, real *dweight, const real *dout, const real *inp, size_t rows,
-                            int in_features, int out_features)
+static void weight_gradient(struct compute *c, real *dweight, const activation *dout, const activation *inp,
+                            size_t rows, int in_features, int out_features)
 {
     const size_t count = (size_t)in_features * out_features;
     double *sum = zeroed_doubles(c, count);
@@ -71,9 +71,9 @@ static void weight_gradient(struct compute *c, real *dweight, const real *dout, 
     }
     for (size_t row = 0; row < rows; row++) {
         for (int o = 0; o < out_features; o++) {
-            const double dy = dout[row * out_features + o];
+            const double dy = dout[row * out_features + o].value;
             for (int i = 0; i < in_features; i++) {
-                sum[(size_t)o * in_features + i] += dy * inp[row * in_features + i];
+                sum[(size_t)o * in_features + i] += dy * inp[row * in_features + i].value;
             }
         }
     }
@@ -83,7 +83,8 @@ static void weight_gradient(struct compute *c, real *dweight, const real *dout, 
     free(sum);
 }
 
-static void bias_gradient(struct compute *c, real *dbias, const real *dout, size_t rows, int out_features)
+static void bias_gradient(struct compute *c, real *dbias, const activation *dout, size_t rows,
+                          int out_features)
 {
     double *sum = zeroed_doubles(c, out_features);
     if (sum == NULL) {
@@ -91,7 +92,7 @@ static void bias_gradient(struct compute *c, real *dbias, const real *dout, size
     }
     for (size_t row = 0; row < rows; row++) {
         for (int o = 0; o < out_features; o++) {
-            sum[o] += dout[row * out_features + o];
+            sum[o] += dout[row * out_features + o].value;
         }
     }
     for (int o = 0; o < out_features; o++) {
@@ -100,9 +101,9 @@ static void bias_gradient(struct compute *c, real *dbias, const real *dout, size
     free(sum);
 }
 
-void reference_linear_backward(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                               const real *inp, const real *weight, size_t rows, int in_features,
-                               int out_features)
+void reference_linear_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                               const activation *dout, const activation *inp, const real *weight, size_t rows,
+                               int in_features, int out_features)
 {
     if (c->status != VOCO_OK) {
         return;

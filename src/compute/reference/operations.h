@@ -5,56 +5,69 @@
 
 #include "compute/compute.h"
 
+struct activation {
+    real value;
+};
+
 static const double normalisation_epsilon = 1e-5; /* of layer_norm and instance_norm */
 
 /* `count` zeros, to be freed with free(); NULL when there is no memory, which is then c's status. */
 double *zeroed_doubles(struct compute *c, size_t count);
 
-void reference_conv3d_forward(struct compute *c, real *out, const real *inp, const real *weight,
+void reference_activations_from_reals(struct compute *c, activation *out, const real *inp, size_t count);
+void reference_reals_from_activations(struct compute *c, real *out, const activation *inp, size_t count);
+
+void reference_conv3d_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                               const real *bias, const struct conv3d_shape *shape);
-void reference_conv3d_backward(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                               const real *inp, const real *weight, const struct conv3d_shape *shape);
+void reference_conv3d_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                               const activation *dout, const activation *inp, const real *weight,
+                               const struct conv3d_shape *shape);
 
-void reference_linear_forward(struct compute *c, real *out, const real *inp, const real *weight,
+void reference_linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                               const real *bias, size_t rows, int in_features, int out_features);
-void reference_linear_backward(struct compute *c, real *dinp, real *dweight, real *dbias, const real *dout,
-                               const real *inp, const real *weight, size_t rows, int in_features,
-                               int out_features);
+void reference_linear_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                               const activation *dout, const activation *inp, const real *weight, size_t rows,
+                               int in_features, int out_features);
 
-void reference_layer_norm_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                                  const real *weight, const real *bias, size_t rows, int channels);
-void reference_layer_norm_backward(struct compute *c, real *dinp, real *dweight, real *dbias,
-                                   const real *dout, const real *inp, const real *mean, const real *rstd,
-                                   const real *weight, size_t rows, int channels);
+void reference_layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                  const activation *inp, const real *weight, const real *bias, size_t rows,
+                                  int channels);
+void reference_layer_norm_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                                   const activation *dout, const activation *inp, const real *mean,
+                                   const real *rstd, const real *weight, size_t rows, int channels);
 
-void reference_instance_norm_forward(struct compute *c, real *out, real *mean, real *rstd, const real *inp,
-                                     const real *residual, real slope, int n, size_t space, int channels);
-void reference_instance_norm_backward(struct compute *c, real *dinp, real *dresidual, const real *dout,
-                                      const real *out, const real *inp, const real *mean, const real *rstd,
-                                      real slope, int n, size_t space, int channels);
+void reference_instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                     const activation *inp, const activation *residual, real slope, int n,
+                                     size_t space, int channels);
+void reference_instance_norm_backward(struct compute *c, activation *dinp, activation *dresidual,
+                                      const activation *dout, const activation *out, const activation *inp,
+                                      const real *mean, const real *rstd, real slope, int n, size_t space,
+                                      int channels);
 
-void reference_window_attention_forward(struct compute *c, real *out, real *logsumexp, const real *qkv,
-                                        const real *qkv_bias, const real *bias_table,
+void reference_window_attention_forward(struct compute *c, activation *out, real *logsumexp,
+                                        const activation *qkv, const real *qkv_bias, const real *bias_table,
                                         const struct attention_shape *shape);
-void reference_window_attention_backward(struct compute *c, real *dqkv, real *dqkv_bias, real *dbias_table,
-                                         const real *dout, const real *out, const real *logsumexp,
-                                         const real *qkv, const real *qkv_bias, const real *bias_table,
-                                         const struct attention_shape *shape);
+void reference_window_attention_backward(struct compute *c, activation *dqkv, real *dqkv_bias,
+                                         real *dbias_table, const activation *dout, const activation *out,
+                                         const real *logsumexp, const activation *qkv, const real *qkv_bias,
+                                         const real *bias_table, const struct attention_shape *shape);
 
-void reference_gelu_forward(struct compute *c, real *out, const real *inp, size_t count);
-void reference_gelu_backward(struct compute *c, real *dinp, const real *dout, const real *inp, size_t count);
+void reference_gelu_forward(struct compute *c, activation *out, const activation *inp, size_t count);
+void reference_gelu_backward(struct compute *c, activation *dinp, const activation *dout,
+                             const activation *inp, size_t count);
 
-void reference_patch_merge_forward(struct compute *c, real *out, const real *inp, enum patch_merging order,
-                                   int n, int d, int h, int w, int channels);
-void reference_patch_merge_backward(struct compute *c, real *dinp, const real *dout, enum patch_merging order,
-                                    int n, int d, int h, int w, int channels);
+void reference_patch_merge_forward(struct compute *c, activation *out, const activation *inp,
+                                   enum patch_merging order, int n, int d, int h, int w, int channels);
+void reference_patch_merge_backward(struct compute *c, activation *dinp, const activation *dout,
+                                    enum patch_merging order, int n, int d, int h, int w, int channels);
 
-void reference_average_pool_forward(struct compute *c, real *out, size_t out_stride, const real *inp, int n,
-                                    size_t space, int channels);
-void reference_average_pool_backward(struct compute *c, real *dinp, const real *dout, size_t dout_stride,
-                                     int n, size_t space, int channels);
+void reference_average_pool_forward(struct compute *c, real *out, size_t out_stride, const activation *inp,
+                                    int n, size_t space, int channels);
+void reference_average_pool_backward(struct compute *c, activation *dinp, const real *dout,
+                                     size_t dout_stride, int n, size_t space, int channels);
 
-void reference_add(struct compute *c, real *out, const real *a, const real *b, size_t count);
+void reference_add(struct compute *c, activation *out, const activation *a, const activation *b,
+                   size_t count);
 void reference_moving_average(struct compute *c, real *average, const real *value, real decay, size_t count);
 double reference_sum_of_squares(struct compute *c, const real *x, size_t count);
 

@@ -21,8 +21,8 @@ static size_t neighbour(size_t token, int j, enum patch_merging order, int d, in
     return z < d && y < h && x < w ? (((sample * d + z) * h + y) * w + x) * channels : outside;
 }
 
-void reference_patch_merge_forward(struct compute *c, real *out, const real *inp, enum patch_merging order,
-                                   int n, int d, int h, int w, int channels)
+void reference_patch_merge_forward(struct compute *c, activation *out, const activation *inp,
+                                   enum patch_merging order, int n, int d, int h, int w, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -31,31 +31,31 @@ void reference_patch_merge_forward(struct compute *c, real *out, const real *inp
     for (size_t token = 0; token < tokens; token++) {
         for (int j = 0; j < 8; j++) {
             const size_t from = neighbour(token, j, order, d, h, w, channels);
-            real *to = out + (token * 8 + j) * channels;
+            activation *to = out + (token * 8 + j) * channels;
             for (int ch = 0; ch < channels; ch++) {
-                to[ch] = from == outside ? 0 : inp[from + ch];
+                to[ch].value = from == outside ? 0 : inp[from + ch].value;
             }
         }
     }
 }
 
-void reference_patch_merge_backward(struct compute *c, real *dinp, const real *dout, enum patch_merging order,
-                                    int n, int d, int h, int w, int channels)
+void reference_patch_merge_backward(struct compute *c, activation *dinp, const activation *dout,
+                                    enum patch_merging order, int n, int d, int h, int w, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
     }
     const size_t count = (size_t)n * d * h * w * channels;
     for (size_t k = 0; k < count; k++) {
-        dinp[k] = 0;
+        dinp[k].value = 0;
     }
     const size_t tokens = (size_t)n * half(d) * half(h) * half(w);
     for (size_t token = 0; token < tokens; token++) {
         for (int j = 0; j < 8; j++) {
             const size_t to = neighbour(token, j, order, d, h, w, channels);
-            const real *from = dout + (token * 8 + j) * channels;
+            const activation *from = dout + (token * 8 + j) * channels;
             for (int ch = 0; to != outside && ch < channels; ch++) {
-                dinp[to + ch] += from[ch];
+                dinp[to + ch].value += from[ch].value;
             }
         }
     }

@@ -1,5 +1,6 @@
 #include "compute/reference/reference.h"
 
+#include "base/error.h"
 #include "compute/reference/operations.h"
 
 #include <stdlib.h>
@@ -18,10 +19,17 @@ static void no_derived_parameters(struct compute *c)
     (void)c;
 }
 
-enum voco_status reference_compute_open(struct compute *c)
+enum voco_status reference_compute_open(struct compute *c, enum compute_precision precision)
 {
+    if (precision != PRECISION_FLOAT32) {
+        return fail(VOCO_UNSUPPORTED, "the reference implementation computes in float32 only");
+    }
     *c = (struct compute){
         .name = "reference",
+        .precision = PRECISION_FLOAT32,
+        .activation_size = sizeof(activation),
+        .activations_from_reals = reference_activations_from_reals,
+        .reals_from_activations = reference_reals_from_activations,
         .conv3d_forward = reference_conv3d_forward,
         .conv3d_backward = reference_conv3d_backward,
         .linear_forward = reference_linear_forward,

@@ -5,6 +5,7 @@
 
 #include "compute/compute.h"
 
-enum voco_status reference_compute_open(struct compute *c);
+/* PRECISION_FLOAT32, or VOCO_UNSUPPORTED. */
+enum voco_status reference_compute_open(struct compute *c, enum compute_precision precision);
 
 #endif

@@ -14,7 +14,7 @@ struct window {
     int tokens;
     size_t token[window_tokens_max]; /* row of qkv and out, or `padding` */
     int region[window_tokens_max];   /* tokens of different regions see each other through -100 */
-    const real *qkv[window_tokens_max];
+    const activation *qkv[window_tokens_max];
 };
 
 static int padded(int extent, int window)
@@ -31,7 +31,7 @@ static int region_of_axis(int rolled, int end, int window, int shift)
     return rolled < end - window ? 0 : rolled < end - shift ? 1 : 2;
 }
 
-static void cut_window(struct window *window, const real *qkv, const real *qkv_bias,
+static void cut_window(struct window *window, const activation *qkv, const real *qkv_bias,
                        const struct attention_shape *s, int sample, const int corner[3])
 {
     const int extent[3] = {s->d, s->h, s->w};
@@ -52,7 +52,7 @@ static void cut_window(struct window *window, const real *qkv, const real *qkv_b
         }
         window->token[t] = real_token ? token : padding;
         window->region[t] = region;
-        window->qkv[t] = real_token ? qkv + token * row_length : qkv_bias;
+        window->qkv[t] = real_token ? qkv + token * row_length : as_activations(qkv_bias);
     }
 }
 
@@ -66,11 +66,11 @@ static int table_row(int query, int key)
     return (d * side + h) * side + w;
 }
 
-static double dot(const real *a, const real *b, int count)
+static double dot(const activation *a, const activation *b, int count)
 {
     double sum = 0;
     for (int k = 0; k < count; k++) {
-        sum += (double)a[k] * b[k];
+        sum += (double)a[k].value * b[k].value;
     }
     return sum;
 }
@@ -80,10 +80,10 @@ static void scores(double *score, const struct window *window, int query, int he
                    const struct attention_shape *s)
 {
     const int channels = s->heads * s->head_dim;
-    const real *q = window->qkv[query] + head * s->head_dim;
+    const activation *q = window->qkv[query] + head * s->head_dim;
     const double scale = 1 / sqrt(s->head_dim);
     for (int key = 0; key < window->tokens; key++) {
-        const real *k = window->qkv[key] + channels + head * s->head_dim;
+        const activation *k = window->qkv[key] + channels + head * s->head_dim;
         score[key] = scale * dot(q, k, s->head_dim) + bias_table[table_row(query, key) * s->heads + head];
         if (window->region[query] != window->region[key]) {
             score[key] += masked_score;
@@ -91,7 +91,7 @@ static void scores(double *score, const struct window *window, int query, int he
     }
 }
 
-static void attend(real *out, real *logsumexp, const struct window *window, int query, int head,
+static void attend(activation *out, real *logsumexp, const struct window *window, int query, int head,
                    const real *bias_table, const struct attention_shape *s)
 {
     const int channels = s->heads * s->head_dim;
@@ -107,9 +107,9 @@ static void attend(real *out, real *logsumexp, const struct window *window, int 
     for (int ch = head * s->head_dim; ch < (head + 1) * s->head_dim; ch++) {
         double weighted = 0;
         for (int key = 0; key < window->tokens; key++) {
-            weighted += score[key] * window->qkv[key][2 * channels + ch];
+            weighted += score[key] * window->qkv[key][2 * channels + ch].value;
         }
-        out[window->token[query] * channels + ch] = (real)(weighted / sum);
+        out[window->token[query] * channels + ch].value = (real)(weighted / sum);
     }
     logsumexp[window->token[query] * s->heads + head] = (real)(largest + log(sum));
 }
@@ -145,8 +145,8 @@ static int corner_of_window(int corner[3], size_t index, const struct attention_
     return (int)index; /* the sample */
 }
 
-void reference_window_attention_forward(struct compute *c, real *out, real *logsumexp, const real *qkv,
-                                        const real *qkv_bias, const real *bias_table,
+void reference_window_attention_forward(struct compute *c, activation *out, real *logsumexp,
+                                        const activation *qkv, const real *qkv_bias, const real *bias_table,
                                         const struct attention_shape *s)
 {
     if (c->status != VOCO_OK || unsupported(c, s)) {
@@ -169,37 +169,37 @@ void reference_window_attention_forward(struct compute *c, real *out, real *logs
 /* Adds what one query and head send back to dqkv (tokens of the window, 3C) and to the bias table (2197,
  * heads). With P = softmax(S), out = P v: dS = P (dP - dout . out), dP = dout v^T. */
 static void attend_backward(double *dwindow, double *dtable, const struct window *window, int query, int head,
-                            const real *dout, const real *out, const real *logsumexp, const real *bias_table,
-                            const struct attention_shape *s)
+                            const activation *dout, const activation *out, const real *logsumexp,
+                            const real *bias_table, const struct attention_shape *s)
 {
     const int channels = s->heads * s->head_dim, first = head * s->head_dim;
     const size_t token = window->token[query];
-    const real *dy = dout + token * channels + first;
-    const real *q = window->qkv[query] + first;
+    const activation *dy = dout + token * channels + first;
+    const activation *q = window->qkv[query] + first;
     double *dq = dwindow + (size_t)query * 3 * channels + first;
     const double dy_out = dot(dy, out + token * channels + first, s->head_dim);
     const double scale = 1 / sqrt(s->head_dim);
     double score[window_tokens_max];
     scores(score, window, query, head, bias_table, s);
     for (int key = 0; key < window->tokens; key++) {
-        const real *k = window->qkv[key] + channels + first, *v = k + channels;
+        const activation *k = window->qkv[key] + channels + first, *v = k + channels;
         double *dk = dwindow + ((size_t)key * 3 + 1) * channels + first, *dv = dk + channels;
         const double p = exp(score[key] - logsumexp[token * s->heads + head]);
         const double dscore = p * (dot(dy, v, s->head_dim) - dy_out);
         const double dproduct = dscore * scale;
         for (int i = 0; i < s->head_dim; i++) {
-            dq[i] += dproduct * k[i];
-            dk[i] += dproduct * q[i];
-            dv[i] += p * dy[i];
+            dq[i] += dproduct * k[i].value;
+            dk[i] += dproduct * q[i].value;
+            dv[i] += p * dy[i].value;
         }
         dtable[table_row(query, key) * s->heads + head] += dscore;
     }
 }
 
-void reference_window_attention_backward(struct compute *c, real *dqkv, real *dqkv_bias, real *dbias_table,
-                                         const real *dout, const real *out, const real *logsumexp,
-                                         const real *qkv, const real *qkv_bias, const real *bias_table,
-                                         const struct attention_shape *s)
+void reference_window_attention_backward(struct compute *c, activation *dqkv, real *dqkv_bias,
+                                         real *dbias_table, const activation *dout, const activation *out,
+                                         const real *logsumexp, const activation *qkv, const real *qkv_bias,
+                                         const real *bias_table, const struct attention_shape *s)
 {
     if (c->status != VOCO_OK || unsupported(c, s)) {
         return;
@@ -229,7 +229,7 @@ void reference_window_attention_backward(struct compute *c, real *dqkv, real *dq
                 if (window.token[t] == padding) {
                     dbias[k] += dwindow[t * row_length + k];
                 } else {
-                    dqkv[window.token[t] * row_length + k] = (real)dwindow[t * row_length + k];
+                    dqkv[window.token[t] * row_length + k].value = (real)dwindow[t * row_length + k];
                 }
             }
         }

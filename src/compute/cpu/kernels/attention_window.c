@@ -56,8 +56,8 @@ static struct axis_places places_along(int extent, int window, int shift, int co
     return a;
 }
 
-void KERNEL(cut_window)(struct window *window, size_t index, const float *qkv, const float *qkv_bias,
-                        const struct attention_shape *s)
+void KERNEL(cut_window)(struct window *window, size_t index, const activation *qkv,
+                        const activation *padded_row, const struct attention_shape *s)
 {
     const int extent[3] = {s->d, s->h, s->w};
     const size_t row_length = 3 * (size_t)s->heads * s->head_dim;
@@ -76,7 +76,7 @@ void KERNEL(cut_window)(struct window *window, size_t index, const float *qkv, c
                 window->region[t] = (axes[0].region[z] * 3 + axes[1].region[y]) * 3 + axes[2].region[x];
                 different |= window->region[t] ^ window->region[0];
                 window->padding[t] = d < 0 || h < 0 || w < 0;
-                window->qkv[t] = qkv_bias;
+                window->qkv[t] = padded_row;
                 if (!window->padding[t]) {
                     window->row[t] = ((index * s->d + d) * s->h + h) * s->w + w;
                     window->qkv[t] = qkv + window->row[t] * row_length;
@@ -168,13 +168,15 @@ void KERNEL(gather_transposed)(float *result, int first, const struct window *wi
         float *to = result + d * keys;
         int t = 0;
         for (; d + 4 <= z->head_dim && t + 4 <= z->tokens; t += 4) {
-            const float *const rows[4] = {window->qkv[t] + first + d, window->qkv[t + 1] + first + d,
-                                          window->qkv[t + 2] + first + d, window->qkv[t + 3] + first + d};
-            transpose_4x4(to + t, keys, rows);
+            const activation *const rows[4] = {window->qkv[t] + first + d, window->qkv[t + 1] + first + d,
+                                               window->qkv[t + 2] + first + d,
+                                               window->qkv[t + 3] + first + d};
+            store_transposed(to + t, keys, load_activation_quad(rows[0]), load_activation_quad(rows[1]),
+                             load_activation_quad(rows[2]), load_activation_quad(rows[3]));
         }
         for (int j = 0; j < 4; j++) {
             for (int k = t; k < z->tokens; k++) {
-                to[j * keys + k] = d + j < z->head_dim ? window->qkv[k][first + d + j] : 0;
+                to[j * keys + k] = d + j < z->head_dim ? float_of(window->qkv[k][first + d + j]) : 0;
             }
             for (size_t k = z->tokens; k < keys; k++) {
                 to[j * keys + k] = 0;
@@ -183,19 +185,19 @@ void KERNEL(gather_transposed)(float *result, int first, const struct window *wi
     }
 }
 
-void KERNEL(gather_queries)(float *result, const float *rows, size_t row_length, int first, float factor,
+void KERNEL(gather_queries)(float *result, const activation *rows, size_t row_length, int first, float factor,
                             const struct window *window, const struct attention_sizes *z)
 {
     memset(result + (size_t)window->queries * z->width, 0, (size_t)query_tile * z->width * sizeof *result);
     for (int k = 0; k < window->queries; k++) {
-        const float *from = rows + window->row[window->query[k]] * row_length + first;
+        const activation *from = rows + window->row[window->query[k]] * row_length + first;
         float *to = result + (size_t)k * z->width;
         int d = 0;
         for (; d + 4 <= z->head_dim; d += 4) {
-            store_quad(to + d, load_quad(from + d) * factor);
+            store_quad(to + d, load_activation_quad(from + d) * factor);
         }
         for (; d < z->width; d++) {
-            to[d] = d < z->head_dim ? from[d] * factor : 0;
+            to[d] = d < z->head_dim ? float_of(from[d]) * factor : 0;
         }
     }
 }

@@ -7,6 +7,7 @@
 #define COMPUTE_CPU_KERNELS_ATTENTION_WINDOW_H
 
 #include "compute/compute.h"
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
@@ -42,10 +43,10 @@ struct attention_task {
 struct attention_task KERNEL(attention_task)(size_t task, const struct attention_sizes *sizes);
 
 struct window {
-    int queries;                         /* real tokens */
-    int masked;                          /* tokens of different regions do not see each other */
-    size_t row[window_tokens_max];       /* of the token among all, unless it is padding */
-    const float *qkv[window_tokens_max]; /* its q, k and v: for padding, qkv_bias */
+    int queries;                              /* real tokens */
+    int masked;                               /* tokens of different regions do not see each other */
+    size_t row[window_tokens_max];            /* of the token among all, unless it is padding */
+    const activation *qkv[window_tokens_max]; /* its q, k and v */
     unsigned char padding[window_tokens_max];
     int query[window_tokens_max +
               query_tile]; /* the real tokens' numbers; repeats the last one behind the end */
@@ -56,8 +57,9 @@ struct window {
 int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes,
                             const struct attention_shape *shape);
 
-void KERNEL(cut_window)(struct window *window, size_t index, const float *qkv, const float *qkv_bias,
-                        const struct attention_shape *shape);
+/* padded_row (3 channels): q, k and v of padding. */
+void KERNEL(cut_window)(struct window *window, size_t index, const activation *qkv,
+                        const activation *padded_row, const struct attention_shape *shape);
 
 /* bias (tokens, keys) of one head from the table (2197, heads). */
 void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *sizes);
@@ -72,7 +74,7 @@ void KERNEL(gather_transposed)(float *result, int first, const struct window *wi
 
 /* result (queries + query_tile, width): columns of the real tokens of rows (n d h w, row_length), times
  * factor, zero as well. */
-void KERNEL(gather_queries)(float *result, const float *rows, size_t row_length, int first, float factor,
+void KERNEL(gather_queries)(float *result, const activation *rows, size_t row_length, int first, float factor,
                             const struct window *window, const struct attention_sizes *sizes);
 
 /* Adds the mask to a query's scores of one vector of keys, by their regions. */

@@ -1,7 +1,8 @@
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 
-void KERNEL(average_pool_forward)(struct compute *c, float *out, size_t out_stride, const float *inp, int n,
-                                  size_t space, int channels)
+void KERNEL(average_pool_forward)(struct compute *c, float *out, size_t out_stride, const activation *inp,
+                                  int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -18,7 +19,7 @@ void KERNEL(average_pool_forward)(struct compute *c, float *out, size_t out_stri
     }
 }
 
-void KERNEL(average_pool_backward)(struct compute *c, float *dinp, const float *dout, size_t dout_stride,
+void KERNEL(average_pool_backward)(struct compute *c, activation *dinp, const float *dout, size_t dout_stride,
                                    int n, size_t space, int channels)
 {
     if (c->status != VOCO_OK) {
@@ -28,11 +29,11 @@ void KERNEL(average_pool_backward)(struct compute *c, float *dinp, const float *
 #pragma omp parallel for collapse(2) schedule(static) num_threads(cpu_state(c)->threads)
     for (int i = 0; i < n; i++) {
         for (size_t row = 0; row < space; row++) {
-            float *to = dinp + (i * space + row) * channels;
+            activation *to = dinp + (i * space + row) * channels;
             const float *from = dout + i * dout_stride;
 #pragma omp simd
             for (int ch = 0; ch < channels; ch++) {
-                to[ch] = from[ch] * share;
+                to[ch] = activation_of(from[ch] * share);
             }
         }
     }

@@ -1,15 +1,46 @@
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
-void KERNEL(add)(struct compute *c, float *out, const float *a, const float *b, size_t count)
+void KERNEL(activations_from_reals)(struct compute *c, activation *out, const float *inp, size_t count)
 {
     if (c->status != VOCO_OK) {
         return;
     }
-#pragma omp parallel for simd schedule(static) num_threads(cpu_state(c)->threads)
-    for (size_t k = 0; k < count; k++) {
-        out[k] = a[k] + b[k];
+    const int threads = cpu_state(c)->threads;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        const size_t begin = share_begin(count, part, threads), end = share_begin(count, part + 1, threads);
+        activations_of(out + begin, inp + begin, end - begin);
     }
+}
+
+void KERNEL(reals_from_activations)(struct compute *c, float *out, const activation *inp, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    const int threads = cpu_state(c)->threads;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        const size_t begin = share_begin(count, part, threads), end = share_begin(count, part + 1, threads);
+        floats_of(out + begin, inp + begin, end - begin);
+    }
+}
+
+void KERNEL(add)(struct compute *c, activation *out, const activation *a, const activation *b, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    const size_t whole = count / lanes * lanes;
+#pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t k = 0; k < whole; k += lanes) {
+        store_activations(out + k, load_activations(a + k) + load_activations(b + k));
+    }
+    const int rest = (int)(count - whole);
+    store_activations_part(
+        out + whole, load_activations_part(a + whole, rest) + load_activations_part(b + whole, rest), rest);
 }
 
 void KERNEL(moving_average)(struct compute *c, float *average, const float *value, float decay, size_t count)
@@ -57,7 +88,20 @@ double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count)
     return total;
 }
 
-void KERNEL(add_row_sums)(struct compute *c, float *sums, const float *x, size_t rows, int channels)
+void KERNEL(add_bias)(struct compute *c, activation *x, const float *bias, size_t rows, int channels)
+{
+#pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t row = 0; row < rows; row++) {
+        activation *to = x + row * channels;
+        for (int ch = 0; ch < channels; ch += lanes) {
+            const int count = channels - ch < lanes ? channels - ch : lanes;
+            store_activations_part(
+                to + ch, load_activations_part(to + ch, count) + load_part(bias + ch, count), count);
+        }
+    }
+}
+
+void KERNEL(add_row_sums)(struct compute *c, float *sums, const activation *x, size_t rows, int channels)
 {
     enum { block = 256 }; /* rows that are summed in float before they join the double */
     const int threads = cpu_state(c)->threads;
@@ -79,7 +123,7 @@ void KERNEL(add_row_sums)(struct compute *c, float *sums, const float *x, size_t
             for (size_t row = b * block; row < end; row++) {
 #pragma omp simd
                 for (int ch = 0; ch < channels; ch++) {
-                    partial[ch] += x[row * channels + ch];
+                    partial[ch] += float_of(x[row * channels + ch]);
                 }
             }
             for (int ch = 0; ch < channels; ch++) {

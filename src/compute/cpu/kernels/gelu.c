@@ -1,3 +1,4 @@
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
@@ -40,7 +41,7 @@ static vec gelu_slope(vec x)
     return distribution + x * bell * inverse_root_two_pi;
 }
 
-void KERNEL(gelu_forward)(struct compute *c, float *out, const float *inp, size_t count)
+void KERNEL(gelu_forward)(struct compute *c, activation *out, const activation *inp, size_t count)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -48,13 +49,14 @@ void KERNEL(gelu_forward)(struct compute *c, float *out, const float *inp, size_
     const size_t whole = count / lanes * lanes;
 #pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
     for (size_t k = 0; k < whole; k += lanes) {
-        store(out + k, gelu(load(inp + k)));
+        store_activations(out + k, gelu(load_activations(inp + k)));
     }
     const int rest = (int)(count - whole);
-    store_part(out + whole, gelu(load_part(inp + whole, rest)), rest);
+    store_activations_part(out + whole, gelu(load_activations_part(inp + whole, rest)), rest);
 }
 
-void KERNEL(gelu_backward)(struct compute *c, float *dinp, const float *dout, const float *inp, size_t count)
+void KERNEL(gelu_backward)(struct compute *c, activation *dinp, const activation *dout, const activation *inp,
+                           size_t count)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -62,8 +64,11 @@ void KERNEL(gelu_backward)(struct compute *c, float *dinp, const float *dout, co
     const size_t whole = count / lanes * lanes;
 #pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
     for (size_t k = 0; k < whole; k += lanes) {
-        store(dinp + k, load(dout + k) * gelu_slope(load(inp + k)));
+        store_activations(dinp + k, load_activations(dout + k) * gelu_slope(load_activations(inp + k)));
     }
     const int rest = (int)(count - whole);
-    store_part(dinp + whole, load_part(dout + whole, rest) * gelu_slope(load_part(inp + whole, rest)), rest);
+    store_activations_part(dinp + whole,
+                           load_activations_part(dout + whole, rest) *
+                               gelu_slope(load_activations_part(inp + whole, rest)),
+                           rest);
 }

@@ -1,9 +1,13 @@
 #include "compute/cpu/kernels/install.h"
 
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 
 void KERNEL(install_kernels)(struct compute *c)
 {
+    c->activation_size = sizeof(activation);
+    c->activations_from_reals = KERNEL(activations_from_reals);
+    c->reals_from_activations = KERNEL(reals_from_activations);
     c->layer_norm_forward = KERNEL(layer_norm_forward);
     c->layer_norm_backward = KERNEL(layer_norm_backward);
     c->instance_norm_forward = KERNEL(instance_norm_forward);
@@ -20,8 +24,9 @@ void KERNEL(install_kernels)(struct compute *c)
     c->adamw_step = KERNEL(adamw_step);
     c->moving_average = KERNEL(moving_average);
     c->sum_of_squares = KERNEL(sum_of_squares);
-    cpu_state(c)->kernels = (struct kernels){
+    cpu_state(c)->kernels[c->precision] = (struct kernels){
         .add_row_sums = KERNEL(add_row_sums),
+        .add_bias = KERNEL(add_bias),
         .narrow_convolution_fits = KERNEL(narrow_convolution_fits),
         .narrow_convolution = KERNEL(narrow_convolution),
         .narrow_convolution_gradient = KERNEL(narrow_convolution_gradient),

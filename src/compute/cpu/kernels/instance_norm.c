@@ -1,3 +1,4 @@
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
@@ -94,33 +95,33 @@ static void repeat(float *period, const float *value, const struct blocks *b)
     }
 }
 
-static vec deviation_squared(const float *x, vec mean)
+static vec deviation_squared(const activation *x, vec mean)
 {
-    const vec distance = load(x) - mean;
+    const vec distance = load_activations(x) - mean;
     return distance * distance;
 }
 
-static void block_sum(float *sum, const float *x, size_t length, size_t period)
+static void block_sum(float *sum, const activation *x, size_t length, size_t period)
 {
     for (size_t v = 0; v < period; v += lanes) {
         vec first = {0}, second = {0};
         size_t k = v;
         for (; k + period + lanes <= length; k += 2 * period) {
-            first += load(x + k);
-            second += load(x + k + period);
+            first += load_activations(x + k);
+            second += load_activations(x + k + period);
         }
         if (k < length) {
             const size_t left = length - k;
-            first += left < lanes ? load_part(x + k, (int)left) : load(x + k);
+            first += left < lanes ? load_activations_part(x + k, (int)left) : load_activations(x + k);
         }
         if (k < length && length - k > period) {
-            second += load_part(x + k + period, (int)(length - k - period));
+            second += load_activations_part(x + k + period, (int)(length - k - period));
         }
         store(sum + v, first + second);
     }
 }
 
-static void block_deviation(float *sum, const float *x, const float *mean, size_t length, size_t period)
+static void block_deviation(float *sum, const activation *x, const float *mean, size_t length, size_t period)
 {
     for (size_t v = 0; v < period; v += lanes) {
         const vec average = load(mean + v);
@@ -132,7 +133,7 @@ static void block_deviation(float *sum, const float *x, const float *mean, size_
         }
         for (; k < length; k += period) {
             const int left = length - k < lanes ? (int)(length - k) : lanes;
-            const vec distance = keep_part(load_part(x + k, left) - average, left);
+            const vec distance = keep_part(load_activations_part(x + k, left) - average, left);
             first += distance * distance;
         }
         store(sum + v, first + second);
@@ -140,7 +141,8 @@ static void block_deviation(float *sum, const float *x, const float *mean, size_
 }
 
 /* Mean and sum of squared deviations from it, for each channel of one block. */
-static void block_statistics(float *sums, float *work, const float *x, size_t length, const struct blocks *b)
+static void block_statistics(float *sums, float *work, const activation *x, size_t length,
+                             const struct blocks *b)
 {
     const size_t row_count = length / b->channels;
     const float rows = (float)row_count;
@@ -180,26 +182,26 @@ static vec activate(vec v, float slope)
     return choose_positive(v, v, v * slope);
 }
 
-static void normalise_block(float *out, const float *inp, const float *residual, float slope,
+static void normalise_block(activation *out, const activation *inp, const activation *residual, float slope,
                             const float *mean, const float *rstd, size_t length, size_t period)
 {
     for (size_t start = 0; start < length; start += period) {
         const size_t end = length - start < period ? length - start : period;
         size_t k = 0;
         for (; k + lanes <= end; k += lanes) {
-            vec v = (load(inp + start + k) - load(mean + k)) * load(rstd + k);
+            vec v = (load_activations(inp + start + k) - load(mean + k)) * load(rstd + k);
             if (residual != NULL) {
-                v += load(residual + start + k);
+                v += load_activations(residual + start + k);
             }
-            store(out + start + k, activate(v, slope));
+            store_activations(out + start + k, activate(v, slope));
         }
         if (k < end) {
             const int left = (int)(end - k);
-            vec v = (load_part(inp + start + k, left) - load(mean + k)) * load(rstd + k);
+            vec v = (load_activations_part(inp + start + k, left) - load(mean + k)) * load(rstd + k);
             if (residual != NULL) {
-                v += load_part(residual + start + k, left);
+                v += load_activations_part(residual + start + k, left);
             }
-            store_part(out + start + k, activate(v, slope), left);
+            store_activations_part(out + start + k, activate(v, slope), left);
         }
     }
 }
@@ -208,8 +210,9 @@ static void normalise_block(float *out, const float *inp, const float *residual,
 struct forward_pass {
     struct blocks b;
     struct norm_memory m;
-    float *out, *mean, *rstd;
-    const float *inp, *residual;
+    activation *out;
+    float *mean, *rstd;
+    const activation *inp, *residual;
     float slope;
 };
 
@@ -255,8 +258,9 @@ static int share_samples(int n, int threads)
     return n % threads == 0 || n >= 4 * threads;
 }
 
-void KERNEL(instance_norm_forward)(struct compute *c, float *out, float *mean, float *rstd, const float *inp,
-                                   const float *residual, float slope, int n, size_t space, int channels)
+void KERNEL(instance_norm_forward)(struct compute *c, activation *out, float *mean, float *rstd,
+                                   const activation *inp, const activation *residual, float slope, int n,
+                                   size_t space, int channels)
 {
     struct forward_pass p = {.b = cut_blocks(n, space, channels),
                              .out = out,
@@ -296,7 +300,7 @@ void KERNEL(instance_norm_forward)(struct compute *c, float *out, float *mean, f
 
 /* What one block's backward pass reads; out is NULL where there is no activation. */
 struct backward_block {
-    const float *dout, *out, *inp;
+    const activation *dout, *out, *inp;
     float slope;
     size_t length;
 };
@@ -304,15 +308,15 @@ struct backward_block {
 /* The gradient before the activation. */
 static ALWAYS_INLINE vec before_activation(const struct backward_block *x, size_t k, int active)
 {
-    const vec g = load(x->dout + k);
-    return active ? choose_positive(load(x->out + k), g, g * x->slope) : g;
+    const vec g = load_activations(x->dout + k);
+    return active ? choose_positive(load_activations(x->out + k), g, g * x->slope) : g;
 }
 
 /* The same of the last `left` floats. */
 static vec last_before_activation(const struct backward_block *x, size_t k, int left)
 {
-    const vec g = load_part(x->dout + k, left);
-    return x->out == NULL ? g : choose_positive(load_part(x->out + k, left), g, g * x->slope);
+    const vec g = load_activations_part(x->dout + k, left);
+    return x->out == NULL ? g : choose_positive(load_activations_part(x->out + k, left), g, g * x->slope);
 }
 
 /* Over the repetitions of one vector of the period. Four sums of each kind run side by side, which an
@@ -327,14 +331,14 @@ static ALWAYS_INLINE void vector_gradient_sums(float *g_sum, float *product_sum,
         for (int j = 0; j < 4; j++) {
             const vec g = before_activation(x, k + j * period, active);
             g_sums[j] += g;
-            product_sums[j] += g * (load(x->inp + k + j * period) - mean);
+            product_sums[j] += g * (load_activations(x->inp + k + j * period) - mean);
         }
     }
     for (; k < x->length; k += period) {
         const int left = x->length - k < lanes ? (int)(x->length - k) : lanes;
         const vec g = last_before_activation(x, k, left);
         g_sums[0] += g;
-        product_sums[0] += g * (load_part(x->inp + k, left) - mean);
+        product_sums[0] += g * (load_activations_part(x->inp + k, left) - mean);
     }
     store(g_sum, (g_sums[0] + g_sums[1]) + (g_sums[2] + g_sums[3]));
     store(product_sum, (product_sums[0] + product_sums[1]) + (product_sums[2] + product_sums[3]));
@@ -384,7 +388,8 @@ static ALWAYS_INLINE vec input_gradient(const struct gradient_terms *t, vec g, v
     return g * load(t->rstd + k) - load(t->shift + k) - (x - load(t->mean + k)) * load(t->factor + k);
 }
 
-static ALWAYS_INLINE void block_input_gradient(float *dinp, float *dresidual, const struct backward_block *x,
+static ALWAYS_INLINE void block_input_gradient(activation *dinp, activation *dresidual,
+                                               const struct backward_block *x,
                                                const struct gradient_terms *terms, size_t period, int active,
                                                int with_residual)
 {
@@ -394,18 +399,20 @@ static ALWAYS_INLINE void block_input_gradient(float *dinp, float *dresidual, co
         for (; k + lanes <= end; k += lanes) {
             const vec g = before_activation(x, start + k, active);
             if (with_residual) {
-                store(dresidual + start + k, g);
+                store_activations(dresidual + start + k, g);
             }
-            store(dinp + start + k, input_gradient(terms, g, load(x->inp + start + k), k));
+            store_activations(dinp + start + k,
+                              input_gradient(terms, g, load_activations(x->inp + start + k), k));
         }
         if (k < end) {
             const int left = (int)(end - k);
             const vec g = last_before_activation(x, start + k, left);
             if (with_residual) {
-                store_part(dresidual + start + k, g, left);
+                store_activations_part(dresidual + start + k, g, left);
             }
-            store_part(dinp + start + k, input_gradient(terms, g, load_part(x->inp + start + k, left), k),
-                       left);
+            store_activations_part(
+                dinp + start + k,
+                input_gradient(terms, g, load_activations_part(x->inp + start + k, left), k), left);
         }
     }
 }
@@ -414,8 +421,9 @@ static ALWAYS_INLINE void block_input_gradient(float *dinp, float *dresidual, co
 struct backward_pass {
     struct blocks b;
     struct norm_memory m;
-    float *dinp, *dresidual;
-    const float *dout, *out, *inp, *mean, *rstd;
+    activation *dinp, *dresidual;
+    const activation *dout, *out, *inp;
+    const float *mean, *rstd;
     float slope;
 };
 
@@ -485,9 +493,10 @@ static void backward_of_sample(const struct backward_pass *p, size_t i, int part
     }
 }
 
-void KERNEL(instance_norm_backward)(struct compute *c, float *dinp, float *dresidual, const float *dout,
-                                    const float *out, const float *inp, const float *mean, const float *rstd,
-                                    float slope, int n, size_t space, int channels)
+void KERNEL(instance_norm_backward)(struct compute *c, activation *dinp, activation *dresidual,
+                                    const activation *dout, const activation *out, const activation *inp,
+                                    const float *mean, const float *rstd, float slope, int n, size_t space,
+                                    int channels)
 {
     struct backward_pass p = {.b = cut_blocks(n, space, channels),
                               .dinp = dinp,

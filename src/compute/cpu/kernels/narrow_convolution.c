@@ -1,6 +1,6 @@
 #include "compute/cpu/kernels/narrow_convolution.h"
 
-void KERNEL(pad_slab)(float *padded, const float *inp, const struct slabs *b, size_t slab)
+void KERNEL(pad_slab)(float *padded, const activation *inp, const struct slabs *b, size_t slab)
 {
     const size_t sample = slab / b->per_sample, line = (size_t)b->w * b->channels;
     const int first = slab_begin(b, slab) - 1, end = slab_end(b, slab) + 1;
@@ -14,7 +14,7 @@ void KERNEL(pad_slab)(float *padded, const float *inp, const struct slabs *b, si
         for (int y = 0; y < b->h; y++) {
             float *row = padded + (y + 1) * b->row;
             memset(row, 0, b->channels * sizeof *row);
-            memcpy(row + b->channels, inp + ((sample * b->d + z) * b->h + y) * line, line * sizeof *row);
+            floats_of(row + b->channels, inp + ((sample * b->d + z) * b->h + y) * line, line);
             memset(row + b->channels + line, 0, b->channels * sizeof *row);
         }
     }
@@ -22,7 +22,7 @@ void KERNEL(pad_slab)(float *padded, const float *inp, const struct slabs *b, si
 
 /* One tile of voxels: out (tile, out_channels) from the padded voxels around, `inp` the corner of the first.
  * weights (9, 3 channels, vectors x lanes). */
-static ALWAYS_INLINE void convolve_tile(float *out, const float *inp, const float *weights, size_t row,
+static ALWAYS_INLINE void convolve_tile(activation *out, const float *inp, const float *weights, size_t row,
                                         size_t plane, int channels, int out_channels, int vectors, int tile)
 {
     vec sum[accumulators] = {{0}};
@@ -45,12 +45,13 @@ static ALWAYS_INLINE void convolve_tile(float *out, const float *inp, const floa
     for (int t = 0; t < tile; t++) {
         for (int v = 0; v < vectors; v++) {
             const int left = out_channels - v * lanes;
-            store_part(out + t * out_channels + v * lanes, sum[t * vectors + v], left < lanes ? left : lanes);
+            store_activations_part(out + t * out_channels + v * lanes, sum[t * vectors + v],
+                                   left < lanes ? left : lanes);
         }
     }
 }
 
-static ALWAYS_INLINE void convolve_row(float *out, const float *inp, const float *weights,
+static ALWAYS_INLINE void convolve_row(activation *out, const float *inp, const float *weights,
                                        const struct slabs *b, int channels, int out_channels, int vectors)
 {
     const int tile = accumulators / vectors, small = tile >= 8 ? tile / 4 : 1;
@@ -69,7 +70,7 @@ static ALWAYS_INLINE void convolve_row(float *out, const float *inp, const float
     }
 }
 
-static ALWAYS_INLINE void convolve_slab(float *out, const float *padded, const float *weights,
+static ALWAYS_INLINE void convolve_slab(activation *out, const float *padded, const float *weights,
                                         const struct slabs *b, size_t slab, int channels, int out_channels,
                                         int vectors)
 {
@@ -83,7 +84,7 @@ static ALWAYS_INLINE void convolve_slab(float *out, const float *padded, const f
 }
 
 /* The counts of vectors that `convolve_slab` is unrolled for. */
-static ALWAYS_INLINE void convolve_slab_of(float *out, const float *padded, const float *weights,
+static ALWAYS_INLINE void convolve_slab_of(activation *out, const float *padded, const float *weights,
                                            const struct slabs *b, size_t slab, int channels, int out_channels,
                                            int vectors)
 {
@@ -124,8 +125,8 @@ static void pack_weights(float *packed, const float *weight, int inner, int oute
     }
 }
 
-void KERNEL(narrow_convolution)(struct compute *c, float *result, const float *first, const float *weight,
-                                const struct conv3d_shape *s, int backward)
+void KERNEL(narrow_convolution)(struct compute *c, activation *result, const activation *first,
+                                const float *weight, const struct conv3d_shape *s, int backward)
 {
     const int inner = backward ? s->out_channels : s->in_channels;
     const int outer = backward ? s->in_channels : s->out_channels;

@@ -3,6 +3,7 @@
 #ifndef COMPUTE_CPU_KERNELS_NARROW_CONVOLUTION_H
 #define COMPUTE_CPU_KERNELS_NARROW_CONVOLUTION_H
 
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
@@ -51,7 +52,8 @@ static inline int slab_end(const struct slabs *b, size_t slab)
     return end < b->d ? end : b->d;
 }
 
-/* Copies the slab's planes and one on each side of it from inp (n, d, h, w, channels); zeros around. */
-void KERNEL(pad_slab)(float *padded, const float *inp, const struct slabs *b, size_t slab);
+/* Copies the slab's planes and one on each side of it from inp (n, d, h, w, channels), as floats; zeros
+ * around. */
+void KERNEL(pad_slab)(float *padded, const activation *inp, const struct slabs *b, size_t slab);
 
 #endif

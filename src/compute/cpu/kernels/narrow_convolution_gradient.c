@@ -17,13 +17,13 @@ static int rows_together(const struct slabs *b, int vectors)
 }
 
 /* Rows of vectors from rows of channels, zeros behind the last channel. */
-static void spread_rows(float *to, const float *from, size_t voxels, int channels, int vectors)
+static void spread_rows(float *to, const activation *from, size_t voxels, int channels, int vectors)
 {
     for (size_t k = 0; k < voxels; k++) {
         for (int v = 0; v < vectors; v++) {
             const int left = channels - v * lanes;
             store(to + (k * vectors + v) * lanes,
-                  load_part(from + k * channels + v * lanes, left < lanes ? left : lanes));
+                  load_activations_part(from + k * channels + v * lanes, left < lanes ? left : lanes));
         }
     }
 }
@@ -85,7 +85,7 @@ static ALWAYS_INLINE void add_rows(struct gradient_work *work, const float *inp,
     }
 }
 
-static ALWAYS_INLINE void add_slab(struct gradient_work *work, const float *dout, const struct slabs *b,
+static ALWAYS_INLINE void add_slab(struct gradient_work *work, const activation *dout, const struct slabs *b,
                                    size_t slab, int channels, int out_channels, int vectors)
 {
     const size_t sample = slab / b->per_sample, length = (size_t)27 * channels * vectors * lanes;
@@ -105,8 +105,9 @@ static ALWAYS_INLINE void add_slab(struct gradient_work *work, const float *dout
     }
 }
 
-static ALWAYS_INLINE void add_slab_of(struct gradient_work *work, const float *dout, const struct slabs *b,
-                                      size_t slab, int channels, int out_channels, int vectors)
+static ALWAYS_INLINE void add_slab_of(struct gradient_work *work, const activation *dout,
+                                      const struct slabs *b, size_t slab, int channels, int out_channels,
+                                      int vectors)
 {
     switch (vectors) {
     case 1:
@@ -140,8 +141,8 @@ static void add_totals(float *dweight, unsigned char *totals, size_t stride, int
     }
 }
 
-void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, const float *dout,
-                                         const float *inp, const struct conv3d_shape *s)
+void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                         const activation *inp, const struct conv3d_shape *s)
 {
     const int threads = cpu_state(c)->threads, channels = s->in_channels, out_channels = s->out_channels;
     const int vectors = (out_channels + lanes - 1) / lanes;

@@ -1,9 +1,10 @@
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 
 #include <string.h>
 
-void KERNEL(patch_merge_forward)(struct compute *c, float *out, const float *inp, enum patch_merging order,
-                                 int n, int d, int h, int w, int channels)
+void KERNEL(patch_merge_forward)(struct compute *c, activation *out, const activation *inp,
+                                 enum patch_merging order, int n, int d, int h, int w, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -20,7 +21,7 @@ void KERNEL(patch_merge_forward)(struct compute *c, float *out, const float *inp
             const int from_d = 2 * z + offset[0], from_h = 2 * y + offset[1];
             for (int x = 0; x < half_w; x++) {
                 const int from_w = 2 * x + offset[2];
-                float *to = out + ((line * half_w + x) * 8 + j) * channels;
+                activation *to = out + ((line * half_w + x) * 8 + j) * channels;
                 if (from_d < d && from_h < h && from_w < w) {
                     memcpy(to, inp + (((sample * d + from_d) * h + from_h) * w + from_w) * channels,
                            channels * sizeof *to);
@@ -33,8 +34,8 @@ void KERNEL(patch_merge_forward)(struct compute *c, float *out, const float *inp
 }
 
 /* Each line of input tokens belongs to one line of merged ones, so that threads do not meet. */
-void KERNEL(patch_merge_backward)(struct compute *c, float *dinp, const float *dout, enum patch_merging order,
-                                  int n, int d, int h, int w, int channels)
+void KERNEL(patch_merge_backward)(struct compute *c, activation *dinp, const activation *dout,
+                                  enum patch_merging order, int n, int d, int h, int w, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -54,11 +55,11 @@ void KERNEL(patch_merge_backward)(struct compute *c, float *dinp, const float *d
                 continue;
             }
             for (int x = offset[2]; x < w; x += 2) {
-                float *to = dinp + (line * w + x) * channels;
-                const float *from = dout + ((merged + x / 2) * 8 + j) * channels;
+                activation *to = dinp + (line * w + x) * channels;
+                const activation *from = dout + ((merged + x / 2) * 8 + j) * channels;
 #pragma omp simd
                 for (int ch = 0; ch < channels; ch++) {
-                    to[ch] += from[ch];
+                    to[ch] = activation_of(float_of(to[ch]) + float_of(from[ch]));
                 }
             }
         }

@@ -52,10 +52,9 @@ static inline void store_quad(float *to, quad value)
     *(unaligned_quad *)to = value;
 }
 
-/* to[j * stride + i] = rows[i][j] for i, j = 0 .. 3 */
-static inline void transpose_4x4(float *to, size_t stride, const float *const rows[4])
+/* to[j * stride + i] = the j-th of the i-th of a, b, c, d, for i, j = 0 .. 3 */
+static inline void store_transposed(float *to, size_t stride, quad a, quad b, quad c, quad d)
 {
-    const quad a = load_quad(rows[0]), b = load_quad(rows[1]), c = load_quad(rows[2]), d = load_quad(rows[3]);
     const quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
     const quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
     const quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);

@@ -151,7 +151,8 @@ static ALWAYS_INLINE void backward_of_queries(struct backward_work *work, int wi
 
 /* What backward reads besides qkv. */
 struct upstream {
-    const float *dout, *out, *logsumexp;
+    const activation *dout, *out;
+    const float *logsumexp;
 };
 
 /* log2 of the sum of each query's exponentials, and dout . out. */
@@ -161,10 +162,10 @@ static void gather_statistics(struct backward_work *work, const struct upstream 
     const struct window *window = &work->window;
     for (int k = 0; k < window->queries + query_tile; k++) {
         const size_t row = window->row[window->query[k]];
-        const float *out = upstream->out + row * z->channels + head * z->head_dim;
+        const activation *out = upstream->out + row * z->channels + head * z->head_dim;
         float sum = 0;
         for (int d = 0; d < z->head_dim; d++) {
-            sum += work->douts[(size_t)k * z->width + d] * out[d];
+            sum += work->douts[(size_t)k * z->width + d] * float_of(out[d]);
         }
         work->dout_out[k] = sum;
         work->log2_sum[k] =
@@ -172,22 +173,22 @@ static void gather_statistics(struct backward_work *work, const struct upstream 
     }
 }
 
-static void write_dqueries(float *dqkv, const struct backward_work *work, int head,
+static void write_dqueries(activation *dqkv, const struct backward_work *work, int head,
                            const struct attention_sizes *z)
 {
     const struct window *window = &work->window;
     const float scale = 1 / sqrtf((float)z->head_dim);
     for (int k = 0; k < window->queries; k++) {
-        float *to = dqkv + window->row[window->query[k]] * 3 * z->channels + head * z->head_dim;
+        activation *to = dqkv + window->row[window->query[k]] * 3 * z->channels + head * z->head_dim;
         for (int d = 0; d < z->head_dim; d++) {
-            to[d] = work->dqueries[(size_t)k * z->width + d] * scale;
+            to[d] = activation_of(work->dqueries[(size_t)k * z->width + d] * scale);
         }
     }
 }
 
 /* Columns first .. first + head_dim - 1 of real tokens are written, those of padded ones added to dbias. */
-static void scatter_transposed(float *dqkv, double *dbias, const float *gradient, float factor, int first,
-                               const struct window *window, const struct attention_sizes *z)
+static void scatter_transposed(activation *dqkv, double *dbias, const float *gradient, float factor,
+                               int first, const struct window *window, const struct attention_sizes *z)
 {
     for (int t = 0; t < z->tokens; t++) {
         const float *from = gradient + t;
@@ -197,15 +198,16 @@ static void scatter_transposed(float *dqkv, double *dbias, const float *gradient
             }
             continue;
         }
-        float *to = dqkv + window->row[t] * 3 * z->channels + first;
+        activation *to = dqkv + window->row[t] * 3 * z->channels + first;
         for (int d = 0; d < z->head_dim; d++) {
-            to[d] = from[(size_t)d * z->keys] * factor;
+            to[d] = activation_of(from[(size_t)d * z->keys] * factor);
         }
     }
 }
 
-static void backward_of_window(float *dqkv, double *dbias, struct backward_work *work, const float *qkv,
-                               const struct upstream *upstream, int head, const struct attention_sizes *z)
+static void backward_of_window(activation *dqkv, double *dbias, struct backward_work *work,
+                               const activation *qkv, const struct upstream *upstream, int head,
+                               const struct attention_sizes *z)
 {
     const size_t columns = (size_t)z->width * z->keys;
     const int first = head * z->head_dim;
@@ -255,10 +257,10 @@ static void reduce_sums(float *dqkv_bias, float *dbias_table, const struct threa
     }
 }
 
-void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dqkv_bias, float *dbias_table,
-                                       const float *dout, const float *out, const float *logsumexp,
-                                       const float *qkv, const float *qkv_bias, const float *bias_table,
-                                       const struct attention_shape *s)
+void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, float *dqkv_bias,
+                                       float *dbias_table, const activation *dout, const activation *out,
+                                       const float *logsumexp, const activation *qkv, const float *qkv_bias,
+                                       const float *bias_table, const struct attention_shape *s)
 {
     enum { most_threads = 256 };
     struct attention_sizes z;
@@ -272,10 +274,13 @@ void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dq
     const size_t tasks = z.windows * s->heads, matrix = (size_t)z.tokens * z.keys;
     const size_t table = (size_t)s->heads * relative_table_rows, sums_length = table + 3 * (size_t)z.channels;
     const size_t bytes = work_bytes + float_bytes(2 * sums_length);
-    unsigned char *memory = cpu_scratch(c, threads * bytes);
-    if (memory == NULL) {
+    const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
+    activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
+    if (padded_row == NULL) {
         return;
     }
+    activations_of(padded_row, qkv_bias, row_length);
+    unsigned char *memory = (unsigned char *)padded_row + row_bytes;
     struct thread_sums sums[most_threads];
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
@@ -298,7 +303,7 @@ void KERNEL(window_attention_backward)(struct compute *c, float *dqkv, float *dq
                 memset(work.dbias, 0, matrix * sizeof(float));
                 prepared = head;
             }
-            KERNEL(cut_window)(&work.window, at.window, qkv, qkv_bias, s);
+            KERNEL(cut_window)(&work.window, at.window, qkv, padded_row, s);
             backward_of_window(dqkv, sums[part].dbias, &work, qkv, &upstream, head, &z);
         }
         if (prepared >= 0) {

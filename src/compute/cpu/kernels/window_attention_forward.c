@@ -128,7 +128,7 @@ static ALWAYS_INLINE void attend(struct forward_work *work, int width, int keys)
     }
 }
 
-static void write_results(float *out, float *logsumexp, struct forward_work *work, int head,
+static void write_results(activation *out, float *logsumexp, struct forward_work *work, int head,
                           const struct attention_sizes *z)
 {
     const struct window *window = &work->window;
@@ -137,16 +137,16 @@ static void write_results(float *out, float *logsumexp, struct forward_work *wor
     }
     for (int k = 0; k < window->queries; k++) {
         const size_t row = window->row[window->query[k]];
-        float *to = out + row * z->channels + head * z->head_dim;
+        activation *to = out + row * z->channels + head * z->head_dim;
         for (int d = 0; d < z->head_dim; d++) {
-            to[d] = work->attended[(size_t)k * z->width + d];
+            to[d] = activation_of(work->attended[(size_t)k * z->width + d]);
         }
         logsumexp[row * z->heads + head] = work->sum[k];
     }
 }
 
-static void attend_window(float *out, float *logsumexp, struct forward_work *work, const float *qkv, int head,
-                          const struct attention_sizes *z)
+static void attend_window(activation *out, float *logsumexp, struct forward_work *work, const activation *qkv,
+                          int head, const struct attention_sizes *z)
 {
     const int first = head * z->head_dim;
     const float factor = log2_of_e / sqrtf((float)z->head_dim);
@@ -163,8 +163,8 @@ static void attend_window(float *out, float *logsumexp, struct forward_work *wor
     write_results(out, logsumexp, work, head, z);
 }
 
-void KERNEL(window_attention_forward)(struct compute *c, float *out, float *logsumexp, const float *qkv,
-                                      const float *qkv_bias, const float *bias_table,
+void KERNEL(window_attention_forward)(struct compute *c, activation *out, float *logsumexp,
+                                      const activation *qkv, const float *qkv_bias, const float *bias_table,
                                       const struct attention_shape *s)
 {
     struct attention_sizes z;
@@ -175,10 +175,13 @@ void KERNEL(window_attention_forward)(struct compute *c, float *out, float *logs
     const size_t bytes = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
     const size_t tasks = z.windows * s->heads;
-    unsigned char *memory = cpu_scratch(c, threads * bytes);
-    if (memory == NULL) {
+    const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
+    activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
+    if (padded_row == NULL) {
         return;
     }
+    activations_of(padded_row, qkv_bias, row_length);
+    unsigned char *memory = (unsigned char *)padded_row + row_bytes;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct forward_work work;
@@ -192,7 +195,7 @@ void KERNEL(window_attention_forward)(struct compute *c, float *out, float *logs
                 KERNEL(head_bias)(work.bias, bias_table, head, &z);
                 prepared = head;
             }
-            KERNEL(cut_window)(&work.window, at.window, qkv, qkv_bias, s);
+            KERNEL(cut_window)(&work.window, at.window, qkv, padded_row, s);
             attend_window(out, logsumexp, &work, qkv, head, &z);
         }
     }

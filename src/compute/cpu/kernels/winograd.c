@@ -40,15 +40,15 @@ static int tiles_of_block(const struct tiling *t, size_t block)
     return left < tiles_together ? (int)left : tiles_together;
 }
 
-void KERNEL(winograd_convolution)(struct compute *c, float *result, const float *first, const float *weight,
-                                  const struct conv3d_shape *s, int backward)
+void KERNEL(winograd_convolution)(struct compute *c, activation *result, const activation *first,
+                                  const float *weight, const struct conv3d_shape *s, int backward)
 {
     const int inner = backward ? s->out_channels : s->in_channels,
               outer = backward ? s->in_channels : s->out_channels;
     const int threads = cpu_state(c)->threads;
     const struct tiling t = cut_tiles(s);
     const size_t inputs = points * point_stride(inner), outputs = points * point_stride(outer);
-    const size_t zero_row = float_bytes((size_t)s->w * inner);
+    const size_t zero_row = float_bytes((size_t)s->w * inner); /* enough for activations */
     const size_t own = (inputs + outputs) * sizeof(float);
     const size_t blocks = blocks_of(&t), panel = winograd_weights_length(inner, outer) / points;
     const float *weights = weights_of(c, weight, s, backward);
@@ -56,7 +56,7 @@ void KERNEL(winograd_convolution)(struct compute *c, float *result, const float 
     if (memory == NULL) {
         return;
     }
-    const float *zeros = memset(memory, 0, zero_row);
+    const activation *zeros = memset(memory, 0, zero_row);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         float *inp = (float *)(memory + zero_row + part * own), *out = inp + inputs;
@@ -74,20 +74,21 @@ void KERNEL(winograd_convolution)(struct compute *c, float *result, const float 
     }
 }
 
-void KERNEL(winograd_gradient)(struct compute *c, float *dweight, const float *dout, const float *inp,
-                               const struct conv3d_shape *s)
+void KERNEL(winograd_gradient)(struct compute *c, float *dweight, const activation *dout,
+                               const activation *inp, const struct conv3d_shape *s)
 {
     const int inner = s->in_channels, outer = s->out_channels, threads = cpu_state(c)->threads;
     const struct tiling t = cut_tiles(s);
     const size_t inputs = points * point_stride(inner), gradients = points * point_stride(outer);
     const size_t point = (size_t)inner * whole_vectors(outer) * lanes, sums = points * point;
-    const size_t zero_row = float_bytes((size_t)s->w * inner), own = sums + inputs + gradients;
+    const size_t zero_row = float_bytes((size_t)s->w * inner),
+                 /* enough for activations */ own = sums + inputs + gradients;
     const size_t blocks = blocks_of(&t);
     unsigned char *memory = cpu_scratch(c, zero_row + threads * own * sizeof(float));
     if (memory == NULL) {
         return;
     }
-    const float *zeros = memset(memory, 0, zero_row);
+    const activation *zeros = memset(memory, 0, zero_row);
     float *work = (float *)(memory + zero_row);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {

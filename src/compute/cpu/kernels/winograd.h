@@ -23,6 +23,7 @@
 #ifndef COMPUTE_CPU_KERNELS_WINOGRAD_H
 #define COMPUTE_CPU_KERNELS_WINOGRAD_H
 
+#include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
@@ -70,14 +71,14 @@ static inline size_t point_stride(int channels)
 }
 
 /* Tiles [first, first + count) of x (n, d, h, w, channels) at the 64 points: at (64, count, whole vectors of
- * channels), with point_stride. zeros: as many floats as a row of x, all 0. */
-void KERNEL(winograd_inputs)(float *at, const float *x, const float *zeros, size_t first, int count,
+ * channels), with point_stride. zeros: as many as a row of x, all 0. */
+void KERNEL(winograd_inputs)(float *at, const activation *x, const activation *zeros, size_t first, int count,
                              int channels, const struct tiling *t);
-void KERNEL(winograd_output_gradients)(float *at, const float *dout, size_t first, int count, int channels,
-                                       const struct tiling *t);
+void KERNEL(winograd_output_gradients)(float *at, const activation *dout, size_t first, int count,
+                                       int channels, const struct tiling *t);
 
 /* And back: writes the tiles' voxels of out. */
-void KERNEL(winograd_outputs)(float *out, const float *at, size_t first, int count, int channels,
+void KERNEL(winograd_outputs)(activation *out, const float *at, size_t first, int count, int channels,
                               const struct tiling *t);
 
 /* Weights at the 64 points, in panels of panel_vectors: (64, panels, inner, vectors of the panel). backward:

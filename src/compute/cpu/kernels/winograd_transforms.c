@@ -20,8 +20,8 @@ static struct tile_run run_of(size_t tile, int most, const struct tiling *t)
 }
 
 /* Voxel (grid, z, y, 0) of x, or zeros where that lies outside. */
-static const float *row_at(const float *x, const float *zeros, const struct tiling *t, size_t grid, int z,
-                           int y, int channels)
+static const activation *row_at(const activation *x, const activation *zeros, const struct tiling *t,
+                                size_t grid, int z, int y, int channels)
 {
     const int inside = z >= 0 && z < t->d && y >= 0 && y < t->h;
     return inside ? x + ((grid * t->d + z) * t->h + y) * t->w * channels : zeros;
@@ -37,12 +37,14 @@ static ALWAYS_INLINE void input_transform(vec v[point_side], int stride)
 }
 
 /* One column of voxels, 4 x 4 along z and y, of some channels. */
-static ALWAYS_INLINE void input_column(vec column[16], const float *const rows[16], size_t offset, int count)
+static ALWAYS_INLINE void input_column(vec column[16], const activation *const rows[16], size_t offset,
+                                       int count)
 {
     vec v[16];
 #pragma GCC unroll 16
     for (int k = 0; k < 16; k++) {
-        v[k] = count == lanes ? load(rows[k] + offset) : load_part(rows[k] + offset, count);
+        v[k] = count == lanes ? load_activations(rows[k] + offset)
+                              : load_activations_part(rows[k] + offset, count);
     }
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
@@ -59,7 +61,7 @@ static ALWAYS_INLINE void input_column(vec column[16], const float *const rows[1
 }
 
 /* The tiles of a run, of the vector of channels at `channel`. at: of the first tile. */
-static ALWAYS_INLINE void input_run(float *at, const float *const rows[16], const struct tile_run *run,
+static ALWAYS_INLINE void input_run(float *at, const activation *const rows[16], const struct tile_run *run,
                                     int channel, int channels, const struct tiling *t, int count)
 {
     const size_t pitch = point_stride(channels), tile_pitch = (size_t)whole_vectors(channels) * lanes;
@@ -86,13 +88,13 @@ static ALWAYS_INLINE void input_run(float *at, const float *const rows[16], cons
     }
 }
 
-void KERNEL(winograd_inputs)(float *at, const float *x, const float *zeros, size_t first, int count,
+void KERNEL(winograd_inputs)(float *at, const activation *x, const activation *zeros, size_t first, int count,
                              int channels, const struct tiling *t)
 {
     struct tile_run run;
     for (int done = 0; done < count; done += run.length) {
         run = run_of(first + done, count - done, t);
-        const float *rows[16];
+        const activation *rows[16];
         for (int k = 0; k < 16; k++) {
             rows[k] = row_at(x, zeros, t, run.grid, run.z + k / 4 - 1, run.y + k % 4 - 1, channels);
         }
@@ -117,8 +119,8 @@ static ALWAYS_INLINE void gradient_transform(vec *to, int to_stride, vec g0, vec
 }
 
 /* One tile of dout, of some channels; corner: its first voxel. */
-static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *corner, const int inside[3],
-                                        const struct tiling *t, int channels, int count)
+static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const activation *corner,
+                                        const int inside[3], const struct tiling *t, int channels, int count)
 {
     vec plane[2][16];
 #pragma GCC unroll 2
@@ -127,7 +129,7 @@ static ALWAYS_INLINE void gradient_tile(float *at, size_t pitch, const float *co
         for (int k = 0; k < 4; k++) {
             if (z < inside[0] && k / 2 < inside[1] && k % 2 < inside[2]) {
                 const size_t place = (size_t)(z * t->h + k / 2) * t->w + k % 2;
-                voxel[k] = load_part(corner + place * channels, count);
+                voxel[k] = load_activations_part(corner + place * channels, count);
             }
         }
         gradient_transform(rows, 1, voxel[0], voxel[1]);
@@ -151,15 +153,15 @@ static int voxels_inside(int from, int extent)
     return extent - from < tile_side ? extent - from : tile_side;
 }
 
-void KERNEL(winograd_output_gradients)(float *at, const float *dout, size_t first, int count, int channels,
-                                       const struct tiling *t)
+void KERNEL(winograd_output_gradients)(float *at, const activation *dout, size_t first, int count,
+                                       int channels, const struct tiling *t)
 {
     const size_t pitch = point_stride(channels);
     for (int k = 0; k < count; k++, at += whole_vectors(channels) * lanes) {
         const struct tile_run tile = run_of(first + k, 1, t);
         const int inside[3] = {voxels_inside(tile.z, t->d), voxels_inside(tile.y, t->h),
                                voxels_inside(tile.x, t->w)};
-        const float *corner =
+        const activation *corner =
             row_at(dout, NULL, t, tile.grid, tile.z, tile.y, channels) + (size_t)tile.x * channels;
         for (int channel = 0; channel < channels; channel += lanes) {
             const int left = channels - channel < lanes ? channels - channel : lanes;
@@ -200,7 +202,7 @@ static ALWAYS_INLINE void output_tile(vec voxel[8], const float *at, size_t pitc
     }
 }
 
-void KERNEL(winograd_outputs)(float *out, const float *at, size_t first, int count, int channels,
+void KERNEL(winograd_outputs)(activation *out, const float *at, size_t first, int count, int channels,
                               const struct tiling *t)
 {
     const size_t pitch = point_stride(channels);
@@ -208,7 +210,7 @@ void KERNEL(winograd_outputs)(float *out, const float *at, size_t first, int cou
         const struct tile_run tile = run_of(first + k, 1, t);
         const int inside[3] = {voxels_inside(tile.z, t->d), voxels_inside(tile.y, t->h),
                                voxels_inside(tile.x, t->w)};
-        float *corner = out + (((tile.grid * t->d + tile.z) * t->h + tile.y) * t->w + tile.x) * channels;
+        activation *corner = out + (((tile.grid * t->d + tile.z) * t->h + tile.y) * t->w + tile.x) * channels;
         for (int channel = 0; channel < channels; channel += lanes) {
             const int left = channels - channel < lanes ? channels - channel : lanes;
             vec voxel[8];
@@ -216,7 +218,7 @@ void KERNEL(winograd_outputs)(float *out, const float *at, size_t first, int cou
             for (int v = 0; v < 8; v++) {
                 if (v / 4 < inside[0] && v / 2 % 2 < inside[1] && v % 2 < inside[2]) {
                     const size_t place = ((size_t)(v / 4) * t->h + v / 2 % 2) * t->w + v % 2;
-                    store_part(corner + place * channels + channel, voxel[v], left);
+                    store_activations_part(corner + place * channels + channel, voxel[v], left);
                 }
             }
         }
