@@ -11,8 +11,8 @@
 struct request {
     const char *recipe;
     int batch; /* 0: the recipe's */
-    int steps;
-    int threads;
+    const char *precision;
+    struct step_measurement_settings settings;
     int json;
 };
 
@@ -31,10 +31,7 @@ static const struct {
     [PART_REST] = {"rest", "the rest"},
 };
 
-static double peak_flops(const struct step_measurement *m)
-{
-    return m->machine.float32_flops;
-}
+static const char *const precision_names[] = {[PRECISION_FLOAT32] = "float32", [PRECISION_BF16] = "bf16"};
 
 /* ---- for scripts ---- */
 
@@ -47,7 +44,7 @@ static json_t *describe_part(const struct step_measurement *m, int part)
         const double rate = cost->flops / cost->seconds;
         (void)json_object_set_new(object, "gflop", json_real(cost->flops * 1e-9));
         (void)json_object_set_new(object, "gflops", json_real(rate * 1e-9));
-        (void)json_object_set_new(object, "share_of_peak", json_real(rate / peak_flops(m)));
+        (void)json_object_set_new(object, "share_of_peak", json_real(rate / m->peak_flops));
     }
     if (object != NULL && cost->bytes > 0 && cost->seconds > 0) {
         const double rate = cost->bytes / cost->seconds;
@@ -66,14 +63,14 @@ static enum voco_status print_json(const struct request *request, const struct s
     json_t *report = json_pack(
         "{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:f, "
         "s:o}",
-        "recipe", request->recipe, "volumes", m->volumes, "crops", m->crops, "precision", "float32",
-        "threads", m->machine.threads, "steps", m->steps, "seconds_per_step", m->seconds, "fastest_step",
-        m->fastest, "slowest_step", m->slowest, "crops_per_second", m->crops / m->seconds,
-        "peak_memory_bytes", (json_int_t)m->peak_memory, "gflop_per_step", m->useful_flops * 1e-9,
-        "gflops_useful", m->useful_flops / m->seconds * 1e-9, "gflop_repeated", m->repeated_flops * 1e-9,
-        "peak_gflops", peak_flops(m) * 1e-9, "peak_gflops_float32", m->machine.float32_flops * 1e-9,
-        "peak_gflops_bf16", m->machine.bf16_flops * 1e-9, "vectors", m->machine.isa,
-        "memory_gbytes_per_second", m->machine.bytes_per_second * 1e-9, "parts", list);
+        "recipe", request->recipe, "volumes", m->volumes, "crops", m->crops, "precision",
+        precision_names[m->precision], "threads", m->machine.threads, "steps", m->steps, "seconds_per_step",
+        m->seconds, "fastest_step", m->fastest, "slowest_step", m->slowest, "crops_per_second",
+        m->crops / m->seconds, "peak_memory_bytes", (json_int_t)m->peak_memory, "gflop_per_step",
+        m->useful_flops * 1e-9, "gflops_useful", m->useful_flops / m->seconds * 1e-9, "gflop_repeated",
+        m->repeated_flops * 1e-9, "peak_gflops", m->peak_flops * 1e-9, "peak_gflops_float32",
+        m->machine.float32_flops * 1e-9, "peak_gflops_bf16", m->machine.bf16_flops * 1e-9, "vectors",
+        m->machine.isa, "memory_gbytes_per_second", m->machine.bytes_per_second * 1e-9, "parts", list);
     if (report == NULL) {
         return fail(VOCO_NO_MEMORY, "the result cannot be written as JSON");
     }
@@ -98,7 +95,7 @@ static void print_rate(double amount, double seconds, double best)
 static void print_row(const char *title, const struct part_cost *cost, const struct step_measurement *m)
 {
     printf("%-30s  %9.4f  %6.1f %%", title, cost->seconds, 100 * cost->seconds / m->seconds);
-    print_rate(cost->flops, cost->seconds, peak_flops(m));
+    print_rate(cost->flops, cost->seconds, m->peak_flops);
     print_rate(cost->bytes, cost->seconds, m->machine.bytes_per_second);
     printf("\n");
 }
@@ -106,9 +103,9 @@ static void print_row(const char *title, const struct part_cost *cost, const str
 static void print_table(const struct request *request, const struct step_measurement *m)
 {
     char text[byte_size_room];
-    printf("recipe %s, float32, %d thread%s: %d volume%s, %d crops a step\n", request->recipe,
-           m->machine.threads, m->machine.threads == 1 ? "" : "s", m->volumes, m->volumes == 1 ? "" : "s",
-           m->crops);
+    printf("recipe %s, %s, %d thread%s: %d volume%s, %d crops a step\n", request->recipe,
+           precision_names[m->precision], m->machine.threads, m->machine.threads == 1 ? "" : "s", m->volumes,
+           m->volumes == 1 ? "" : "s", m->crops);
     printf("%.3f s per step, median of %d after one to warm up (%.3f to %.3f); %.2f crops a second\n\n",
            m->seconds, m->steps, m->fastest, m->slowest, m->crops / m->seconds);
     printf("%-30s  %9s  %8s  %8s  %8s  %8s  %8s\n", "part", "seconds", "share", "GFLOP/s", "of peak", "GB/s",
@@ -145,7 +142,7 @@ static enum voco_status bench(const struct request *request)
     recipe.volumes = request->batch > 0 ? request->batch : recipe.volumes;
     status = recipe_check(&recipe);
     if (status == VOCO_OK) {
-        status = step_measurement_take(&measurement, &recipe, request->steps, request->threads);
+        status = step_measurement_take(&measurement, &recipe, &request->settings);
     }
     if (status == VOCO_OK && request->json) {
         return print_json(request, &measurement);
@@ -156,21 +153,40 @@ static enum voco_status bench(const struct request *request)
     return status;
 }
 
+static int find_precision(enum compute_precision *precision, const char *name)
+{
+    for (int k = PRECISION_FLOAT32; k <= PRECISION_BF16; k++) {
+        if (strcmp(name, precision_names[k]) == 0) {
+            *precision = (enum compute_precision)k;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static int run(const struct verb *verb, int argc, char **argv)
 {
-    struct request request = {.recipe = "base", .steps = 5};
+    struct request request = {
+        .recipe = "base", .precision = precision_names[PRECISION_FLOAT32], .settings.steps = 5};
     const struct option_description descriptions[] = {
         {"recipe", OPTION_TEXT, &request.recipe, "NAME|FILE", "tiny, base, large, huge or a YAML file", 0, 0},
         {"batch", OPTION_INT, &request.batch, "V", "volumes per step; the recipe's where not given", 1, 1024},
-        {"steps", OPTION_INT, &request.steps, "N", "how many steps, of which the median is shown", 1, 10000},
-        {"threads", OPTION_INT, &request.threads, "N", "of the computation; all cores where not given", 1,
-         4096},
+        {"steps", OPTION_INT, &request.settings.steps, "N", "how many steps, of which the median is shown", 1,
+         10000},
+        {"precision", OPTION_TEXT, &request.precision, "P", "of the encoder: float32 or bf16", 0, 0},
+        {"threads", OPTION_INT, &request.settings.threads, "N",
+         "of the computation; all cores where not given", 1, 4096},
         {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
         {0},
     };
     int exit_status = exit_ok;
     if (command_line_parse(verb, descriptions, argc, argv, NULL, 0, 0, &exit_status) < 0) {
         return exit_status;
+    }
+    if (!find_precision(&request.settings.precision, request.precision)) {
+        (void)report_failure(
+            verb, fail(VOCO_BAD_INPUT, "--precision takes float32 or bf16, not \"%s\"", request.precision));
+        return exit_usage;
     }
     return report_failure(verb, bench(&request));
 }

@@ -10,7 +10,7 @@ enum operation_kind {
     OPERATION_LINEAR,
     OPERATION_ATTENTION,
     OPERATION_NORM, /* layer and instance norm, with the activation and the residual that they take along */
-    OPERATION_ELEMENTWISE, /* GELU, sums, patch merging's gathering, pooling */
+    OPERATION_ELEMENTWISE, /* GELU, sums, patch merging's gathering, pooling, conversions */
     OPERATION_OPTIMISER,   /* AdamW, moving average, sum of squares */
     operation_kinds
 };
@@ -18,19 +18,21 @@ enum operation_kind {
 struct operation_total {
     double seconds;
     long long calls;
-    double flops; /* as compute/operation_arithmetic.h counts; of convolution, linear and attention only. What
-                     is called again counts again */
-    double bytes; /* of the others: every array that goes in or out, once */
+    double flops; /* of convolution, linear and attention, as compute/operation_arithmetic.h counts; what is
+                     called again counts again */
+    double bytes; /* of the others: every large array that goes in or out, once */
 };
 
 struct timed_compute {
-    struct compute compute; /* to be used in place of the other */
+    struct compute compute; /* to be used in place of the other; what its `full` does is counted too */
+    struct compute full;
     struct compute *timed;
     struct operation_total *totals; /* (operation_kinds) what the next operations are added to; may be pointed
                                        elsewhere between operations */
 };
 
-/* Both the timed implementation and the totals are borrowed. Nothing is to be closed but the former. */
+/* The timed implementation and the totals are borrowed. *timer must stay where it is. Nothing is to be closed
+ * but the timed implementation. */
 void timed_compute_open(struct timed_compute *timer, struct compute *timed, struct operation_total *totals);
 
 #endif

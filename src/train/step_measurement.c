@@ -26,6 +26,7 @@ struct step_account {
 /* Everything that lives as long as a measurement. */
 struct run {
     const struct recipe *recipe;
+    const struct step_measurement_settings *settings;
     struct shard phantom;
     struct model model;
     struct training_state state;
@@ -41,7 +42,7 @@ struct run {
 /* ---- data ---- */
 
 /* Where windows are cropped, a volume is larger than the window and they begin anywhere in its chunks. */
-static enum voco_status open_phantom(struct run *r, int threads)
+static enum voco_status open_phantom(struct run *r)
 {
     struct cache_settings settings;
     enum voco_status status = cache_settings_of_recipe(&settings, r->recipe);
@@ -51,7 +52,7 @@ static enum voco_status open_phantom(struct run *r, int threads)
     const int more = settings.preset.window == WINDOW_CROP ? r->recipe->model.roi / 2 : 0;
     const int size[3] = {settings.window[0] + more, settings.window[1] + more, settings.window[2] + more};
     return phantom_shard_open(&r->phantom, &settings.preset, size, settings.levels, r->recipe->seed, 0,
-                              threads > 0 ? threads : processor_count());
+                              r->settings->threads > 0 ? r->settings->threads : processor_count());
 }
 
 static struct batch_source source_of(const struct run *r)
@@ -105,7 +106,7 @@ static void enter_phase(void *context, enum step_phase phase)
     r->timer.totals = r->current->totals[phase];
 }
 
-static enum voco_status open_step(struct run *r, int threads)
+static enum voco_status open_step(struct run *r)
 {
     const struct recipe *recipe = r->recipe;
     const struct train_step_settings settings = train_step_settings_of(recipe);
@@ -115,7 +116,7 @@ static enum voco_status open_step(struct run *r, int threads)
     }
     if (status == VOCO_OK) {
         parameters_initialise(r->state.params, &r->model.table, recipe->seed);
-        status = compute_open(&r->compute, recipe->compute, threads);
+        status = compute_open(&r->compute, recipe->compute, r->settings->threads, r->settings->precision);
     }
     if (status == VOCO_OK) {
         timed_compute_open(&r->timer, &r->compute, r->warm_up.totals[0]);
@@ -148,7 +149,7 @@ static enum voco_status take_step(struct run *r, struct step_account *account)
     return status;
 }
 
-static enum voco_status take_steps(struct run *r, int steps)
+static enum voco_status take_steps(struct run *r)
 {
     const struct batch_source source = source_of(r);
     enum voco_status status =
@@ -157,8 +158,8 @@ static enum voco_status take_steps(struct run *r, int steps)
         log_line(LOG_PROGRESS, "a step to warm up");
         status = take_step(r, &r->warm_up);
     }
-    for (int k = 0; k < steps && status == VOCO_OK; k++) {
-        log_line(LOG_PROGRESS, "step %d of %d", k + 1, steps);
+    for (int k = 0; k < r->settings->steps && status == VOCO_OK; k++) {
+        log_line(LOG_PROGRESS, "step %d of %d", k + 1, r->settings->steps);
         status = take_step(r, &r->accounts[k]);
     }
     return status;
@@ -205,13 +206,15 @@ static void divide_seconds(struct part_cost parts[step_parts], const struct step
     }
 }
 
-static void conclude(struct step_measurement *m, const struct run *r, int steps)
+static void conclude(struct step_measurement *m, const struct run *r)
 {
     const struct recipe *recipe = r->recipe;
+    const int steps = r->settings->steps;
     qsort(r->accounts, (size_t)steps, sizeof *r->accounts, compare_accounts);
     const struct step_account *median = &r->accounts[(steps - 1) / 2];
     m->volumes = recipe->volumes;
     m->crops = recipe->volumes * (recipe->sampling.crops + sampling_bases(&recipe->sampling));
+    m->precision = r->settings->precision;
     m->steps = steps;
     m->seconds = median->seconds;
     m->fastest = r->accounts[0].seconds;
@@ -233,33 +236,41 @@ static uint64_t most_memory(void)
     return (uint64_t)usage.ru_maxrss * 1024;
 }
 
+static enum voco_status measure_machine(struct step_measurement *m, int threads)
+{
+    log_line(LOG_PROGRESS, "measuring what the machine can do");
+    const enum voco_status status = machine_peak_measure(&m->machine, threads);
+    m->peak_flops = m->precision == PRECISION_BF16 && m->machine.bf16_flops > 0 ? m->machine.bf16_flops
+                                                                                : m->machine.float32_flops;
+    return status;
+}
+
 enum voco_status step_measurement_take(struct step_measurement *measurement, const struct recipe *recipe,
-                                       int steps, int threads)
+                                       const struct step_measurement_settings *settings)
 {
     *measurement = (struct step_measurement){0};
-    struct run r = {.recipe = recipe, .phantom.file = -1};
+    struct run r = {.recipe = recipe, .settings = settings, .phantom.file = -1};
     enum voco_status status = VOCO_OK;
-    r.accounts = calloc((size_t)steps, sizeof *r.accounts);
+    r.accounts = calloc((size_t)settings->steps, sizeof *r.accounts);
     if (r.accounts == NULL) {
-        status = fail(VOCO_NO_MEMORY, "no memory for the account of %d steps", steps);
+        status = fail(VOCO_NO_MEMORY, "no memory for the account of %d steps", settings->steps);
         goto done;
     }
     log_line(LOG_PROGRESS, "drawing a phantom");
-    status = open_phantom(&r, threads);
+    status = open_phantom(&r);
     if (status == VOCO_OK) {
         status = time_batches(&measurement->seconds_per_batch, &r);
     }
     if (status == VOCO_OK) {
-        status = open_step(&r, threads);
+        status = open_step(&r);
     }
     if (status == VOCO_OK) {
-        status = take_steps(&r, steps);
+        status = take_steps(&r);
     }
     if (status == VOCO_OK) {
-        conclude(measurement, &r, steps);
+        conclude(measurement, &r);
         measurement->peak_memory = most_memory(); /* before the machine's measurement takes more */
-        log_line(LOG_PROGRESS, "measuring what the machine can do");
-        status = machine_peak_measure(&measurement->machine, threads);
+        status = measure_machine(measurement, settings->threads);
     }
 done:
     loader_close(r.loader);

@@ -3,6 +3,7 @@
 #ifndef TRAIN_STEP_MEASUREMENT_H
 #define TRAIN_STEP_MEASUREMENT_H
 
+#include "compute/compute.h"
 #include "compute/cpu/machine_peak.h"
 #include "train/recipe.h"
 #include "train/step_arithmetic.h"
@@ -28,7 +29,8 @@ struct part_cost {
 };
 
 struct step_measurement {
-    int volumes, crops;                 /* V, and N = V (S + K), of a step */
+    int volumes, crops; /* V, and N = V (S + K), of a step */
+    enum compute_precision precision;
     int steps;                          /* measured */
     double seconds;                     /* of the step that is the median */
     double fastest, slowest;            /* seconds of others */
@@ -38,12 +40,19 @@ struct step_measurement {
     double seconds_per_batch; /* that a loader thread takes to make a batch, nothing kept decoded; median */
     uint64_t peak_memory;     /* bytes that the process has had in memory at most */
     struct machine_peak machine;
+    double peak_flops; /* of machine: that of the precision, that of float32 where there is none of its own */
 };
 
-/* Takes one step to warm up and `steps` (>= 1) more. Of the recipe everything counts that does in a run:
- * model, batch, memory, loader threads. threads 0: as compute_open takes them. Says through the log how far
- * it is. Fails as what it is made of does; VOCO_DIVERGED where a step's loss or gradient is not finite. */
+struct step_measurement_settings {
+    int steps;                        /* measured, >= 1, after one to warm up */
+    int threads;                      /* 0: as compute_open takes them */
+    enum compute_precision precision; /* of the encoder's activations */
+};
+
+/* Of the recipe everything counts that does in a run: model, batch, memory, loader threads. Says through the
+ * log how far it is. Fails as what it is made of does; VOCO_DIVERGED where a step's loss or gradient is not
+ * finite. */
 enum voco_status step_measurement_take(struct step_measurement *measurement, const struct recipe *recipe,
-                                       int steps, int threads);
+                                       const struct step_measurement_settings *settings);
 
 #endif

@@ -1,6 +1,6 @@
 /* The yardstick: that the loops compute what they are counted for, in every build, and that they are
  * measured. */
-#include "compute/cpu/kernels/peak_loops.h"
+#include "compute/cpu/peak/peak_loops.h"
 #include "compute/cpu/machine_peak.h"
 
 #include <math.h>

@@ -28,7 +28,8 @@ static struct recipe smallest(uint64_t activation_budget)
 static struct step_measurement measure(const struct recipe *recipe, int steps)
 {
     struct step_measurement measurement;
-    const enum voco_status status = step_measurement_take(&measurement, recipe, steps, 1);
+    const struct step_measurement_settings settings = {.steps = steps, .threads = 1};
+    const enum voco_status status = step_measurement_take(&measurement, recipe, &settings);
     if (status != VOCO_OK) {
         fail_msg("%s", voco_error_message());
     }
@@ -85,13 +86,14 @@ static void failures_come_through(void **state)
 {
     (void)state;
     struct step_measurement measurement;
+    const struct step_measurement_settings settings = {.steps = 3, .threads = 1};
     struct recipe recipe = smallest((uint64_t)1 << 30);
     strcpy(recipe.compute, "abacus");
-    assert_int_equal(step_measurement_take(&measurement, &recipe, 1, 1), VOCO_BAD_INPUT);
+    assert_int_equal(step_measurement_take(&measurement, &recipe, &settings), VOCO_BAD_INPUT);
     assert_non_null(strstr(voco_error_message(), "abacus"));
     recipe = smallest((uint64_t)1 << 30);
     recipe.learning_rate = 1e30;
-    assert_int_equal(step_measurement_take(&measurement, &recipe, 3, 1), VOCO_DIVERGED);
+    assert_int_equal(step_measurement_take(&measurement, &recipe, &settings), VOCO_DIVERGED);
 }
 
 int main(void)

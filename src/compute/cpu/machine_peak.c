@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "compute/cpu/kernels/peak_loops.h"
+#include "compute/cpu/peak/peak_loops.h"
 
 #include <omp.h>
 #include <stddef.h>
@@ -28,7 +28,7 @@ static double median(double values[repetitions])
 struct peak_loops peak_loops_of(enum isa isa)
 {
 #ifdef VOCO_X86_KERNELS
-    if (isa == ISA_AVX512) {
+    if (isa >= ISA_AVX512) {
         return peak_loops_avx512();
     }
     if (isa == ISA_AVX2) {

@@ -1,6 +1,6 @@
 /* Loops that do nothing but keep the machine busy, one build per instruction set. */
-#ifndef COMPUTE_CPU_KERNELS_PEAK_LOOPS_H
-#define COMPUTE_CPU_KERNELS_PEAK_LOOPS_H
+#ifndef COMPUTE_CPU_PEAK_PEAK_LOOPS_H
+#define COMPUTE_CPU_PEAK_PEAK_LOOPS_H
 
 #include "compute/cpu/isa.h"
 

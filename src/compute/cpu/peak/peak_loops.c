@@ -1,6 +1,5 @@
-#include "compute/cpu/kernels/peak_loops.h"
+#include "compute/cpu/peak/peak_loops.h"
 
-#include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/vector.h"
 
 /* Independent sums, so that no unit waits for its last result: two units of at most six cycles' latency. With
@@ -57,7 +56,10 @@ static void triad_loop(float *a, const float *b, const float *c, float scale, si
     }
 }
 
-struct peak_loops KERNEL(peak_loops)(void)
+#define LOOPS_OF(isa) peak_loops_##isa
+#define LOOPS(isa) LOOPS_OF(isa)
+
+struct peak_loops LOOPS(KERNEL_ISA)(void)
 {
     struct peak_loops loops = {
         .float32 = float32_loop,
