@@ -174,7 +174,8 @@ static void gelu_backward(struct compute *c, activation *dinp, const activation 
 /* What is gathered counts as it is read: (merged tokens, 8 channels). */
 static double gathered(int n, int d, int h, int w, int channels)
 {
-    return 8.0 * n * ((d + 1) / 2) * ((h + 1) / 2) * ((w + 1) / 2) * channels;
+    const size_t merged = (size_t)((d + 1) / 2) * (size_t)((h + 1) / 2) * (size_t)((w + 1) / 2);
+    return 8.0 * n * (double)merged * channels;
 }
 
 static void patch_merge_forward(struct compute *c, activation *out, const activation *inp,

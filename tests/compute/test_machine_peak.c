@@ -1,7 +1,7 @@
 /* The yardstick: that the loops compute what they are counted for, in every build, and that they are
  * measured. */
-#include "compute/cpu/peak/peak_loops.h"
 #include "compute/cpu/machine_peak.h"
+#include "compute/cpu/peak/peak_loops.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -53,9 +53,10 @@ static void float32_rounds_are_multiply_adds(void **state)
 static void bf16_rounds_are_products(void **state)
 {
     (void)state;
-    struct peak_loops loops;
+    struct peak_loops loops = {0};
     if (!loops_of_isa(&loops, ISA_AVX512) || loops.bf16 == NULL) {
         skip();
+        return;
     }
     for (size_t rounds = 0; rounds < 3000; rounds = 3 * rounds + 7) {
         const double products = (double)rounds * loops.bf16_flops / flops_per_product;
