@@ -82,21 +82,21 @@ static enum voco_status print_json(const struct request *request, const struct s
 
 /* ---- for people ---- */
 
-/* "  123.4     56 %" of a rate and the best there is, or as much room. */
+/* "  123.4     56 %" of a rate and the best there is. */
 static void print_rate(double amount, double seconds, double best)
 {
-    if (amount > 0 && seconds > 0) {
-        printf("  %8.1f  %6.0f %%", amount / seconds * 1e-9, 100 * amount / seconds / best);
-    } else {
-        printf("  %8s  %6s  ", "", "");
-    }
+    printf("  %8.1f  %6.0f %%", amount / seconds * 1e-9, 100 * amount / seconds / best);
 }
 
 static void print_row(const char *title, const struct part_cost *cost, const struct step_measurement *m)
 {
     printf("%-30s  %9.4f  %6.1f %%", title, cost->seconds, 100 * cost->seconds / m->seconds);
-    print_rate(cost->flops, cost->seconds, m->peak_flops);
-    print_rate(cost->bytes, cost->seconds, m->machine.bytes_per_second);
+    if (cost->flops > 0 && cost->seconds > 0) {
+        print_rate(cost->flops, cost->seconds, m->peak_flops);
+    } else if (cost->bytes > 0 && cost->seconds > 0) {
+        printf("%20s", "");
+        print_rate(cost->bytes, cost->seconds, m->machine.bytes_per_second);
+    }
     printf("\n");
 }
 
