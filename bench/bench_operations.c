@@ -1,7 +1,8 @@
 /* Times every operation of a compute implementation on the shapes of the recipes `tiny` and `base`, forward
- * and backward: median milliseconds, GFLOP/s where products are made, GB/s where memory is all.
+ * and backward: median milliseconds, GFLOP/s where products are made, GB/s where memory is all (as if every
+ * element had 4 bytes).
  *
- *   bench_operations [-i cpu|reference] [-t threads] [-r repetitions] [-f part of a name]
+ *   bench_operations [-i cpu|reference] [-p float32|bf16] [-t threads] [-r repetitions] [-f part of a name]
  *                    [-n crops of tiny] [-b crops of base] [-c]
  *
  * -c takes the processor's time of all threads in place of the clock's: with -t 1 it is what a busy machine
@@ -23,7 +24,8 @@ struct bench {
     struct compute compute;
     int repetitions;
     const char *filter;
-    float *tensor[tensor_count];
+    float *tensor[tensor_count];           /* parameters and statistics ... */
+    activation *activations[tensor_count]; /* ... and activations, by their place in a task */
     size_t capacity[tensor_count];
 };
 
@@ -54,6 +56,20 @@ static float *tensor(struct bench *b, int i, size_t count)
     return b->tensor[i];
 }
 
+/* The same as activations; the i-th tensor is used up for it. */
+static activation *activations(struct bench *b, int i, size_t count)
+{
+    const float *values = tensor(b, i, count);
+    free(b->activations[i]);
+    b->activations[i] = aligned_alloc(64, (count * b->compute.activation_size + 63) / 64 * 64);
+    if (b->activations[i] == NULL) {
+        fprintf(stderr, "no memory\n");
+        exit(1);
+    }
+    b->compute.activations_from_reals(&b->compute, b->activations[i], values, count);
+    return b->activations[i];
+}
+
 static int compare(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -69,6 +85,7 @@ struct task {
     int in, out;
     int residual;
     float **t;
+    activation **a;
 };
 
 static void measure(const char *name, const struct task *task, double flops, double bytes)
@@ -104,21 +121,19 @@ static void measure(const char *name, const struct task *task, double flops, dou
 static void conv_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->conv3d_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), t->t[2], NULL, t->conv);
+    c->conv3d_forward(c, t->a[1], t->a[0], t->t[2], NULL, t->conv);
 }
 
 static void conv_backward_data(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->conv3d_backward(c, as_activations(t->t[3]), NULL, NULL, as_activations(t->t[1]),
-                       as_activations(t->t[0]), t->t[2], t->conv);
+    c->conv3d_backward(c, t->a[3], NULL, NULL, t->a[1], t->a[0], t->t[2], t->conv);
 }
 
 static void conv_backward_weights(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->conv3d_backward(c, NULL, t->t[4], NULL, as_activations(t->t[1]), as_activations(t->t[0]), t->t[2],
-                       t->conv);
+    c->conv3d_backward(c, NULL, t->t[4], NULL, t->a[1], t->a[0], t->t[2], t->conv);
 }
 
 static void bench_conv(struct bench *b, int n, int side, int in, int out, int kernel, int stride)
@@ -126,10 +141,11 @@ static void bench_conv(struct bench *b, int n, int side, int in, int out, int ke
     const struct conv3d_shape s = {n, side, side, side, in, out, kernel, stride};
     const size_t rows = (size_t)n * side * side * side, taps = (size_t)kernel * kernel * kernel;
     const size_t out_rows = rows / (stride * stride * stride);
-    float *t[tensor_count] = {tensor(b, 0, rows * in), tensor(b, 1, out_rows * out),
-                              tensor(b, 2, taps * in * out), tensor(b, 3, rows * in),
-                              tensor(b, 4, taps * in * out)};
-    struct task task = {.bench = b, .conv = &s, .t = t};
+    float *t[tensor_count] = {[2] = tensor(b, 2, taps * in * out), [4] = tensor(b, 4, taps * in * out)};
+    activation *a[tensor_count] = {[0] = activations(b, 0, rows * in),
+                                   [1] = activations(b, 1, out_rows * out),
+                                   [3] = activations(b, 3, rows * in)};
+    struct task task = {.bench = b, .conv = &s, .t = t, .a = a};
     const double flops = 2.0 * taps * in * out * out_rows;
     static const char *const passes[3] = {"forward", "backward data", "backward weights"};
     void (*const runs[3])(const struct task *) = {conv_forward, conv_backward_data, conv_backward_weights};
@@ -148,24 +164,25 @@ static void bench_conv(struct bench *b, int n, int side, int in, int out, int ke
 static void linear_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->linear_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), t->t[2], t->t[3], t->rows, t->in,
-                      t->out);
+    c->linear_forward(c, t->a[1], t->a[0], t->t[2], t->t[3], t->rows, t->in, t->out);
 }
 
 static void linear_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->linear_backward(c, as_activations(t->t[4]), t->t[5], t->t[6], as_activations(t->t[1]),
-                       as_activations(t->t[0]), t->t[2], t->rows, t->in, t->out);
+    c->linear_backward(c, t->a[4], t->t[5], t->t[6], t->a[1], t->a[0], t->t[2], t->rows, t->in, t->out);
 }
 
 static void bench_linear(struct bench *b, size_t rows, int in, int out)
 {
-    float *t[tensor_count] = {
-        tensor(b, 0, rows * in), tensor(b, 1, rows * out), tensor(b, 2, (size_t)in * out),
-        tensor(b, 3, out),       tensor(b, 4, rows * in),  tensor(b, 5, (size_t)in * out),
-        tensor(b, 6, out)};
-    struct task task = {.bench = b, .rows = rows, .in = in, .out = out, .t = t};
+    float *t[tensor_count] = {[2] = tensor(b, 2, (size_t)in * out),
+                              [3] = tensor(b, 3, out),
+                              [5] = tensor(b, 5, (size_t)in * out),
+                              [6] = tensor(b, 6, out)};
+    activation *a[tensor_count] = {[0] = activations(b, 0, rows * in),
+                                   [1] = activations(b, 1, rows * out),
+                                   [4] = activations(b, 4, rows * in)};
+    struct task task = {.bench = b, .rows = rows, .in = in, .out = out, .t = t, .a = a};
     const double flops = 2.0 * (double)rows * in * out;
     char name[128];
     snprintf(name, sizeof name, "linear %6zu x %4d to %4d forward", rows, in, out);
@@ -179,16 +196,14 @@ static void bench_linear(struct bench *b, size_t rows, int in, int out)
 static void attention_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->window_attention_forward(c, as_activations(t->t[1]), t->t[2], as_activations(t->t[0]), t->t[3],
-                                t->t[4], t->attention);
+    c->window_attention_forward(c, t->a[1], t->t[2], t->a[0], t->t[3], t->t[4], t->attention);
 }
 
 static void attention_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->window_attention_backward(c, as_activations(t->t[5]), t->t[6], t->t[7], as_activations(t->t[1]),
-                                 as_activations(t->t[1]), t->t[2], as_activations(t->t[0]), t->t[3], t->t[4],
-                                 t->attention);
+    c->window_attention_backward(c, t->a[5], t->t[6], t->t[7], t->a[1], t->a[1], t->t[2], t->a[0], t->t[3],
+                                 t->t[4], t->attention);
 }
 
 static void bench_attention(struct bench *b, int n, int side, int heads, int head_dim, int odd)
@@ -199,15 +214,15 @@ static void bench_attention(struct bench *b, int n, int side, int heads, int hea
         attention_window_of_axis(side, odd, &s.window[axis], &s.shift[axis]);
     }
     const size_t rows = (size_t)n * side * side * side, c = (size_t)heads * head_dim;
-    float *t[tensor_count] = {tensor(b, 0, rows * 3 * c),
-                              tensor(b, 1, rows * c),
-                              tensor(b, 2, rows * heads),
-                              tensor(b, 3, 3 * c),
-                              tensor(b, 4, (size_t)relative_table_rows * heads),
-                              tensor(b, 5, rows * 3 * c),
-                              tensor(b, 6, 3 * c),
-                              tensor(b, 7, (size_t)relative_table_rows * heads)};
-    struct task task = {.bench = b, .attention = &s, .t = t, .run = attention_forward};
+    float *t[tensor_count] = {[2] = tensor(b, 2, rows * heads),
+                              [3] = tensor(b, 3, 3 * c),
+                              [4] = tensor(b, 4, (size_t)relative_table_rows * heads),
+                              [6] = tensor(b, 6, 3 * c),
+                              [7] = tensor(b, 7, (size_t)relative_table_rows * heads)};
+    activation *a[tensor_count] = {[0] = activations(b, 0, rows * 3 * c),
+                                   [1] = activations(b, 1, rows * c),
+                                   [5] = activations(b, 5, rows * 3 * c)};
+    struct task task = {.bench = b, .attention = &s, .t = t, .a = a, .run = attention_forward};
     const double products = 2.0 * (double)(rows * c) * s.window[0] * s.window[1] * s.window[2];
     char name[128];
     snprintf(name, sizeof name, "attention %2d x %2d^3 %2d heads of %2d%s forward", n, side, heads, head_dim,
@@ -223,28 +238,27 @@ static void bench_attention(struct bench *b, int n, int side, int heads, int hea
 static void layer_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->layer_norm_forward(c, as_activations(t->t[1]), t->t[2], t->t[3], as_activations(t->t[0]), t->t[4],
-                          t->t[4], t->rows, t->in);
+    c->layer_norm_forward(c, t->a[1], t->t[2], t->t[3], t->a[0], t->t[4], t->t[4], t->rows, t->in);
 }
 
 static void layer_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->layer_norm_backward(c, as_activations(t->t[5]), t->t[6], t->t[7], as_activations(t->t[1]),
-                           as_activations(t->t[0]), t->t[2], t->t[3], t->t[4], t->rows, t->in);
+    c->layer_norm_backward(c, t->a[5], t->t[6], t->t[7], t->a[1], t->a[0], t->t[2], t->t[3], t->t[4], t->rows,
+                           t->in);
 }
 
 static void bench_layer_norm(struct bench *b, size_t rows, int channels)
 {
-    float *t[tensor_count] = {tensor(b, 0, rows * channels),
-                              tensor(b, 1, rows * channels),
-                              tensor(b, 2, rows),
-                              tensor(b, 3, rows),
-                              tensor(b, 4, channels),
-                              tensor(b, 5, rows * channels),
-                              tensor(b, 6, channels),
-                              tensor(b, 7, channels)};
-    struct task task = {.bench = b, .rows = rows, .in = channels, .t = t, .run = layer_forward};
+    float *t[tensor_count] = {[2] = tensor(b, 2, rows),
+                              [3] = tensor(b, 3, rows),
+                              [4] = tensor(b, 4, channels),
+                              [6] = tensor(b, 6, channels),
+                              [7] = tensor(b, 7, channels)};
+    activation *a[tensor_count] = {[0] = activations(b, 0, rows * channels),
+                                   [1] = activations(b, 1, rows * channels),
+                                   [5] = activations(b, 5, rows * channels)};
+    struct task task = {.bench = b, .rows = rows, .in = channels, .t = t, .a = a, .run = layer_forward};
     char name[128];
     snprintf(name, sizeof name, "layer_norm %6zu x %3d forward", rows, channels);
     measure(name, &task, 0, 8.0 * (double)rows * channels);
@@ -256,29 +270,29 @@ static void bench_layer_norm(struct bench *b, size_t rows, int channels)
 static void instance_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->instance_norm_forward(c, as_activations(t->t[1]), t->t[2], t->t[3], as_activations(t->t[0]),
-                             as_activations(t->residual ? t->t[4] : NULL), 0.01F, t->out, t->rows, t->in);
+    c->instance_norm_forward(c, t->a[1], t->t[2], t->t[3], t->a[0], t->residual ? t->a[4] : NULL, 0.01F,
+                             t->out, t->rows, t->in);
 }
 
 static void instance_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->instance_norm_backward(c, as_activations(t->t[5]), as_activations(t->residual ? t->t[6] : NULL),
-                              as_activations(t->t[4]), as_activations(t->t[1]), as_activations(t->t[0]),
-                              t->t[2], t->t[3], 0.01F, t->out, t->rows, t->in);
+    c->instance_norm_backward(c, t->a[5], t->residual ? t->a[6] : NULL, t->a[4], t->a[1], t->a[0], t->t[2],
+                              t->t[3], 0.01F, t->out, t->rows, t->in);
 }
 
 static void bench_instance_norm(struct bench *b, int n, int side, int channels, int residual)
 {
     const size_t space = (size_t)side * side * side, size = n * space * channels;
-    float *t[tensor_count] = {tensor(b, 0, size),
-                              tensor(b, 1, size),
-                              tensor(b, 2, (size_t)n * channels),
-                              tensor(b, 3, (size_t)n * channels),
-                              tensor(b, 4, size),
-                              tensor(b, 5, size),
-                              tensor(b, 6, size)};
-    struct task task = {.bench = b, .rows = space, .in = channels, .out = n, .residual = residual, .t = t};
+    float *t[tensor_count] = {
+        [2] = tensor(b, 2, (size_t)n * channels), [3] = tensor(b, 3, (size_t)n * channels)};
+    activation *a[tensor_count] = {[0] = activations(b, 0, size),
+                                   [1] = activations(b, 1, size),
+                                   [4] = activations(b, 4, size),
+                                   [5] = activations(b, 5, size),
+                                   [6] = activations(b, 6, size)};
+    struct task task = {
+        .bench = b, .rows = space, .in = channels, .out = n, .residual = residual, .t = t, .a = a};
     char name[128];
     snprintf(name, sizeof name, "instance_norm %2d x %2d^3 x %3d%s forward", n, side, channels,
              residual ? " residual" : "");
@@ -293,13 +307,13 @@ static void bench_instance_norm(struct bench *b, int n, int side, int channels, 
 static void gelu_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->gelu_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), t->rows);
+    c->gelu_forward(c, t->a[1], t->a[0], t->rows);
 }
 
 static void gelu_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->gelu_backward(c, as_activations(t->t[1]), as_activations(t->t[1]), as_activations(t->t[0]), t->rows);
+    c->gelu_backward(c, t->a[1], t->a[1], t->a[0], t->rows);
 }
 
 static void adamw(const struct task *t)
@@ -318,23 +332,24 @@ static void sum_of_squares(const struct task *t)
 static void merge(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->patch_merge_forward(c, as_activations(t->t[1]), as_activations(t->t[0]), PATCH_MERGING_LEGACY, t->out,
-                           (int)t->rows, (int)t->rows, (int)t->rows, t->in);
+    c->patch_merge_forward(c, t->a[1], t->a[0], PATCH_MERGING_LEGACY, t->out, (int)t->rows, (int)t->rows,
+                           (int)t->rows, t->in);
 }
 
 static void merge_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->patch_merge_backward(c, as_activations(t->t[1]), as_activations(t->t[0]), PATCH_MERGING_LEGACY, t->out,
-                            (int)t->rows, (int)t->rows, (int)t->rows, t->in);
+    c->patch_merge_backward(c, t->a[1], t->a[0], PATCH_MERGING_LEGACY, t->out, (int)t->rows, (int)t->rows,
+                            (int)t->rows, t->in);
 }
 
 static void bench_elementwise(struct bench *b)
 {
     const size_t count = 4 << 20;
+    activation *a[tensor_count] = {activations(b, 0, count), activations(b, 1, count)};
     float *t[tensor_count] = {tensor(b, 0, count), tensor(b, 1, count), tensor(b, 2, count),
                               tensor(b, 3, count), tensor(b, 4, count)};
-    struct task task = {.bench = b, .rows = count, .t = t, .run = gelu_forward};
+    struct task task = {.bench = b, .rows = count, .t = t, .a = a, .run = gelu_forward};
     measure("gelu 4 M forward", &task, 0, 8.0 * (double)count);
     task.run = gelu_backward;
     measure("gelu 4 M backward", &task, 0, 12.0 * (double)count);
@@ -342,7 +357,8 @@ static void bench_elementwise(struct bench *b)
     measure("sum_of_squares 4 M", &task, 0, 4.0 * (double)count);
     for (int k = 0; k < 2; k++) {
         const int n = k == 0 ? 22 : 1, side = k == 0 ? 24 : 32, channels = k == 0 ? 12 : 48;
-        struct task merging = {.bench = b, .rows = side, .in = channels, .out = n, .t = t, .run = merge};
+        struct task merging = {
+            .bench = b, .rows = side, .in = channels, .out = n, .t = t, .a = a, .run = merge};
         const double bytes = 8.0 * n * side * side * side * channels;
         measure(k == 0 ? "patch_merge 22 x 24^3 x 12 forward" : "patch_merge 1 x 32^3 x 48 forward", &merging,
                 0, bytes);
@@ -386,14 +402,18 @@ int main(int argc, char **argv)
 {
     struct bench bench = {.repetitions = 5};
     const char *name = "cpu";
+    enum compute_precision precision = PRECISION_FLOAT32;
     int threads = 0, option, crops_of_tiny = 22, crops_of_base = 1;
-    while ((option = getopt(argc, argv, "ci:t:r:f:n:b:")) != -1) {
+    while ((option = getopt(argc, argv, "ci:p:t:r:f:n:b:")) != -1) {
         switch (option) {
         case 'c':
             clock_id = CLOCK_PROCESS_CPUTIME_ID;
             break;
         case 'i':
             name = optarg;
+            break;
+        case 'p':
+            precision = strcmp(optarg, "bf16") == 0 ? PRECISION_BF16 : PRECISION_FLOAT32;
             break;
         case 't':
             threads = atoi(optarg);
@@ -412,7 +432,8 @@ int main(int argc, char **argv)
             break;
         default:
             fprintf(stderr,
-                    "usage: %s [-i implementation] [-t threads] [-r repetitions] [-f part of a name] "
+                    "usage: %s [-i implementation] [-p float32|bf16] [-t threads] [-r repetitions] [-f part "
+                    "of a name] "
                     "[-n crops of tiny] [-b crops of base] [-c]\n",
                     argv[0]);
             return 2;
@@ -422,7 +443,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "1 to %d repetitions\n", most_repetitions);
         return 2;
     }
-    if (compute_open(&bench.compute, name, threads, PRECISION_FLOAT32) != VOCO_OK) {
+    if (compute_open(&bench.compute, name, threads, precision) != VOCO_OK) {
         fprintf(stderr, "%s\n", voco_error_message());
         return 1;
     }
@@ -438,6 +459,7 @@ int main(int argc, char **argv)
     compute_close(&bench.compute);
     for (int i = 0; i < tensor_count; i++) {
         free(bench.tensor[i]);
+        free(bench.activations[i]);
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 /* Every operation of the cpu implementation against the reference, forward and backward, in float: on odd
  * sizes and on those of the network (voco.md section 2; R = 48 and 64, C = 3 to 48), with 1 to 3 threads and
- * every build of the kernels, twice for equal bits. */
+ * every build of the kernels, twice for equal bits; with activations in float32 and in bf16. */
 #include "agreement.h"
 #include "tensors.h"
 
@@ -15,6 +15,9 @@
 #include <cmocka.h>
 
 static const double tolerance = 1e-5;
+
+/* What backward computes in bf16 from an output that was rounded. */
+static const double after_rounding = 4e-3;
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -64,6 +67,7 @@ static void convolutions_agree(void **state)
         snprintf(name, sizeof name, "conv3d %d^3 /%d, %d x (%d %d %d), %d to %d", s->kernel, s->stride, s->n,
                  s->d, s->h, s->w, s->in_channels, s->out_channels);
         hold_against_reference(name, convolve, &cases[i], tolerance);
+        hold_bf16_against_reference(name, convolve, &cases[i], tolerance);
     }
 }
 
@@ -104,6 +108,7 @@ static void linear_layers_agree(void **state)
         snprintf(name, sizeof name, "linear %zu x %d to %d", cases[i].rows, cases[i].in_features,
                  cases[i].out_features);
         hold_against_reference(name, multiply, &cases[i], tolerance);
+        hold_bf16_against_reference(name, multiply, &cases[i], tolerance);
     }
 }
 
@@ -151,6 +156,7 @@ static void layer_norms_agree(void **state)
         char name[96];
         snprintf(name, sizeof name, "layer_norm %zu x %d", cases[i].rows, cases[i].channels);
         hold_against_reference(name, normalise_rows, &cases[i], tolerance);
+        hold_bf16_against_reference(name, normalise_rows, &cases[i], tolerance);
     }
 }
 
@@ -201,6 +207,7 @@ static void instance_norms_agree(void **state)
         snprintf(name, sizeof name, "instance_norm %d x %d x %d, slope %g%s", cases[i].n, cases[i].space,
                  cases[i].channels, (double)cases[i].slope, cases[i].has_residual ? ", residual" : "");
         hold_against_reference(name, normalise_channels, &cases[i], tolerance);
+        hold_bf16_against_reference(name, normalise_channels, &cases[i], tolerance);
     }
 }
 
@@ -251,6 +258,7 @@ static void window_attentions_agree(void **state)
         snprintf(name, sizeof name, "window_attention %d x (%d %d %d), %d heads of %d, block %d", t->n, t->d,
                  t->h, t->w, t->heads, t->head_dim, t->odd_block);
         hold_against_reference(name, attend, t, tolerance);
+        hold_bf16_against_reference(name, attend, t, after_rounding);
     }
 }
 
@@ -284,6 +292,8 @@ static void attention_agrees_where_masked_keys_win(void **state)
     static const struct attention_shape shape = {
         .n = 1, .d = 12, .h = 4, .w = 13, .heads = 2, .head_dim = 4, .window = {7, 4, 7}, .shift = {3, 0, 3}};
     hold_against_reference("window_attention with large scores", attend_with_large_scores, &shape, tolerance);
+    hold_bf16_against_reference("window_attention with large scores", attend_with_large_scores, &shape,
+                                tolerance);
 }
 
 static void apply_gelu(struct compute *c, const void *chosen, struct results *r)
@@ -324,8 +334,10 @@ static void gelus_agree(void **state)
         char name[64];
         snprintf(name, sizeof name, "gelu %zu", counts[i]);
         hold_against_reference(name, apply_gelu, &counts[i], tolerance);
+        hold_bf16_against_reference(name, apply_gelu, &counts[i], tolerance);
     }
     hold_against_reference("gelu from -30 to 30", sweep_gelu, &(size_t){6001}, tolerance);
+    hold_bf16_against_reference("gelu from -30 to 30", sweep_gelu, &(size_t){6001}, tolerance);
 }
 
 struct merging {
@@ -356,6 +368,7 @@ static void patch_mergings_are_equal(void **state)
         const int *g = grids[i / 3];
         const struct merging t = {g[0], g[1], g[2], g[3], g[4], (enum patch_merging)(i % 3)};
         hold_against_reference("patch_merge", merge, &t, 0);
+        hold_bf16_against_reference("patch_merge", merge, &t, tolerance);
     }
 }
 
@@ -386,6 +399,7 @@ static void average_pools_agree(void **state)
                                         {2, 216, 48}, {11, 8, 192},    {2, 1, 5}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         hold_against_reference("average_pool", pool, &cases[i], tolerance);
+        hold_bf16_against_reference("average_pool", pool, &cases[i], tolerance);
     }
 }
 
@@ -432,6 +446,7 @@ static void optimisers_and_sums_agree(void **state)
         snprintf(name, sizeof name, "adamw and sums %zu", counts[i]);
         hold_against_reference(name, update, &counts[i], tolerance);
         hold_against_reference("add", add, &counts[i], 0);
+        hold_bf16_against_reference("add", add, &counts[i], tolerance);
     }
 }
 

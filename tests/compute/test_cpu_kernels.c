@@ -14,16 +14,21 @@
 
 #include <cmocka.h>
 
-static const char *const instruction_sets[] = {"portable", "avx2", "avx512"};
+static const char *const instruction_sets[] = {"portable", "avx2", "avx512", "avx512bf16"};
 enum { instruction_set_count = sizeof instruction_sets / sizeof *instruction_sets };
 
 /* Opens "cpu" with this instruction set; 0 where the processor lacks it. */
-static int open_with(struct compute *c, int isa)
+static int open_in(struct compute *c, int isa, enum compute_precision precision)
 {
     assert_int_equal(setenv("VOCO_ISA", instruction_sets[isa], 1), 0);
-    const enum voco_status status = compute_open(c, "cpu", 2, PRECISION_FLOAT32);
+    const enum voco_status status = compute_open(c, "cpu", 2, precision);
     assert_int_equal(unsetenv("VOCO_ISA"), 0);
     return status == VOCO_OK;
+}
+
+static int open_with(struct compute *c, int isa)
+{
+    return open_in(c, isa, PRECISION_FLOAT32);
 }
 
 static void instruction_sets_are_chosen_by_name(void **state)
@@ -69,6 +74,7 @@ static void narrow_convolutions_agree(void **state)
         snprintf(name, sizeof name, "%d x (%d %d %d), %d to %d", s->n, s->d, s->h, s->w, s->in_channels,
                  s->out_channels);
         hold_against_reference(name, convolve, s, 1e-5);
+        hold_bf16_against_reference(name, convolve, s, 1e-5);
     }
 }
 
@@ -79,67 +85,135 @@ static void gradients_on_small_grids_agree(void **state)
         {3, 2, 2, 2, 192, 192, 3, 1}, {1, 1, 3, 2, 204, 192, 3, 1}, {2, 4, 4, 4, 192, 192, 3, 1}};
     for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
         hold_against_reference("small grid", convolve, &shapes[k], 1e-5);
+        hold_bf16_against_reference("small grid", convolve, &shapes[k], 1e-5);
     }
 }
 
-static int count_nan(const real *x, size_t count)
+static int count_nan(struct results *r, const activation *x, size_t count)
 {
     int found = 0;
+    real *values = filled_tensor(count, 0);
+    r->compute->reals_from_activations(r->compute, values, x, count);
     for (size_t k = 0; k < count; k++) {
-        found += isnan(x[k]) != 0;
+        found += isnan(values[k]) != 0;
     }
+    free(values);
     return found;
 }
 
 static void attention_shows_nan(struct compute *c, int column, int expected)
 {
-    enum { tokens = 27, channels = 12 };
+    enum { tokens = 27, channels = 12, size = tokens * channels, table_size = relative_table_rows * 3 };
     const struct attention_shape s = {1, 3, 3, 3, 3, 4, {3, 3, 3}, {0, 0, 0}};
-    real *qkv = random_tensor(1, (size_t)tokens * 3 * channels, 1), *bias = random_tensor(2, 3 * channels, 1);
-    real *table = random_tensor(3, (size_t)relative_table_rows * 3, 1);
-    real out[tokens * channels], logsumexp[tokens * 3];
-    qkv[5 * 3 * channels + column] = (real)NAN;
-    c->window_attention_forward(c, as_activations(out), logsumexp, as_activations(qkv), bias, table, &s);
-    assert_int_equal(count_nan(out, (size_t)tokens * channels), expected);
-    free(qkv);
-    free(bias);
-    free(table);
+    struct results r = {.compute = c};
+    real *values = random_tensor(1, (size_t)size * 3, 1);
+    values[5 * 3 * channels + column] = (real)NAN;
+    activation *qkv = given_activations(&r, values, (size_t)size * 3);
+    real *bias = given_reals(&r, random_tensor(2, 3 * channels, 1), 3 * channels);
+    real *table = given_reals(&r, random_tensor(3, table_size, 1), table_size);
+    activation *out = new_activations(&r, "out", size, 0);
+    real logsumexp[tokens * 3];
+    c->window_attention_forward(c, out, logsumexp, qkv, bias, table, &s);
+    assert_int_equal(count_nan(&r, out, size), expected);
+    free_results(&r);
+}
+
+static void require_nan_comes_through(struct compute *c)
+{
+    enum { rows = 216, channels = 12, size = rows * channels, weights = 27 * channels * channels };
+    struct results r = {.compute = c};
+    real *values = random_tensor(1, size, 1);
+    values[40 * channels + 3] = (real)NAN;
+    activation *inp = given_activations(&r, values, size);
+    activation *dout = given_activations(&r, random_tensor(3, size, 1), size);
+    real *weight = given_reals(&r, random_tensor(2, weights, 1), weights);
+    activation *out = new_activations(&r, "out", size, 0);
+    real mean[rows], rstd[rows];
+    c->gelu_forward(c, out, inp, size);
+    assert_int_equal(count_nan(&r, out, size), 1);
+    c->gelu_backward(c, out, dout, inp, size);
+    assert_int_equal(count_nan(&r, out, size), 1);
+    c->layer_norm_forward(c, out, mean, rstd, inp, NULL, NULL, rows, channels);
+    assert_int_equal(count_nan(&r, out, size), channels);
+    c->instance_norm_forward(c, out, mean, rstd, inp, NULL, (real)0.01, 1, rows, channels);
+    assert_int_equal(count_nan(&r, out, size), rows);
+    const struct conv3d_shape shape = {1, 6, 6, 6, channels, channels, 3, 1};
+    c->conv3d_forward(c, out, inp, weight, NULL, &shape);
+    assert_int_equal(count_nan(&r, out, size), 18 * channels); /* voxel (1, 0, 4) has 3 x 2 x 3 neighbours */
+    c->linear_forward(c, out, inp, weight, NULL, rows, channels, channels);
+    assert_int_equal(count_nan(&r, out, size), channels);
+    free_results(&r);
+    attention_shows_nan(c, 2, 4);           /* a query: its own head */
+    attention_shows_nan(c, 12 + 2, 27 * 4); /* a key: all queries of the head */
+    attention_shows_nan(c, 24 + 2, 27);     /* a value: its column */
+    require_no_failure(c);
 }
 
 static void nan_comes_through(void **state)
 {
     (void)state;
-    enum { rows = 216, channels = 12, size = rows * channels };
+    for (int isa = 0; isa < instruction_set_count; isa++) {
+        for (int precision = PRECISION_FLOAT32; precision <= PRECISION_BF16; precision++) {
+            struct compute c;
+            if (!open_in(&c, isa, precision)) {
+                printf("    skipped: this processor lacks %s\n", instruction_sets[isa]);
+                continue;
+            }
+            require_nan_comes_through(&c);
+            compute_close(&c);
+        }
+    }
+}
+
+/* bf16 keeps 8 significant bits: halfway between two neighbours the even one wins. */
+static void bf16_is_rounded_to_the_nearest_even(void **state)
+{
+    (void)state;
+    static const real given[] = {0,
+                                 (real)-0.0,
+                                 1,
+                                 1 + 0x1p-8F,
+                                 1 + 0x1.8p-7F,
+                                 1 + 0x1.02p-8F,
+                                 -1 - 0x1.fep-9F,
+                                 0x1.ffp100F,
+                                 0x1.fffffep127F,
+                                 (real)-INFINITY,
+                                 0x1.04p-126F};
+    static const real expected[] = {0,
+                                    (real)-0.0,
+                                    1,
+                                    1,
+                                    1 + 0x1p-6F,
+                                    1 + 0x1p-7F,
+                                    -1,
+                                    0x1p101F,
+                                    (real)INFINITY,
+                                    (real)-INFINITY,
+                                    0x1.04p-126F};
+    enum { count = sizeof given / sizeof *given, long_enough = 3 * count };
     for (int isa = 0; isa < instruction_set_count; isa++) {
         struct compute c;
-        if (!open_with(&c, isa)) {
-            printf("    skipped: this processor lacks %s\n", instruction_sets[isa]);
+        if (!open_in(&c, isa, PRECISION_BF16)) {
             continue;
         }
-        real *inp = random_tensor(1, size, 1), *out = filled_tensor(size, 0), *dinp = filled_tensor(size, 0);
-        real *weight = random_tensor(2, (size_t)27 * channels * channels, 1), mean[rows], rstd[rows];
-        inp[40 * channels + 3] = (real)NAN;
-        c.gelu_forward(&c, as_activations(out), as_activations(inp), size);
-        assert_int_equal(count_nan(out, size), 1);
-        c.gelu_backward(&c, as_activations(dinp), as_activations(out), as_activations(weight), size);
-        assert_int_equal(count_nan(dinp, size), 1);
-        c.layer_norm_forward(&c, as_activations(out), mean, rstd, as_activations(inp), NULL, NULL, rows,
-                             channels);
-        assert_int_equal(count_nan(out, size), channels);
-        c.instance_norm_forward(&c, as_activations(out), mean, rstd, as_activations(inp), NULL, (real)0.01, 1,
-                                rows, channels);
-        assert_int_equal(count_nan(out, size), rows);
-        const struct conv3d_shape shape = {1, 6, 6, 6, channels, channels, 3, 1};
-        c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &shape);
-        assert_int_equal(count_nan(out, size), 18 * channels); /* voxel (1, 0, 4) has 3 x 2 x 3 neighbours */
-        attention_shows_nan(&c, 2, 4);                         /* a query: its own head */
-        attention_shows_nan(&c, 12 + 2, 27 * 4);               /* a key: all queries of the head */
-        attention_shows_nan(&c, 24 + 2, 27);                   /* a value: its column */
+        real inp[long_enough + 1], out[long_enough + 1];
+        uint16_t bits[long_enough + 1];
+        for (int k = 0; k < long_enough; k++) {
+            inp[k] = given[k % count];
+        }
+        inp[long_enough] = (real)NAN;
+        assert_int_equal(c.activation_size, sizeof *bits);
+        c.activations_from_reals(&c, (activation *)bits, inp, long_enough + 1);
+        c.reals_from_activations(&c, out, (activation *)bits, long_enough + 1);
+        for (int k = 0; k < long_enough; k++) {
+            assert_true(same_bits(&out[k], &expected[k % count], 1));
+        }
+        assert_true(isnan(out[long_enough]));
+        assert_ptr_equal(c.full->full, c.full);
+        c.full->activations_from_reals(c.full, as_activations(out), inp, long_enough + 1);
+        assert_true(same_bits(out, inp, long_enough + 1));
         require_no_failure(&c);
-        free(inp);
-        free(out);
-        free(dinp);
-        free(weight);
         compute_close(&c);
     }
 }
@@ -208,7 +282,7 @@ static void failures_stay_until_they_are_asked_for(void **state)
 static void forgotten_convolutions_are_made_again(void **state)
 {
     (void)state;
-    enum { channels = 16, longest = 270 };
+    enum { channels = 16, longest = 520 };
     struct compute c;
     open_implementation(&c, "cpu", 1);
     real *inp = random_tensor(1, (size_t)longest * channels, 1),
@@ -238,6 +312,7 @@ int main(void)
         cmocka_unit_test(narrow_convolutions_agree),
         cmocka_unit_test(gradients_on_small_grids_agree),
         cmocka_unit_test(nan_comes_through),
+        cmocka_unit_test(bf16_is_rounded_to_the_nearest_even),
         cmocka_unit_test(gelu_is_accurate),
         cmocka_unit_test(powers_and_logarithms_are_accurate),
         cmocka_unit_test(failures_stay_until_they_are_asked_for),

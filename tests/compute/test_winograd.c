@@ -43,6 +43,7 @@ static void convolutions_agree(void **state)
         snprintf(name, sizeof name, "%d x (%d %d %d), %d to %d", s->n, s->d, s->h, s->w, s->in_channels,
                  s->out_channels);
         hold_against_reference(name, convolve, s, 3e-6);
+        hold_bf16_against_reference(name, convolve, s, 3e-6);
     }
 }
 

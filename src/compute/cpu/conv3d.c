@@ -1,5 +1,9 @@
 #include "compute/cpu/cpu_state.h"
-#include "compute/cpu/onednn.h"
+
+static size_t input_rows(const struct conv3d_shape *s)
+{
+    return (size_t)s->n * s->d * s->h * s->w;
+}
 
 static size_t output_rows(const struct conv3d_shape *s)
 {
@@ -16,55 +20,41 @@ static int unsupported(struct compute *c, const struct conv3d_shape *s)
     return 1;
 }
 
-static struct convolution *convolution_of(struct compute *c, enum convolution_pass pass,
-                                          const struct conv3d_shape *shape)
-{
-    struct convolution *convolution = onednn_convolution(cpu_state(c)->onednn, pass, shape);
-    if (convolution == NULL) {
-        compute_failed(c, VOCO_NO_MEMORY, "oneDNN cannot make this convolution");
-    }
-    return convolution;
-}
-
 /* What computes a convolution. */
 enum way { BY_WINOGRAD, BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
 
 static enum way way_of(const struct compute *c, const struct conv3d_shape *s, int of_weight_gradient)
 {
+    const int is_small = of_weight_gradient ? has_small_grid_gradient(s) : is_small_grid(s);
+    if (c->precision == PRECISION_BF16 && cpu_state(c)->multiplies_bf16) {
+        return of_weight_gradient && is_small ? BY_PRODUCT : BY_ONEDNN;
+    }
     if (kernels_of(c)->winograd_fits(s)) {
         return BY_WINOGRAD;
     }
     if (s->kernel == 3 && kernels_of(c)->narrow_convolution_fits(s->in_channels, s->out_channels)) {
         return BY_NARROW_KERNEL;
     }
-    return (of_weight_gradient ? has_small_grid_gradient(s) : is_small_grid(s)) ? BY_PRODUCT : BY_ONEDNN;
+    return is_small ? BY_PRODUCT : BY_ONEDNN;
 }
 
-static void run(struct compute *c, enum convolution_pass pass, activation *result, const activation *first,
-                const float *weight, const struct conv3d_shape *shape)
+/* Whether activations have to be converted to floats as a whole, there and back: products over gathered
+ * neighbourhoods take floats, and so does oneDNN on a processor that does not multiply bf16. */
+static int goes_through_floats(const struct compute *c, enum way way)
 {
-    struct convolution *convolution = convolution_of(c, pass, shape);
-    if (convolution == NULL) {
-        return;
-    }
-    void *scratch = cpu_scratch(c, convolution_scratch(convolution));
-    if (scratch != NULL &&
-        convolution_run(cpu_state(c)->onednn, convolution, result, first, weight, scratch) != 0) {
-        compute_failed(c, VOCO_NO_MEMORY, "convolution");
-    }
+    return c->precision == PRECISION_BF16 &&
+           (way == BY_PRODUCT || (way == BY_ONEDNN && !cpu_state(c)->multiplies_bf16));
 }
 
-static void add_weight_gradient(struct compute *c, float *dweight, const activation *dout,
-                                const activation *inp, const struct conv3d_shape *shape)
+static void forward_through_floats(struct compute *c, activation *out, const activation *inp,
+                                   const float *weight, const float *bias, const struct conv3d_shape *s)
 {
-    struct convolution *convolution = convolution_of(c, CONVOLUTION_BACKWARD_WEIGHTS, shape);
-    if (convolution == NULL) {
-        return;
-    }
-    void *scratch = cpu_scratch(c, convolution_scratch(convolution));
-    if (scratch != NULL && convolution_add_weight_gradient(cpu_state(c)->onednn, convolution, dweight, dout,
-                                                           inp, scratch) != 0) {
-        compute_failed(c, VOCO_NO_MEMORY, "weight gradient of a convolution");
+    const size_t inputs = input_rows(s) * s->in_channels, outputs = output_rows(s) * s->out_channels;
+    float *x, *y;
+    if (cpu_float_arrays(c, &x, inputs, &y, outputs)) {
+        c->reals_from_activations(c, x, inp, inputs);
+        c->full->conv3d_forward(c->full, as_activations(y), as_activations(x), weight, bias, s);
+        c->activations_from_reals(c, out, y, outputs);
     }
 }
 
@@ -75,7 +65,12 @@ void cpu_conv3d_forward(struct compute *c, activation *out, const activation *in
         return;
     }
     use_threads(c);
-    switch (way_of(c, shape, 0)) {
+    const enum way way = way_of(c, shape, 0);
+    if (goes_through_floats(c, way)) {
+        forward_through_floats(c, out, inp, weight, bias, shape);
+        return;
+    }
+    switch (way) {
     case BY_WINOGRAD:
         kernels_of(c)->winograd_convolution(c, out, inp, weight, shape, 0);
         break;
@@ -83,20 +78,38 @@ void cpu_conv3d_forward(struct compute *c, activation *out, const activation *in
         kernels_of(c)->narrow_convolution(c, out, inp, weight, shape, 0);
         break;
     case BY_PRODUCT:
-        small_grid_forward(c, out, inp, weight, shape);
+        small_grid_forward(c, (float *)out, (const float *)inp, weight, shape);
         break;
     case BY_ONEDNN:
-        run(c, CONVOLUTION_FORWARD, out, inp, weight, shape);
+        convolution_forward(c, out, inp, weight, bias, shape);
     }
-    if (bias != NULL) {
+    if (bias != NULL && way != BY_ONEDNN) {
         kernels_of(c)->add_bias(c, out, bias, output_rows(shape), shape->out_channels);
+    }
+}
+
+static void input_gradient_through_floats(struct compute *c, activation *dinp, const activation *dout,
+                                          const float *weight, const struct conv3d_shape *s)
+{
+    const size_t inputs = input_rows(s) * s->in_channels, outputs = output_rows(s) * s->out_channels;
+    float *dx, *dy;
+    if (cpu_float_arrays(c, &dx, inputs, &dy, outputs)) {
+        c->reals_from_activations(c, dy, dout, outputs);
+        c->full->conv3d_backward(c->full, as_activations(dx), NULL, NULL, as_activations(dy), NULL, weight,
+                                 s);
+        c->activations_from_reals(c, dinp, dx, inputs);
     }
 }
 
 static void input_gradient(struct compute *c, activation *dinp, const activation *dout, const float *weight,
                            const struct conv3d_shape *shape)
 {
-    switch (way_of(c, shape, 0)) {
+    const enum way way = way_of(c, shape, 0);
+    if (goes_through_floats(c, way)) {
+        input_gradient_through_floats(c, dinp, dout, weight, shape);
+        return;
+    }
+    switch (way) {
     case BY_WINOGRAD:
         kernels_of(c)->winograd_convolution(c, dinp, dout, weight, shape, 1);
         break;
@@ -104,17 +117,35 @@ static void input_gradient(struct compute *c, activation *dinp, const activation
         kernels_of(c)->narrow_convolution(c, dinp, dout, weight, shape, 1);
         break;
     case BY_PRODUCT:
-        small_grid_input_gradient(c, dinp, dout, weight, shape);
+        small_grid_input_gradient(c, (float *)dinp, (const float *)dout, weight, shape);
         break;
     case BY_ONEDNN:
-        run(c, CONVOLUTION_BACKWARD_DATA, dinp, dout, weight, shape);
+        convolution_input_gradient(c, dinp, dout, weight, shape);
+    }
+}
+
+static void weight_gradient_through_floats(struct compute *c, float *dweight, const activation *dout,
+                                           const activation *inp, const struct conv3d_shape *s)
+{
+    const size_t inputs = input_rows(s) * s->in_channels, outputs = output_rows(s) * s->out_channels;
+    float *x, *dy;
+    if (cpu_float_arrays(c, &x, inputs, &dy, outputs)) {
+        c->reals_from_activations(c, x, inp, inputs);
+        c->reals_from_activations(c, dy, dout, outputs);
+        c->full->conv3d_backward(c->full, NULL, dweight, NULL, as_activations(dy), as_activations(x), NULL,
+                                 s);
     }
 }
 
 static void weight_gradient(struct compute *c, float *dweight, const activation *dout, const activation *inp,
                             const struct conv3d_shape *shape)
 {
-    switch (way_of(c, shape, 1)) {
+    const enum way way = way_of(c, shape, 1);
+    if (goes_through_floats(c, way)) {
+        weight_gradient_through_floats(c, dweight, dout, inp, shape);
+        return;
+    }
+    switch (way) {
     case BY_WINOGRAD:
         kernels_of(c)->winograd_gradient(c, dweight, dout, inp, shape);
         break;
@@ -122,10 +153,10 @@ static void weight_gradient(struct compute *c, float *dweight, const activation 
         kernels_of(c)->narrow_convolution_gradient(c, dweight, dout, inp, shape);
         break;
     case BY_PRODUCT:
-        small_grid_weight_gradient(c, dweight, dout, inp, shape);
+        small_grid_weight_gradient(c, dweight, (const float *)dout, (const float *)inp, shape);
         break;
     case BY_ONEDNN:
-        add_weight_gradient(c, dweight, dout, inp, shape);
+        convolution_weight_gradient(c, dweight, dout, inp, shape);
     }
 }
 

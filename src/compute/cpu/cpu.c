@@ -12,19 +12,34 @@
 
 enum { most_threads = 1024 };
 
-void *cpu_scratch(struct compute *c, size_t bytes)
+/* *memory, made anew where it has less than `bytes`. */
+static void *at_least(struct compute *c, void **memory, size_t *present, size_t bytes)
 {
-    struct cpu_state *state = cpu_state(c);
-    if (bytes > state->scratch_bytes) {
-        free(state->scratch);
+    if (bytes > *present) {
+        free(*memory);
         const size_t rounded = (bytes + 4095) / 4096 * 4096;
-        state->scratch = aligned_alloc(4096, rounded);
-        state->scratch_bytes = state->scratch != NULL ? rounded : 0;
-        if (state->scratch == NULL) {
+        *memory = aligned_alloc(4096, rounded);
+        *present = *memory != NULL ? rounded : 0;
+        if (*memory == NULL) {
             compute_failed(c, VOCO_NO_MEMORY, "no scratch memory");
         }
     }
-    return state->scratch;
+    return *memory;
+}
+
+void *cpu_scratch(struct compute *c, size_t bytes)
+{
+    struct cpu_state *state = cpu_state(c);
+    return at_least(c, &state->scratch, &state->scratch_bytes, bytes);
+}
+
+int cpu_float_arrays(struct compute *c, float **a, size_t a_count, float **b, size_t b_count)
+{
+    struct cpu_state *state = cpu_state(c);
+    const size_t first = float_bytes(a_count);
+    *a = at_least(c, &state->floats, &state->floats_bytes, first + float_bytes(b_count));
+    *b = *a != NULL ? *a + first / sizeof **a : NULL;
+    return *a != NULL;
 }
 
 void use_threads(const struct compute *c)
@@ -46,6 +61,7 @@ static void close_cpu(struct compute *c)
     onednn_close(state->onednn);
     packed_weights_close(state->packed);
     free(state->scratch);
+    free(state->floats);
     free(state);
 }
 
@@ -57,6 +73,7 @@ static void install_kernels(struct compute *c, enum isa isa)
 #ifdef VOCO_X86_KERNELS
         [ISA_AVX2] = {install_kernels_avx2_float32, install_kernels_avx2_bf16},
         [ISA_AVX512] = {install_kernels_avx512_float32, install_kernels_avx512_bf16},
+        [ISA_AVX512BF16] = {install_kernels_avx512_float32, install_kernels_avx512bf16_bf16},
 #endif
     };
     installations[isa][c->precision](c);
@@ -84,9 +101,6 @@ enum voco_status cpu_compute_open(struct compute *c, int threads, enum compute_p
     if (status != VOCO_OK) {
         return status;
     }
-    if (precision != PRECISION_FLOAT32) {
-        return fail(VOCO_UNSUPPORTED, "cpu computes in float32 only");
-    }
     const int count = threads > 0 ? threads : omp_get_max_threads();
     if (count > most_threads) {
         return fail(VOCO_BAD_INPUT, "%d threads are more than %d", count, most_threads);
@@ -96,6 +110,7 @@ enum voco_status cpu_compute_open(struct compute *c, int threads, enum compute_p
         return fail(VOCO_NO_MEMORY, "no memory for the cpu implementation");
     }
     state->threads = count;
+    state->multiplies_bf16 = isa == ISA_AVX512BF16;
     state->onednn = onednn_open();
     state->packed = packed_weights_open();
     if (state->onednn == NULL || state->packed == NULL) {

@@ -41,6 +41,9 @@ struct cpu_state {
     void *scratch;             /* memory of the operation at work */
     size_t scratch_bytes;
     struct onednn *onednn;
+    int multiplies_bf16; /* as fast as the processor can */
+    void *floats;        /* see cpu_float_arrays */
+    size_t floats_bytes;
     struct packed_weights *packed;
 };
 
@@ -57,6 +60,11 @@ static inline const struct kernels *kernels_of(const struct compute *c)
 /* At least `bytes` bytes, aligned to 64 and uninitialised, until the next call: an operation calls it once.
  * The memory is kept for the operations to come. NULL when there is none, which is then c's status. */
 void *cpu_scratch(struct compute *c, size_t bytes);
+
+/* Points a and b at arrays of so many floats, for activations of the operation at work that are converted as
+ * a whole: aligned to 64, uninitialised, until the next call, and kept as cpu_scratch's memory is, which they
+ * are no part of. 0 when there is no memory. */
+int cpu_float_arrays(struct compute *c, float **a, size_t a_count, float **b, size_t b_count);
 
 /* Lets oneDNN, which asks OpenMP, work with the threads of c, whichever thread calls. */
 void use_threads(const struct compute *c);
@@ -80,16 +88,24 @@ void cpu_conv3d_backward(struct compute *c, activation *dinp, float *dweight, fl
                          const activation *dout, const activation *inp, const float *weight,
                          const struct conv3d_shape *shape);
 
-/* Convolutions over so few voxels of so many channels that matrix products beat oneDNN's. */
+/* Convolutions over so few voxels of so many channels that matrix products beat oneDNN's, in float. */
 int is_small_grid(const struct conv3d_shape *shape);           /* forward and input gradient */
 int has_small_grid_gradient(const struct conv3d_shape *shape); /* weight gradient */
-void small_grid_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
+void small_grid_forward(struct compute *c, float *out, const float *inp, const float *weight,
                         const struct conv3d_shape *shape);
-void small_grid_input_gradient(struct compute *c, activation *dinp, const activation *dout,
-                               const float *weight, const struct conv3d_shape *shape);
+void small_grid_input_gradient(struct compute *c, float *dinp, const float *dout, const float *weight,
+                               const struct conv3d_shape *shape);
 /* Adds to dweight. */
-void small_grid_weight_gradient(struct compute *c, float *dweight, const activation *dout,
-                                const activation *inp, const struct conv3d_shape *shape);
+void small_grid_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
+                                const struct conv3d_shape *shape);
+
+/* Convolutions by oneDNN, see onednn.h; bias may be NULL. The last adds to dweight. */
+void convolution_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
+                         const float *bias, const struct conv3d_shape *shape);
+void convolution_input_gradient(struct compute *c, activation *dinp, const activation *dout,
+                                const float *weight, const struct conv3d_shape *shape);
+void convolution_weight_gradient(struct compute *c, float *dweight, const activation *dout,
+                                 const activation *inp, const struct conv3d_shape *shape);
 
 void cpu_linear_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                         const float *bias, size_t rows, int in_features, int out_features);

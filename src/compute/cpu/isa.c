@@ -7,7 +7,7 @@
 
 const char *isa_name(enum isa isa)
 {
-    static const char *const names[isa_count] = {"portable", "avx2", "avx512"};
+    static const char *const names[isa_count] = {"portable", "avx2", "avx512", "avx512bf16"};
     return names[isa];
 }
 
@@ -17,6 +17,9 @@ static int has(enum isa isa)
     __builtin_cpu_init();
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    if (isa == ISA_AVX512BF16) {
+        return has(ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
+    }
     if (isa == ISA_AVX512) {
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
@@ -39,6 +42,6 @@ enum voco_status isa_choose(enum isa *isa)
             return VOCO_OK;
         }
     }
-    return fail(VOCO_BAD_INPUT, "VOCO_ISA=%s: not one of portable, avx2, avx512 that this processor has",
-                wanted);
+    return fail(VOCO_BAD_INPUT,
+                "VOCO_ISA=%s: not one of portable, avx2, avx512, avx512bf16 that this processor has", wanted);
 }

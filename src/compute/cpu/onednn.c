@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { most_convolutions = 256, most_copies = 512 };
+enum { most_convolutions = 512, most_copies = 512 };
 
 /* Version 2 passes memory descriptors as structs, version 3 as handles. */
 #if DNNL_VERSION_MAJOR >= 3
@@ -20,9 +20,11 @@ typedef const dnnl_memory_desc_t *descriptor_view;
 struct convolution {
     enum convolution_pass pass;
     struct conv3d_shape shape;
+    enum compute_precision precision;
+    int with_bias;
     dnnl_primitive_t primitive,
         reorder; /* reorder: plain weights to the wanted order, or the gradient back */
-    dnnl_memory_t source, weights, destination, scratch, plain;
+    dnnl_memory_t source, weights, bias, destination, scratch, plain;
     size_t weights_bytes, plain_bytes, scratch_bytes;
 };
 
@@ -44,12 +46,13 @@ struct onednn {
     int copy_count;
 };
 
-static int make_descriptor(descriptor *d, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static int make_descriptor(descriptor *d, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
+                           dnnl_format_tag_t tag)
 {
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_tag(d, 5, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_create_with_tag(d, rank, dims, type, tag);
 #else
-    return dnnl_memory_desc_init_by_tag(d, 5, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_init_by_tag(d, rank, dims, type, tag);
 #endif
 }
 
@@ -58,9 +61,10 @@ static size_t descriptor_bytes(descriptor_view d)
     return dnnl_memory_desc_get_size(d);
 }
 
-/* The descriptors of a convolution's three tensors; the weights are in any order or in PyTorch's. */
+/* The descriptors of a convolution's tensors. Weights and their gradient are in any order, or the weights in
+ * PyTorch's. */
 struct descriptors {
-    descriptor source, weights, plain_weights, destination;
+    descriptor source, weights, gradient, plain_weights, bias, destination;
 };
 
 static void free_descriptors(struct descriptors *d)
@@ -68,30 +72,39 @@ static void free_descriptors(struct descriptors *d)
 #if DNNL_VERSION_MAJOR >= 3
     dnnl_memory_desc_destroy(d->source);
     dnnl_memory_desc_destroy(d->weights);
+    dnnl_memory_desc_destroy(d->gradient);
     dnnl_memory_desc_destroy(d->plain_weights);
+    dnnl_memory_desc_destroy(d->bias);
     dnnl_memory_desc_destroy(d->destination);
 #else
     (void)d;
 #endif
 }
 
-static int make_descriptors(struct descriptors *d, const struct conv3d_shape *s)
+static int make_descriptors(struct descriptors *d, const struct conv3d_shape *s,
+                            enum compute_precision precision)
 {
+    const dnnl_data_type_t type = precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
     const dnnl_dims_t source = {s->n, s->in_channels, s->d, s->h, s->w};
     const dnnl_dims_t weights = {s->out_channels, s->in_channels, s->kernel, s->kernel, s->kernel};
     const dnnl_dims_t destination = {s->n, s->out_channels, s->d / s->stride, s->h / s->stride,
                                      s->w / s->stride};
-    int status = make_descriptor(&d->source, source, dnnl_ndhwc);
-    status = status != 0 ? status : make_descriptor(&d->weights, weights, dnnl_format_tag_any);
-    status = status != 0 ? status : make_descriptor(&d->plain_weights, weights, dnnl_oidhw);
-    return status != 0 ? status : make_descriptor(&d->destination, destination, dnnl_ndhwc);
+    const dnnl_dims_t bias = {s->out_channels};
+    const dnnl_format_tag_t any = dnnl_format_tag_any;
+    int status = make_descriptor(&d->source, 5, source, type, dnnl_ndhwc);
+    status = status != 0 ? status : make_descriptor(&d->weights, 5, weights, type, any);
+    status = status != 0 ? status : make_descriptor(&d->gradient, 5, weights, dnnl_f32, any);
+    status = status != 0 ? status : make_descriptor(&d->plain_weights, 5, weights, dnnl_f32, dnnl_oidhw);
+    status = status != 0 ? status : make_descriptor(&d->bias, 1, bias, dnnl_f32, dnnl_a);
+    return status != 0 ? status : make_descriptor(&d->destination, 5, destination, type, dnnl_ndhwc);
 }
 
 /* The primitive descriptor of one pass; hint is that of the forward pass. */
 static int describe_pass(dnnl_primitive_desc_t *result, enum convolution_pass pass,
-                         const struct descriptors *d, const struct conv3d_shape *s,
-                         dnnl_primitive_desc_t hint, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine)
+                         const struct descriptors *d, const struct convolution *v, dnnl_primitive_desc_t hint,
+                         const_dnnl_primitive_attr_t attr, dnnl_engine_t engine)
 {
+    const struct conv3d_shape *s = &v->shape;
     const int padding = s->stride == 1 ? (s->kernel - 1) / 2 : 0;
     const dnnl_dims_t strides = {s->stride, s->stride, s->stride};
     const dnnl_dims_t pad = {padding, padding, padding};
@@ -105,12 +118,12 @@ static int describe_pass(dnnl_primitive_desc_t *result, enum convolution_pass pa
                                                                     dense, pad, pad, hint, attr);
     case CONVOLUTION_BACKWARD_WEIGHTS:
         return dnnl_convolution_backward_weights_primitive_desc_create(result, engine, direct, d->source,
-                                                                       d->weights, NULL, d->destination,
+                                                                       d->gradient, NULL, d->destination,
                                                                        strides, dense, pad, pad, hint, attr);
     default:
-        return dnnl_convolution_forward_primitive_desc_create(result, engine, dnnl_forward_training, direct,
-                                                              d->source, d->weights, NULL, d->destination,
-                                                              strides, dense, pad, pad, attr);
+        return dnnl_convolution_forward_primitive_desc_create(
+            result, engine, dnnl_forward_training, direct, d->source, d->weights,
+            v->with_bias ? d->bias : NULL, d->destination, strides, dense, pad, pad, attr);
     }
 #else
     dnnl_convolution_desc_t operation;
@@ -121,12 +134,13 @@ static int describe_pass(dnnl_primitive_desc_t *result, enum convolution_pass pa
                                                           &d->destination, strides, pad, pad);
         break;
     case CONVOLUTION_BACKWARD_WEIGHTS:
-        status = dnnl_convolution_backward_weights_desc_init(&operation, direct, &d->source, &d->weights,
+        status = dnnl_convolution_backward_weights_desc_init(&operation, direct, &d->source, &d->gradient,
                                                              NULL, &d->destination, strides, pad, pad);
         break;
     default:
         status = dnnl_convolution_forward_desc_init(&operation, dnnl_forward_training, direct, &d->source,
-                                                    &d->weights, NULL, &d->destination, strides, pad, pad);
+                                                    &d->weights, v->with_bias ? &d->bias : NULL,
+                                                    &d->destination, strides, pad, pad);
     }
     return status != 0 ? status : (int)dnnl_primitive_desc_create(result, &operation, attr, engine, hint);
 #endif
@@ -157,10 +171,9 @@ static int make_primitive(struct convolution *v, const struct descriptors *d, dn
     int status = dnnl_primitive_attr_create(&attr);
     status =
         status != 0 ? status : (int)dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    status =
-        status != 0 ? status : describe_pass(&forward, CONVOLUTION_FORWARD, d, &v->shape, NULL, attr, engine);
+    status = status != 0 ? status : describe_pass(&forward, CONVOLUTION_FORWARD, d, v, NULL, attr, engine);
     if (status == 0 && v->pass != CONVOLUTION_FORWARD) {
-        status = describe_pass(&backward, v->pass, d, &v->shape, forward, attr, engine);
+        status = describe_pass(&backward, v->pass, d, v, forward, attr, engine);
     }
     if (status != 0) {
         goto done;
@@ -177,6 +190,7 @@ static int make_primitive(struct convolution *v, const struct descriptors *d, dn
     status = status != 0 ? status : make_reorder(v, wanted, view(d->plain_weights), engine);
     status = status != 0 ? status : make_memory(&v->source, view(d->source), engine);
     status = status != 0 ? status : make_memory(&v->weights, wanted, engine);
+    status = status != 0 ? status : make_memory(&v->bias, view(d->bias), engine);
     status = status != 0 ? status : make_memory(&v->destination, view(d->destination), engine);
     status = status != 0 ? status : make_memory(&v->scratch, scratch, engine);
     status = status != 0 ? status : make_memory(&v->plain, view(d->plain_weights), engine);
@@ -193,6 +207,7 @@ static void free_convolution(struct convolution *v)
         dnnl_memory_destroy(v->plain);
         dnnl_memory_destroy(v->scratch);
         dnnl_memory_destroy(v->destination);
+        dnnl_memory_destroy(v->bias);
         dnnl_memory_destroy(v->weights);
         dnnl_memory_destroy(v->source);
         dnnl_primitive_destroy(v->reorder);
@@ -225,11 +240,14 @@ static int same_shape(const struct conv3d_shape *a, const struct conv3d_shape *b
 }
 
 struct convolution *onednn_convolution(struct onednn *o, enum convolution_pass pass,
-                                       const struct conv3d_shape *shape)
+                                       const struct conv3d_shape *shape, enum compute_precision precision,
+                                       int with_bias)
 {
     for (int k = 0; k < o->convolution_count; k++) {
-        if (o->convolutions[k]->pass == pass && same_shape(&o->convolutions[k]->shape, shape)) {
-            return o->convolutions[k];
+        struct convolution *v = o->convolutions[k];
+        if (v->pass == pass && v->precision == precision && v->with_bias == with_bias &&
+            same_shape(&v->shape, shape)) {
+            return v;
         }
     }
     if (o->convolution_count == most_convolutions) {
@@ -241,8 +259,10 @@ struct convolution *onednn_convolution(struct onednn *o, enum convolution_pass p
     }
     v->pass = pass;
     v->shape = *shape;
+    v->precision = precision;
+    v->with_bias = with_bias;
     struct descriptors d = {0};
-    int status = make_descriptors(&d, shape);
+    int status = make_descriptors(&d, shape, precision);
     status = status != 0 ? status : make_primitive(v, &d, o->engine);
     free_descriptors(&d);
     if (status != 0) {
@@ -345,18 +365,22 @@ static int provide_weights(struct onednn *o, struct convolution *v, const float 
 }
 
 int convolution_run(struct onednn *o, struct convolution *v, activation *result, const activation *first,
-                    const float *weight, void *scratch)
+                    const float *weight, const float *bias, void *scratch)
 {
     const int forward = v->pass == CONVOLUTION_FORWARD;
     int status = provide_weights(o, v, weight);
     status = status != 0 ? status : point(v->source, forward ? first : result);
     status = status != 0 ? status : point(v->destination, forward ? result : first);
     status = status != 0 ? status : point(v->scratch, scratch);
+    status = status != 0 ? status : point(v->bias, bias);
     const dnnl_exec_arg_t arguments[] = {{forward ? DNNL_ARG_SRC : DNNL_ARG_DIFF_SRC, v->source},
                                          {DNNL_ARG_WEIGHTS, v->weights},
                                          {forward ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, v->destination},
-                                         {DNNL_ARG_SCRATCHPAD, v->scratch}};
-    status = status != 0 ? status : (int)dnnl_primitive_execute(v->primitive, o->stream, 4, arguments);
+                                         {DNNL_ARG_SCRATCHPAD, v->scratch},
+                                         {DNNL_ARG_BIAS, v->bias}};
+    status = status != 0
+                 ? status
+                 : (int)dnnl_primitive_execute(v->primitive, o->stream, v->with_bias ? 5 : 4, arguments);
     return status != 0 ? status : (int)dnnl_stream_wait(o->stream);
 }
 

@@ -1,8 +1,9 @@
 /* Convolutions and matrix products of oneDNN, whose C interface changed between its versions 2 and 3: this is
  * the one place that knows. Written against 2.6 (Debian 12) and 3.x (Debian 13, Ubuntu 24.04).
  *
- * Activations are NDHWC; weights are PyTorch's flat (O, I, k, k, k), and are put into the order that a
- * convolution wants once per parameters_changed(). All functions return a dnnl status: 0 is success. */
+ * Activations are NDHWC; weights are PyTorch's flat (O, I, k, k, k), and are put into the order and precision
+ * that a convolution wants once per parameters_changed(). All functions return a dnnl status: 0 is success.
+ */
 #ifndef COMPUTE_CPU_ONEDNN_H
 #define COMPUTE_CPU_ONEDNN_H
 
@@ -19,17 +20,20 @@ struct convolution;
 struct onednn *onednn_open(void);
 void onednn_close(struct onednn *o);
 
-/* The convolution of this pass and shape, made at the first call. NULL when oneDNN cannot. */
+/* The convolution of this pass and shape, made at the first call. NULL when oneDNN cannot. In bf16
+ * activations and weights are bf16, sums, the bias and the weight's gradient float. with_bias: forward adds
+ * one. */
 struct convolution *onednn_convolution(struct onednn *o, enum convolution_pass pass,
-                                       const struct conv3d_shape *shape);
+                                       const struct conv3d_shape *shape, enum compute_precision precision,
+                                       int with_bias);
 
 /* Bytes of scratch memory that running it needs. */
 size_t convolution_scratch(const struct convolution *convolution);
 
-/* Forward: result is out, first is inp. Backward data: result is dinp, first is dout. `weight` is reordered
- * unless it was since the last onednn_forget_weights. */
+/* Forward: result is out, first is inp, bias NULL unless it was made with one. Backward data: result is dinp,
+ * first is dout, bias NULL. `weight` is reordered unless it was since the last onednn_forget_weights. */
 int convolution_run(struct onednn *o, struct convolution *convolution, activation *result,
-                    const activation *first, const float *weight, void *scratch);
+                    const activation *first, const float *weight, const float *bias, void *scratch);
 
 /* Backward weights: dweight (O, I, k, k, k) += the gradient. */
 int convolution_add_weight_gradient(struct onednn *o, struct convolution *convolution, float *dweight,

@@ -72,15 +72,15 @@ static void gather_columns(const struct compute *c, float *columns, const float 
     }
 }
 
-void small_grid_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
+void small_grid_forward(struct compute *c, float *out, const float *inp, const float *weight,
                         const struct conv3d_shape *s)
 {
     float *columns = column_memory(c, s);
     if (columns == NULL) {
         return;
     }
-    gather_columns(c, columns, (const float *)inp, s);
-    if (onednn_product((float *)out, columns, 0, weight, 1, voxel_count(s), s->out_channels,
+    gather_columns(c, columns, inp, s);
+    if (onednn_product(out, columns, 0, weight, 1, voxel_count(s), s->out_channels,
                        (size_t)s->in_channels * 27, 0) != 0) {
         compute_failed(c, VOCO_NO_MEMORY, "convolution");
     }
@@ -107,35 +107,35 @@ static void sum_neighbourhoods(float *dinp, const float *dcolumns, size_t voxel,
     }
 }
 
-void small_grid_input_gradient(struct compute *c, activation *dinp, const activation *dout,
-                               const float *weight, const struct conv3d_shape *s)
+void small_grid_input_gradient(struct compute *c, float *dinp, const float *dout, const float *weight,
+                               const struct conv3d_shape *s)
 {
     float *dcolumns = column_memory(c, s);
     if (dcolumns == NULL) {
         return;
     }
     const size_t rows = voxel_count(s);
-    if (onednn_product(dcolumns, (const float *)dout, 0, weight, 0, rows, (size_t)s->in_channels * 27,
-                       s->out_channels, 0) != 0) {
+    if (onednn_product(dcolumns, dout, 0, weight, 0, rows, (size_t)s->in_channels * 27, s->out_channels, 0) !=
+        0) {
         compute_failed(c, VOCO_NO_MEMORY, "input gradient of a convolution");
         return;
     }
 #pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
     for (size_t row = 0; row < rows; row++) {
-        sum_neighbourhoods((float *)dinp + row * s->in_channels, dcolumns, row, s);
+        sum_neighbourhoods(dinp + row * s->in_channels, dcolumns, row, s);
     }
 }
 
-void small_grid_weight_gradient(struct compute *c, float *dweight, const activation *dout,
-                                const activation *inp, const struct conv3d_shape *s)
+void small_grid_weight_gradient(struct compute *c, float *dweight, const float *dout, const float *inp,
+                                const struct conv3d_shape *s)
 {
     float *columns = column_memory(c, s);
     if (columns == NULL) {
         return;
     }
-    gather_columns(c, columns, (const float *)inp, s);
-    if (onednn_product(dweight, (const float *)dout, 1, columns, 0, s->out_channels,
-                       (size_t)s->in_channels * 27, voxel_count(s), 1) != 0) {
+    gather_columns(c, columns, inp, s);
+    if (onednn_product(dweight, dout, 1, columns, 0, s->out_channels, (size_t)s->in_channels * 27,
+                       voxel_count(s), 1) != 0) {
         compute_failed(c, VOCO_NO_MEMORY, "weight gradient of a convolution");
     }
 }

@@ -12,5 +12,6 @@ void install_kernels_avx2_float32(struct compute *c);
 void install_kernels_avx2_bf16(struct compute *c);
 void install_kernels_avx512_float32(struct compute *c);
 void install_kernels_avx512_bf16(struct compute *c);
+void install_kernels_avx512bf16_bf16(struct compute *c);
 
 #endif
