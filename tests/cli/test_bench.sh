@@ -35,7 +35,7 @@ succeeds "the smallest recipe" "$voco" bench --recipe smallest.yaml --batch 1 --
 says "a table for people" '^recipe smallest.yaml, float32, 1 thread: 1 volume, 3 crops a step$' \
     '^[0-9.]+ s per step, median of 2 ' '^part +seconds +share +GFLOP/s +of peak +GB/s +of peak$' \
     '^convolution +[0-9.]+ +[0-9.]+ % +[0-9.]+ +[0-9]+ %' '^attention +[0-9.]+' '^norms +[0-9.]+ +[0-9.]+ % +[0-9.]+ +[0-9]+ %' \
-    '^waiting for data +[0-9.]+' '^whole step +[0-9.]+ +100.0 %' 'GFLOP/s in float32 \((avx512|avx2|portable)\)' \
+    '^waiting for data +[0-9.]+' '^whole step +[0-9.]+ +100.0 %' 'GFLOP/s in float32 \((avx512bf16|avx512|avx2|portable)\)' \
     '^Peak memory: [0-9.]+ [MG]B. A loader thread makes a batch in [0-9.]+ s'
 absent "files of a measurement" out.safetensors cache run
 
@@ -63,6 +63,11 @@ holds "the arithmetic of a step" \
 holds "the rate" '(of["gflop_per_step"] / of["seconds_per_step"] / of["gflops_useful"] - 1) ^ 2 < 1e-12'
 holds "peaks" 'of["peak_gflops"] > 0.2 && of["memory_gbytes_per_second"] > 0.1'
 holds "memory" 'of["peak_memory_bytes"] > 5e7 && of["peak_memory_bytes"] < 4e9'
+
+succeeds "in bf16" "$voco" bench --recipe smallest.yaml --batch 1 --steps 1 --threads 1 --precision bf16 --json
+says "in bf16" '^  "precision": "bf16",$'
+holds "the peak is that of the precision" \
+    'of["peak_gflops"] == (of["peak_gflops_bf16"] > 0 ? of["peak_gflops_bf16"] : of["peak_gflops_float32"])'
 
 refuses "an argument" 2 'one argument too many: data' "$voco" bench data
 refuses "no step" 2 '--steps must lie between 1 and' "$voco" bench --steps 0

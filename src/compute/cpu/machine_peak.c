@@ -29,7 +29,9 @@ struct peak_loops peak_loops_of(enum isa isa)
 {
 #ifdef VOCO_X86_KERNELS
     if (isa >= ISA_AVX512) {
-        return peak_loops_avx512();
+        struct peak_loops loops = peak_loops_avx512();
+        loops.bf16 = isa >= ISA_AVX512BF16 ? loops.bf16 : NULL;
+        return loops;
     }
     if (isa == ISA_AVX2) {
         return peak_loops_avx2();

@@ -8,7 +8,7 @@
 
 struct machine_peak {
     int threads;
-    const char *isa;         /* of the vectors: "portable", "avx2", "avx512" */
+    const char *isa;         /* of the vectors: as isa_name has it */
     double float32_flops;    /* FLOP/s of multiply-adds in registers, two operations each */
     double bf16_flops;       /* FLOP/s of AVX512_BF16's products, summed in float32; 0 where there is no such
                                 instruction. Matrix units (AMX) are not measured */

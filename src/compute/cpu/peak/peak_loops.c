@@ -67,10 +67,8 @@ struct peak_loops LOOPS(KERNEL_ISA)(void)
         .triad = triad_loop,
     };
 #if defined(__AVX512F__)
-    if (__builtin_cpu_supports("avx512bf16")) {
-        loops.bf16 = bf16_loop;
-        loops.bf16_flops = (double)flops_per_product * chains * bf16_products;
-    }
+    loops.bf16 = bf16_loop;
+    loops.bf16_flops = (double)flops_per_product * chains * bf16_products;
 #endif
     return loops;
 }

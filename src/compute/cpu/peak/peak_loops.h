@@ -11,8 +11,8 @@ struct peak_loops {
      * compiler leaves them out. */
     float (*float32)(size_t rounds);
     double float32_flops; /* floating-point operations of a round */
-    /* The same for products of bfloat16 summed in float32; NULL where the build or the processor has no
-     * instruction for that. */
+    /* The same for products of bfloat16 summed in float32; NULL where the build has no instruction for that.
+     * The processor must have it. */
     float (*bf16)(size_t rounds);
     double bf16_flops;
     /* a = b + scale c, the triad of STREAM (J. McCalpin, IEEE TCCA Newsletter, December 1995), on one thread.
@@ -20,10 +20,12 @@ struct peak_loops {
     void (*triad)(float *a, const float *b, const float *c, float scale, size_t count);
 };
 
-/* The builds, and the one for an instruction set (in machine_peak.c). */
+/* The builds. */
 struct peak_loops peak_loops_portable(void);
 struct peak_loops peak_loops_avx2(void);
 struct peak_loops peak_loops_avx512(void);
+
+/* What a processor of this instruction set can run (in machine_peak.c). */
 struct peak_loops peak_loops_of(enum isa isa);
 
 #endif
