@@ -68,5 +68,6 @@ extern const struct verb verb_pretrain;
 extern const struct verb verb_eval;
 extern const struct verb verb_info;
 extern const struct verb verb_replay;
+extern const struct verb verb_bench;
 
 #endif

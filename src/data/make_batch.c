@@ -35,17 +35,34 @@ void batch_maker_free(struct batch_maker *maker)
 
 /* A volume of the batch, opened, its crops drawn. */
 struct sample {
-    struct shard shard;
-    const char *path;          /* NULL: not open */
+    const struct shard *shard; /* NULL: none */
+    struct shard own;          /* opened for the sample; else the source had it open */
+    const void *array;         /* what stands for the array in the cache of chunks */
     struct wanted_crop *crops; /* (S + K) */
 };
 
 static void sample_close(struct sample *sample)
 {
-    if (sample->path != NULL) {
-        shard_close(&sample->shard);
-        sample->path = NULL;
+    if (sample->shard == &sample->own) {
+        shard_close(&sample->own);
     }
+    sample->shard = NULL;
+}
+
+/* Array number `volume` of the source. */
+static enum voco_status sample_open(struct sample *sample, const struct batch_source *source, uint32_t volume)
+{
+    if (source->shards != NULL) {
+        sample->shard = &source->shards[volume];
+        sample->array = sample->shard;
+        return VOCO_OK;
+    }
+    const enum voco_status status = cached_array_open(&sample->own, source->paths[volume]);
+    if (status == VOCO_OK) {
+        sample->shard = &sample->own;
+        sample->array = source->paths[volume];
+    }
+    return status;
 }
 
 /* Crop `crop` of the volume's S + K, at `corner` (x, y) of the window, to place `index` of the batch. */
@@ -67,7 +84,7 @@ static void draw_crops(struct sample *sample, struct batch *out, int index, cons
 {
     int window[3];
     int corner[2];
-    random_window_start(window, sample->shard.size, sampling, place);
+    random_window_start(window, sample->shard->size, sampling, place);
     for (int crop = 0; crop < out->crops; crop++) {
         const size_t at = batch_random_index(out, index, crop);
         random_crop_start(corner, sampling, place, crop);
@@ -83,25 +100,25 @@ static void draw_crops(struct sample *sample, struct batch *out, int index, cons
 }
 
 /* Opens the volume, draws its crops and asks the system for the chunks they need. */
-static enum voco_status begin_sample(struct sample *sample, struct batch *out, int index, const char *path,
-                                     const struct sampling *sampling, const struct augmentation *augmentation,
-                                     const struct random_key *place)
+static enum voco_status begin_sample(struct sample *sample, struct batch *out, int index,
+                                     const struct batch_source *source, uint32_t volume,
+                                     const struct augmentation *augmentation, const struct random_key *place)
 {
-    enum voco_status status = cached_array_open(&sample->shard, path);
+    const enum voco_status status = sample_open(sample, source, volume);
     if (status != VOCO_OK) {
         return status;
     }
-    sample->path = path;
     int size[3];
-    sampling_window_size(size, sampling);
-    const int *has = sample->shard.size;
+    sampling_window_size(size, &source->sampling);
+    const int *has = sample->shard->size;
     if (has[0] < size[0] || has[1] < size[1] || has[2] < size[2]) {
         return fail(VOCO_BAD_INPUT,
-                    "%s: a volume of %d x %d x %d voxels does not hold a window of %d x %d x %d", path,
-                    has[0], has[1], has[2], size[0], size[1], size[2]);
+                    "%s: a volume of %d x %d x %d voxels does not hold a window of %d x %d x %d",
+                    source->shards != NULL ? sample->shard->name : source->paths[volume], has[0], has[1],
+                    has[2], size[0], size[1], size[2]);
     }
-    draw_crops(sample, out, index, sampling, augmentation, place);
-    window_prefetch(&sample->shard, sample->crops, out->crops + out->bases, out->roi);
+    draw_crops(sample, out, index, &source->sampling, augmentation, place);
+    window_prefetch(sample->shard, sample->crops, out->crops + out->bases, out->roi);
     return VOCO_OK;
 }
 
@@ -109,8 +126,8 @@ static enum voco_status finish_sample(struct sample *sample, const struct batch 
                                       const struct batch_source *source, struct batch_maker *maker)
 {
     const enum voco_status status =
-        window_read(maker->reader, &sample->shard, sample->crops, out->crops + out->bases, out->roi,
-                    source->chunks, sample->path);
+        window_read(maker->reader, sample->shard, sample->crops, out->crops + out->bases, out->roi,
+                    source->chunks, sample->array);
     sample_close(sample);
     return status;
 }
@@ -156,8 +173,7 @@ static enum voco_status fill(struct batch *out, const struct batch_source *sourc
             struct random_key place;
             status = choose(&volume, &place, choice, v, out, source, maker);
             if (status == VOCO_OK) {
-                status = begin_sample(&samples[v % 2], out, v, source->paths[volume], &source->sampling,
-                                      choice->augmentation, &place);
+                status = begin_sample(&samples[v % 2], out, v, source, volume, choice->augmentation, &place);
             }
         }
         if (status == VOCO_OK && v > 0) {

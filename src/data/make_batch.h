@@ -16,8 +16,11 @@
 #include <stdint.h>
 
 struct batch_source {
-    const char *const *paths; /* (count) arrays of cached volumes (store/volume_cache.h: PATH/0, PATH/window),
-                                 one as often as an epoch sees it; borrowed */
+    const char *const
+        *paths; /* (count) arrays of cached volumes (store/volume_cache.h: PATH/0, PATH/window),
+                   one as often as an epoch sees it; borrowed. May be NULL where `shards` is not */
+    const struct shard
+        *shards; /* (count) arrays that are open already, in place of paths; else NULL. Borrowed */
     size_t count;
     struct chunk_cache
         *chunks; /* decoded chunks to share and keep; NULL: none. Borrowed. Arrays are told apart by the

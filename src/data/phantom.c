@@ -143,30 +143,38 @@ static double noise_at(const uint32_t words[4], unsigned voxel)
     return ((double)sum - 510.0) / 147.8;
 }
 
-void phantom_rasterise(int16_t *hu, uint8_t *labels, const struct phantom_subject *subject, const int size[3],
-                       const double spacing[3])
+void phantom_rasterise_slice(int16_t *hu, uint8_t *labels, const struct phantom_subject *subject, int z,
+                             const int size[3], const double spacing[3])
 {
     const double blur = (spacing[0] + spacing[1] + spacing[2]) / 3.0;
     const uint32_t key[2] = {(uint32_t)subject->seed, (uint32_t)(subject->seed >> 32) ^ 0x70616e74U};
     size_t voxel = 0;
-    for (int z = 0; z < size[2]; z++) {
-        for (int y = 0; y < size[1]; y++) {
-            uint32_t words[4] = {0};
-            for (int x = 0; x < size[0]; x++, voxel++) {
-                const double place[3] = {(x - 0.5 * (size[0] - 1)) * spacing[0],
-                                         (y - 0.5 * (size[1] - 1)) * spacing[1],
-                                         (z - 0.5 * (size[2] - 1)) * spacing[2]};
-                double body[3];
-                into_body(body, subject, place);
-                const struct phantom_tissue tissue = phantom_tissue_at(subject, body, blur);
-                if (x % 4 == 0) {
-                    const uint32_t counter[4] = {(uint32_t)x, (uint32_t)y, (uint32_t)z, subject->number};
-                    philox4x32_10(words, counter, key);
-                }
-                const double noisy = (double)tissue.hu + subject->noise * noise_at(words, (unsigned)x);
-                hu[voxel] = (int16_t)lrint(fmin(3071.0, fmax(-1024.0, noisy)));
-                labels[voxel] = (uint8_t)tissue.structure;
+    for (int y = 0; y < size[1]; y++) {
+        uint32_t words[4] = {0};
+        for (int x = 0; x < size[0]; x++, voxel++) {
+            const double place[3] = {(x - 0.5 * (size[0] - 1)) * spacing[0],
+                                     (y - 0.5 * (size[1] - 1)) * spacing[1],
+                                     (z - 0.5 * (size[2] - 1)) * spacing[2]};
+            double body[3];
+            into_body(body, subject, place);
+            const struct phantom_tissue tissue = phantom_tissue_at(subject, body, blur);
+            if (x % 4 == 0) {
+                const uint32_t counter[4] = {(uint32_t)x, (uint32_t)y, (uint32_t)z, subject->number};
+                philox4x32_10(words, counter, key);
             }
+            const double noisy = (double)tissue.hu + subject->noise * noise_at(words, (unsigned)x);
+            hu[voxel] = (int16_t)lrint(fmin(3071.0, fmax(-1024.0, noisy)));
+            labels[voxel] = (uint8_t)tissue.structure;
         }
+    }
+}
+
+void phantom_rasterise(int16_t *hu, uint8_t *labels, const struct phantom_subject *subject, const int size[3],
+                       const double spacing[3])
+{
+    const size_t slice = (size_t)size[0] * (size_t)size[1];
+    for (int z = 0; z < size[2]; z++) {
+        phantom_rasterise_slice(hu + (size_t)z * slice, labels + (size_t)z * slice, subject, z, size,
+                                spacing);
     }
 }

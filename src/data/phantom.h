@@ -86,6 +86,10 @@ struct phantom_tissue phantom_tissue_at(const struct phantom_subject *subject, c
 void phantom_rasterise(int16_t *hu, uint8_t *labels, const struct phantom_subject *subject, const int size[3],
                        const double spacing[3]);
 
+/* Slice z of that: nx ny voxels. */
+void phantom_rasterise_slice(int16_t *hu, uint8_t *labels, const struct phantom_subject *subject, int z,
+                             const int size[3], const double spacing[3]);
+
 struct phantom_dataset {
     int count;
     uint64_t seed;

@@ -38,6 +38,13 @@ static void count_time(double *seconds, double *since)
     *seconds += *since - then;
 }
 
+static void begin_phase(const struct train_step *step, enum step_phase phase)
+{
+    if (step->phase_begins != NULL) {
+        step->phase_begins(step->phase_context, phase);
+    }
+}
+
 struct train_step_settings train_step_settings_of(const struct recipe *recipe)
 {
     return (struct train_step_settings){
@@ -392,14 +399,17 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
     if (dembedding == NULL || kept == NULL) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
+    begin_phase(step, STEP_ENCODER_FORWARD);
     memset(step->gradients, 0, step->model->table.trained * sizeof *step->gradients);
     enum voco_status status = forward_all(pass, kept, count);
     count_time(&result->seconds.encoder_forward, &since);
     if (status == VOCO_OK) {
+        begin_phase(step, STEP_PROJECTOR_AND_LOSS);
         status = embeddings_to_gradient(step, pass, dembedding, result);
         count_time(&result->seconds.projector_and_loss, &since);
     }
     if (status == VOCO_OK) {
+        begin_phase(step, STEP_ENCODER_BACKWARD);
         status = backward_all(pass, step->gradients, dembedding, kept, count);
         count_time(&result->seconds.encoder_backward, &since);
     }
@@ -425,6 +435,7 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
         status = pass_begin(&pass);
     }
     if (status == VOCO_OK) {
+        begin_phase(step, STEP_OPTIMISER);
         move_teacher(step);
         count_time(&result->seconds.optimiser, &since);
         status = fill_gradients(step, &pass, result, outputs);
@@ -454,6 +465,7 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
     struct training_state *state = step->state;
     const size_t trained = step->model->table.trained;
     double since = seconds_now();
+    begin_phase(step, STEP_OPTIMISER);
     const double squares = c->sum_of_squares(c, step->gradients, trained);
     result->gradient_norm = sqrt(squares);
     /* Beyond FLT_MAX the second moment would be infinite and the parameter stuck. */

@@ -49,6 +49,15 @@ struct step_seconds {
     double optimiser;          /* teacher, norm, clipping, AdamW */
 };
 
+/* The parts of a step in their order; the optimiser's comes twice, first to move the teacher. */
+enum step_phase {
+    STEP_OPTIMISER,
+    STEP_ENCODER_FORWARD,
+    STEP_PROJECTOR_AND_LOSS,
+    STEP_ENCODER_BACKWARD,
+    step_phases
+};
+
 struct step_result {
     struct loss loss;
     struct position_signals positions;
@@ -68,6 +77,10 @@ struct train_step {
     real *previous_teacher;              /* (table.total - table.trained): as it was before the step */
     size_t crop_kept;                    /* bytes of the arena that a crop keeps from forward to backward */
     size_t crop_peak;                    /* bytes that it takes in backward, the kept ones included */
+
+    /* For who measures: told when a part of a step begins. NULL: nobody is. */
+    void (*phase_begins)(void *phase_context, enum step_phase phase);
+    void *phase_context;
 };
 
 /* Measures what a crop takes of the arena by passing an empty one. Borrows model, compute and state, which

@@ -1,0 +1,223 @@
+/* voco bench: where the time of a training step goes on this machine, and how fast it could be. */
+#include "base/byte_size.h"
+#include "base/error.h"
+#include "command_line.h"
+#include "json_report.h"
+#include "train/step_measurement.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct request {
+    const char *recipe;
+    int batch; /* 0: the recipe's */
+    const char *precision;
+    struct step_measurement_settings settings;
+    int json;
+};
+
+/* For scripts, and for people. */
+static const struct {
+    const char *name, *title;
+} parts[step_parts] = {
+    [PART_CONVOLUTION] = {"convolution", "convolution"},
+    [PART_LINEAR] = {"linear", "linear"},
+    [PART_ATTENTION] = {"attention", "attention"},
+    [PART_NORMS] = {"norms", "norms"},
+    [PART_ELEMENTWISE] = {"elementwise", "GELU, sums, gathering, pooling"},
+    [PART_PROJECTORS_AND_LOSS] = {"projectors_and_loss", "projectors and loss"},
+    [PART_OPTIMISER] = {"optimiser", "optimiser and teacher"},
+    [PART_DATA] = {"data", "waiting for data"},
+    [PART_REST] = {"rest", "the rest"},
+};
+
+static const char *const precision_names[] = {[PRECISION_FLOAT32] = "float32", [PRECISION_BF16] = "bf16"};
+
+/* ---- for scripts ---- */
+
+static json_t *describe_part(const struct step_measurement *m, int part)
+{
+    const struct part_cost *cost = &m->parts[part];
+    json_t *object = json_pack("{s:s, s:f, s:f}", "name", parts[part].name, "seconds", cost->seconds, "share",
+                               cost->seconds / m->seconds);
+    if (object != NULL && cost->flops > 0 && cost->seconds > 0) {
+        const double rate = cost->flops / cost->seconds;
+        (void)json_object_set_new(object, "gflop", json_real(cost->flops * 1e-9));
+        (void)json_object_set_new(object, "gflops", json_real(rate * 1e-9));
+        (void)json_object_set_new(object, "share_of_peak", json_real(rate / m->peak_flops));
+    }
+    if (object != NULL && cost->bytes > 0 && cost->seconds > 0) {
+        const double rate = cost->bytes / cost->seconds;
+        (void)json_object_set_new(object, "gbytes_per_second", json_real(rate * 1e-9));
+        (void)json_object_set_new(object, "share_of_memory", json_real(rate / m->machine.bytes_per_second));
+    }
+    return object;
+}
+
+static enum voco_status print_json(const struct request *request, const struct step_measurement *m)
+{
+    json_t *list = json_array();
+    for (int part = 0; part < step_parts; part++) {
+        (void)json_array_append_new(list, describe_part(m, part));
+    }
+    json_t *report = json_pack(
+        "{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:f, "
+        "s:o}",
+        "recipe", request->recipe, "volumes", m->volumes, "crops", m->crops, "precision",
+        precision_names[m->precision], "threads", m->machine.threads, "steps", m->steps, "seconds_per_step",
+        m->seconds, "fastest_step", m->fastest, "slowest_step", m->slowest, "crops_per_second",
+        m->crops / m->seconds, "peak_memory_bytes", (json_int_t)m->peak_memory, "gflop_per_step",
+        m->useful_flops * 1e-9, "gflops_useful", m->useful_flops / m->seconds * 1e-9, "gflop_repeated",
+        m->repeated_flops * 1e-9, "peak_gflops", m->peak_flops * 1e-9, "peak_gflops_float32",
+        m->machine.float32_flops * 1e-9, "peak_gflops_bf16", m->machine.bf16_flops * 1e-9, "vectors",
+        m->machine.isa, "memory_gbytes_per_second", m->machine.bytes_per_second * 1e-9, "parts", list);
+    if (report == NULL) {
+        return fail(VOCO_NO_MEMORY, "the result cannot be written as JSON");
+    }
+    (void)json_object_set_new(report, "seconds_per_batch", json_real(m->seconds_per_batch));
+    json_report_dump(stdout, report);
+    json_decref(report);
+    return VOCO_OK;
+}
+
+/* ---- for people ---- */
+
+/* "  123.4     56 %" of a rate and the best there is. */
+static void print_rate(double amount, double seconds, double best)
+{
+    printf("  %8.1f  %6.0f %%", amount / seconds * 1e-9, 100 * amount / seconds / best);
+}
+
+static void print_row(const char *title, const struct part_cost *cost, const struct step_measurement *m)
+{
+    printf("%-30s  %9.4f  %6.1f %%", title, cost->seconds, 100 * cost->seconds / m->seconds);
+    if (cost->flops > 0 && cost->seconds > 0) {
+        print_rate(cost->flops, cost->seconds, m->peak_flops);
+    } else if (cost->bytes > 0 && cost->seconds > 0) {
+        printf("%20s", "");
+        print_rate(cost->bytes, cost->seconds, m->machine.bytes_per_second);
+    }
+    printf("\n");
+}
+
+static void print_table(const struct request *request, const struct step_measurement *m)
+{
+    char text[byte_size_room];
+    printf("recipe %s, %s, %d thread%s: %d volume%s, %d crops a step\n", request->recipe,
+           precision_names[m->precision], m->machine.threads, m->machine.threads == 1 ? "" : "s", m->volumes,
+           m->volumes == 1 ? "" : "s", m->crops);
+    printf("%.3f s per step, median of %d after one to warm up (%.3f to %.3f); %.2f crops a second\n\n",
+           m->seconds, m->steps, m->fastest, m->slowest, m->crops / m->seconds);
+    printf("%-30s  %9s  %8s  %8s  %8s  %8s  %8s\n", "part", "seconds", "share", "GFLOP/s", "of peak", "GB/s",
+           "of peak");
+    for (int part = 0; part < step_parts; part++) {
+        print_row(parts[part].title, &m->parts[part], m);
+    }
+    const struct part_cost whole = {.seconds = m->seconds, .flops = m->useful_flops};
+    print_row("whole step", &whole, m);
+    printf("\nThis machine at its best: %.1f GFLOP/s in float32 (%s)", m->machine.float32_flops * 1e-9,
+           m->machine.isa);
+    if (m->machine.bf16_flops > 0) {
+        printf(", %.1f in bf16", m->machine.bf16_flops * 1e-9);
+    }
+    printf("; %.1f GB/s to and from memory.\n", m->machine.bytes_per_second * 1e-9);
+    printf("A step needs %.1f GFLOP.", m->useful_flops * 1e-9);
+    if (m->repeated_flops > 0.01 * m->useful_flops) {
+        printf(" %.1f more were forward passes made again, because memory keeps the activations\nof some "
+               "crops only.",
+               m->repeated_flops * 1e-9);
+    }
+    printf("\nPeak memory: %s.", format_byte_size(text, (double)m->peak_memory));
+    printf(" A loader thread makes a batch in %.4f s, beside the computation.\n", m->seconds_per_batch);
+}
+
+static enum voco_status bench(const struct request *request)
+{
+    struct recipe recipe;
+    struct step_measurement measurement;
+    enum voco_status status = recipe_load(&recipe, request->recipe);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    recipe.volumes = request->batch > 0 ? request->batch : recipe.volumes;
+    status = recipe_check(&recipe);
+    if (status == VOCO_OK) {
+        status = step_measurement_take(&measurement, &recipe, &request->settings);
+    }
+    if (status == VOCO_OK && request->json) {
+        return print_json(request, &measurement);
+    }
+    if (status == VOCO_OK) {
+        print_table(request, &measurement);
+    }
+    return status;
+}
+
+static int find_precision(enum compute_precision *precision, const char *name)
+{
+    for (int k = PRECISION_FLOAT32; k <= PRECISION_BF16; k++) {
+        if (strcmp(name, precision_names[k]) == 0) {
+            *precision = (enum compute_precision)k;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int run(const struct verb *verb, int argc, char **argv)
+{
+    struct request request = {
+        .recipe = "base", .precision = precision_names[PRECISION_FLOAT32], .settings.steps = 5};
+    const struct option_description descriptions[] = {
+        {"recipe", OPTION_TEXT, &request.recipe, "NAME|FILE", "tiny, base, large, huge or a YAML file", 0, 0},
+        {"batch", OPTION_INT, &request.batch, "V", "volumes per step; the recipe's where not given", 1, 1024},
+        {"steps", OPTION_INT, &request.settings.steps, "N", "how many steps, of which the median is shown", 1,
+         10000},
+        {"precision", OPTION_TEXT, &request.precision, "P", "of the encoder: float32 or bf16", 0, 0},
+        {"threads", OPTION_INT, &request.settings.threads, "N",
+         "of the computation; all cores where not given", 1, 4096},
+        {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
+        {0},
+    };
+    int exit_status = exit_ok;
+    if (command_line_parse(verb, descriptions, argc, argv, NULL, 0, 0, &exit_status) < 0) {
+        return exit_status;
+    }
+    if (!find_precision(&request.settings.precision, request.precision)) {
+        (void)report_failure(
+            verb, fail(VOCO_BAD_INPUT, "--precision takes float32 or bf16, not \"%s\"", request.precision));
+        return exit_usage;
+    }
+    return report_failure(verb, bench(&request));
+}
+
+const struct verb verb_bench = {
+    .name = "bench",
+    .arguments = "[options]",
+    .summary = "where the time of a training step goes on this machine, and how fast it could be",
+    .details = "Takes training steps as voco pretrain does, on a phantom in memory: no data and no files are "
+               "needed. The table "
+               "has a row\n"
+               "for each part of a step; together they are the step. The first five are the encoder's, "
+               "forward and backward.\n\n"
+               "GFLOP/s count what the method needs, forward and backward once: no padding, nothing that is "
+               "computed again to "
+               "save\n"
+               "memory. Convolutions count as the direct sum of products, also where a faster algorithm "
+               "(Winograd's) makes it of "
+               "fewer,\n"
+               "so that they can pass the machine's peak, which is measured: multiply-adds in registers, all "
+               "threads. Norms and "
+               "such are\n"
+               "bound by memory: GB/s count every array that an operation reads or writes once, beside a "
+               "plain copying sum "
+               "(triad).\n\n"
+               "A part with a large share and a small part of the peak is what is slow. Other programs at "
+               "work disturb it all; "
+               "where\n"
+               "cores are shared, OMP_WAIT_POLICY=passive helps.\n",
+    .examples = "  voco bench\n"
+                "  voco bench --recipe tiny --steps 20\n"
+                "  voco bench --recipe mine.yaml --batch 4 --threads 16 --json\n",
+    .run = run,
+};

@@ -1,0 +1,292 @@
+#include "compute/timed_compute.h"
+
+#include "base/clock.h"
+#include "compute/operation_arithmetic.h"
+
+#include <string.h>
+
+/* An operation at work. */
+struct call {
+    struct compute *outer, *timed;
+    struct operation_total *total;
+    double began;
+};
+
+static struct call begin(struct compute *c, enum operation_kind kind)
+{
+    const struct timed_compute *timer = c->state;
+    return (struct call){.outer = c,
+                         .timed = c == &timer->full ? timer->timed->full : timer->timed,
+                         .total = &timer->totals[kind],
+                         .began = seconds_now()};
+}
+
+/* Adds it to its total, and hands on a failure. */
+static void end(const struct call *call, double flops, double bytes)
+{
+    struct compute *outer = call->outer, *timed = call->timed;
+    call->total->seconds += seconds_now() - call->began;
+    call->total->calls++;
+    call->total->flops += flops;
+    call->total->bytes += bytes;
+    if (timed->status != VOCO_OK && outer->status == VOCO_OK) {
+        outer->status = timed->status;
+        memcpy(outer->message, timed->message, sizeof outer->message);
+    }
+    timed->status = VOCO_OK;
+}
+
+/* Bytes of so many arrays of `count` activations. */
+static double activation_bytes(const struct call *call, int arrays, double count)
+{
+    return arrays * count * (double)call->timed->activation_size;
+}
+
+static double real_bytes(int arrays, size_t count)
+{
+    return arrays * (double)count * (double)sizeof(real);
+}
+
+static void activations_from_reals(struct compute *c, activation *out, const real *inp, size_t count)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->activations_from_reals(call.timed, out, inp, count);
+    end(&call, 0, activation_bytes(&call, 1, (double)count) + real_bytes(1, count));
+}
+
+static void reals_from_activations(struct compute *c, real *out, const activation *inp, size_t count)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->reals_from_activations(call.timed, out, inp, count);
+    end(&call, 0, activation_bytes(&call, 1, (double)count) + real_bytes(1, count));
+}
+
+static void conv3d_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
+                           const real *bias, const struct conv3d_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_CONVOLUTION);
+    call.timed->conv3d_forward(call.timed, out, inp, weight, bias, shape);
+    end(&call, conv3d_flops(shape), 0);
+}
+
+static void conv3d_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                            const activation *dout, const activation *inp, const real *weight,
+                            const struct conv3d_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_CONVOLUTION);
+    call.timed->conv3d_backward(call.timed, dinp, dweight, dbias, dout, inp, weight, shape);
+    end(&call, ((dinp != NULL) + (dweight != NULL)) * conv3d_flops(shape), 0);
+}
+
+static void linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
+                           const real *bias, size_t rows, int in_features, int out_features)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->linear_forward(call.timed, out, inp, weight, bias, rows, in_features, out_features);
+    end(&call, linear_flops(rows, in_features, out_features), 0);
+}
+
+static void linear_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                            const activation *dout, const activation *inp, const real *weight, size_t rows,
+                            int in_features, int out_features)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->linear_backward(call.timed, dinp, dweight, dbias, dout, inp, weight, rows, in_features,
+                                out_features);
+    end(&call, ((dinp != NULL) + (dweight != NULL)) * linear_flops(rows, in_features, out_features), 0);
+}
+
+static void layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                               const activation *inp, const real *weight, const real *bias, size_t rows,
+                               int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->layer_norm_forward(call.timed, out, mean, rstd, inp, weight, bias, rows, channels);
+    end(&call, 0, activation_bytes(&call, 2, (double)rows * channels));
+}
+
+static void layer_norm_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
+                                const activation *dout, const activation *inp, const real *mean,
+                                const real *rstd, const real *weight, size_t rows, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->layer_norm_backward(call.timed, dinp, dweight, dbias, dout, inp, mean, rstd, weight, rows,
+                                    channels);
+    end(&call, 0, activation_bytes(&call, 3, (double)rows * channels));
+}
+
+static void instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                  const activation *inp, const activation *residual, real slope, int n,
+                                  size_t space, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->instance_norm_forward(call.timed, out, mean, rstd, inp, residual, slope, n, space, channels);
+    end(&call, 0, activation_bytes(&call, 2 + (residual != NULL), (double)n * (double)space * channels));
+}
+
+static void instance_norm_backward(struct compute *c, activation *dinp, activation *dresidual,
+                                   const activation *dout, const activation *out, const activation *inp,
+                                   const real *mean, const real *rstd, real slope, int n, size_t space,
+                                   int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->instance_norm_backward(call.timed, dinp, dresidual, dout, out, inp, mean, rstd, slope, n,
+                                       space, channels);
+    const int arrays = 3 + (out != NULL) + (dresidual != NULL);
+    end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
+}
+
+static void window_attention_forward(struct compute *c, activation *out, real *logsumexp,
+                                     const activation *qkv, const real *qkv_bias, const real *bias_table,
+                                     const struct attention_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_ATTENTION);
+    call.timed->window_attention_forward(call.timed, out, logsumexp, qkv, qkv_bias, bias_table, shape);
+    end(&call, attention_forward_products * attention_product_flops(shape), 0);
+}
+
+static void window_attention_backward(struct compute *c, activation *dqkv, real *dqkv_bias, real *dbias_table,
+                                      const activation *dout, const activation *out, const real *logsumexp,
+                                      const activation *qkv, const real *qkv_bias, const real *bias_table,
+                                      const struct attention_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_ATTENTION);
+    call.timed->window_attention_backward(call.timed, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv,
+                                          qkv_bias, bias_table, shape);
+    end(&call, attention_backward_products * attention_product_flops(shape), 0);
+}
+
+static void gelu_forward(struct compute *c, activation *out, const activation *inp, size_t count)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->gelu_forward(call.timed, out, inp, count);
+    end(&call, 0, activation_bytes(&call, 2, (double)count));
+}
+
+static void gelu_backward(struct compute *c, activation *dinp, const activation *dout, const activation *inp,
+                          size_t count)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->gelu_backward(call.timed, dinp, dout, inp, count);
+    end(&call, 0, activation_bytes(&call, 3, (double)count));
+}
+
+/* What is gathered counts as it is read: (merged tokens, 8 channels). */
+static double gathered(int n, int d, int h, int w, int channels)
+{
+    const size_t merged = (size_t)((d + 1) / 2) * (size_t)((h + 1) / 2) * (size_t)((w + 1) / 2);
+    return 8.0 * n * (double)merged * channels;
+}
+
+static void patch_merge_forward(struct compute *c, activation *out, const activation *inp,
+                                enum patch_merging order, int n, int d, int h, int w, int channels)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->patch_merge_forward(call.timed, out, inp, order, n, d, h, w, channels);
+    end(&call, 0,
+        activation_bytes(&call, 1, gathered(n, d, h, w, channels) + (double)n * d * h * w * channels));
+}
+
+static void patch_merge_backward(struct compute *c, activation *dinp, const activation *dout,
+                                 enum patch_merging order, int n, int d, int h, int w, int channels)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->patch_merge_backward(call.timed, dinp, dout, order, n, d, h, w, channels);
+    end(&call, 0,
+        activation_bytes(&call, 1, gathered(n, d, h, w, channels) + (double)n * d * h * w * channels));
+}
+
+static void average_pool_forward(struct compute *c, real *out, size_t out_stride, const activation *inp,
+                                 int n, size_t space, int channels)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->average_pool_forward(call.timed, out, out_stride, inp, n, space, channels);
+    end(&call, 0, activation_bytes(&call, 1, (double)n * ((double)space + 1) * channels));
+}
+
+static void average_pool_backward(struct compute *c, activation *dinp, const real *dout, size_t dout_stride,
+                                  int n, size_t space, int channels)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->average_pool_backward(call.timed, dinp, dout, dout_stride, n, space, channels);
+    end(&call, 0, activation_bytes(&call, 1, (double)n * ((double)space + 1) * channels));
+}
+
+static void add(struct compute *c, activation *out, const activation *a, const activation *b, size_t count)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->add(call.timed, out, a, b, count);
+    end(&call, 0, activation_bytes(&call, 3, (double)count));
+}
+
+/* Parameter and three moments are read and written, the gradient read. */
+static void adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
+                       const real *grad, const struct adamw_settings *settings, size_t count)
+{
+    const struct call call = begin(c, OPERATION_OPTIMISER);
+    call.timed->adamw_step(call.timed, param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad, settings, count);
+    end(&call, 0, real_bytes(9, count));
+}
+
+static void moving_average(struct compute *c, real *average, const real *value, real decay, size_t count)
+{
+    const struct call call = begin(c, OPERATION_OPTIMISER);
+    call.timed->moving_average(call.timed, average, value, decay, count);
+    end(&call, 0, real_bytes(3, count));
+}
+
+static double sum_of_squares(struct compute *c, const real *x, size_t count)
+{
+    const struct call call = begin(c, OPERATION_OPTIMISER);
+    const double sum = call.timed->sum_of_squares(call.timed, x, count);
+    end(&call, 0, real_bytes(1, count));
+    return sum;
+}
+
+static void parameters_changed(struct compute *c)
+{
+    struct compute *timed = ((const struct timed_compute *)c->state)->timed;
+    timed->parameters_changed(timed);
+}
+
+static struct compute operations(struct timed_compute *timer, const struct compute *timed)
+{
+    return (struct compute){
+        .name = timed->name,
+        .state = timer,
+        .precision = timed->precision,
+        .activation_size = timed->activation_size,
+        .activations_from_reals = activations_from_reals,
+        .reals_from_activations = reals_from_activations,
+        .conv3d_forward = conv3d_forward,
+        .conv3d_backward = conv3d_backward,
+        .linear_forward = linear_forward,
+        .linear_backward = linear_backward,
+        .layer_norm_forward = layer_norm_forward,
+        .layer_norm_backward = layer_norm_backward,
+        .instance_norm_forward = instance_norm_forward,
+        .instance_norm_backward = instance_norm_backward,
+        .window_attention_forward = window_attention_forward,
+        .window_attention_backward = window_attention_backward,
+        .gelu_forward = gelu_forward,
+        .gelu_backward = gelu_backward,
+        .patch_merge_forward = patch_merge_forward,
+        .patch_merge_backward = patch_merge_backward,
+        .average_pool_forward = average_pool_forward,
+        .average_pool_backward = average_pool_backward,
+        .add = add,
+        .adamw_step = adamw_step,
+        .moving_average = moving_average,
+        .sum_of_squares = sum_of_squares,
+        .parameters_changed = parameters_changed,
+    };
+}
+
+void timed_compute_open(struct timed_compute *timer, struct compute *timed, struct operation_total *totals)
+{
+    *timer = (struct timed_compute){.timed = timed, .totals = totals};
+    timer->compute = operations(timer, timed);
+    timer->full = operations(timer, timed->full);
+    timer->full.full = &timer->full;
+    timer->compute.full = timed->full == timed ? &timer->compute : &timer->full;
+}
