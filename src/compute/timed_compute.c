@@ -78,6 +78,32 @@ static void conv3d_backward(struct compute *c, activation *dinp, real *dweight, 
     end(&call, ((dinp != NULL) + (dweight != NULL)) * conv3d_flops(shape), 0);
 }
 
+/* Norms that go along with a convolution count as part of it. */
+static void normed_conv3d_forward(struct compute *c, activation *out, real *mean, real *rstd,
+                                  const activation *inp, const struct norm_activation *norm, activation *work,
+                                  const real *weight, const struct conv3d_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_CONVOLUTION);
+    call.timed->normed_conv3d_forward(call.timed, out, mean, rstd, inp, norm, work, weight, shape);
+    end(&call, conv3d_flops(shape), 0);
+}
+
+static void normed_conv3d_backward(struct compute *c, activation *dinp, real *dweight, const activation *dout,
+                                   const activation *inp, const struct norm_activation *norm,
+                                   activation *work, const real *weight, const struct conv3d_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_CONVOLUTION);
+    call.timed->normed_conv3d_backward(call.timed, dinp, dweight, dout, inp, norm, work, weight, shape);
+    end(&call, ((dinp != NULL) + 1) * conv3d_flops(shape), 0);
+}
+
+static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
+{
+    const struct timed_compute *timer = c->state;
+    struct compute *timed = c == &timer->full ? timer->timed->full : timer->timed;
+    return timed->normed_conv3d_work(timed, shape);
+}
+
 static void linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                            const real *bias, size_t rows, int in_features, int out_features)
 {
@@ -133,6 +159,46 @@ static void instance_norm_backward(struct compute *c, activation *dinp, activati
     call.timed->instance_norm_backward(call.timed, dinp, dresidual, dout, out, inp, mean, rstd, slope, n,
                                        space, channels);
     const int arrays = 3 + (out != NULL) + (dresidual != NULL);
+    end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
+}
+
+static void instance_norm_moments(struct compute *c, real *mean, real *rstd, const activation *inp, int n,
+                                  size_t space, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->instance_norm_moments(call.timed, mean, rstd, inp, n, space, channels);
+    end(&call, 0, activation_bytes(&call, 1, (double)n * (double)space * channels));
+}
+
+static void instance_norm_apply(struct compute *c, activation *out, const activation *inp,
+                                const struct norm_activation *norm, const activation *residual, int n,
+                                size_t space, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->instance_norm_apply(call.timed, out, inp, norm, residual, n, space, channels);
+    end(&call, 0, activation_bytes(&call, 2 + (residual != NULL), (double)n * (double)space * channels));
+}
+
+/* Of the pools' residuals, one channel counts as nothing beside all. */
+static void pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
+                                const struct norm_activation *norm, const struct pooled_residual *residual,
+                                int n, size_t space, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->pooled_norm_forward(call.timed, pooled, stride, inp, norm, residual, n, space, channels);
+    const int arrays = residual->scale != NULL ? 1 : 2;
+    end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
+}
+
+static void pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
+                                 const real *dpooled, size_t stride, const activation *inp,
+                                 const struct norm_activation *norm, const struct pooled_residual *residual,
+                                 int n, size_t space, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->pooled_norm_backward(call.timed, dinp, dresidual, dscale, dpooled, stride, inp, norm,
+                                     residual, n, space, channels);
+    const int arrays = residual->scale != NULL ? 2 : 4;
     end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
 }
 
@@ -196,22 +262,6 @@ static void patch_merge_backward(struct compute *c, activation *dinp, const acti
         activation_bytes(&call, 1, gathered(n, d, h, w, channels) + (double)n * d * h * w * channels));
 }
 
-static void average_pool_forward(struct compute *c, real *out, size_t out_stride, const activation *inp,
-                                 int n, size_t space, int channels)
-{
-    const struct call call = begin(c, OPERATION_ELEMENTWISE);
-    call.timed->average_pool_forward(call.timed, out, out_stride, inp, n, space, channels);
-    end(&call, 0, activation_bytes(&call, 1, (double)n * ((double)space + 1) * channels));
-}
-
-static void average_pool_backward(struct compute *c, activation *dinp, const real *dout, size_t dout_stride,
-                                  int n, size_t space, int channels)
-{
-    const struct call call = begin(c, OPERATION_ELEMENTWISE);
-    call.timed->average_pool_backward(call.timed, dinp, dout, dout_stride, n, space, channels);
-    end(&call, 0, activation_bytes(&call, 1, (double)n * ((double)space + 1) * channels));
-}
-
 static void add(struct compute *c, activation *out, const activation *a, const activation *b, size_t count)
 {
     const struct call call = begin(c, OPERATION_ELEMENTWISE);
@@ -260,20 +310,25 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .reals_from_activations = reals_from_activations,
         .conv3d_forward = conv3d_forward,
         .conv3d_backward = conv3d_backward,
+        .normed_conv3d_forward = normed_conv3d_forward,
+        .normed_conv3d_backward = normed_conv3d_backward,
+        .normed_conv3d_work = normed_conv3d_work,
         .linear_forward = linear_forward,
         .linear_backward = linear_backward,
         .layer_norm_forward = layer_norm_forward,
         .layer_norm_backward = layer_norm_backward,
         .instance_norm_forward = instance_norm_forward,
         .instance_norm_backward = instance_norm_backward,
+        .instance_norm_moments = instance_norm_moments,
+        .instance_norm_apply = instance_norm_apply,
+        .pooled_norm_forward = pooled_norm_forward,
+        .pooled_norm_backward = pooled_norm_backward,
         .window_attention_forward = window_attention_forward,
         .window_attention_backward = window_attention_backward,
         .gelu_forward = gelu_forward,
         .gelu_backward = gelu_backward,
         .patch_merge_forward = patch_merge_forward,
         .patch_merge_backward = patch_merge_backward,
-        .average_pool_forward = average_pool_forward,
-        .average_pool_backward = average_pool_backward,
         .add = add,
         .adamw_step = adamw_step,
         .moving_average = moving_average,

@@ -120,6 +120,13 @@ static void convolve_and_multiply(struct compute *c, const struct arrays *a)
     c->conv3d_forward(c, a->out[0], a->in[0], a->weight, NULL, &convolution);
     c->conv3d_backward(c, NULL, a->grads[0], NULL, a->in[1], a->in[0], a->weight, &convolution);
     c->conv3d_backward(c, a->out[1], a->grads[0], NULL, a->in[1], a->in[0], a->weight, &convolution);
+    const struct norm_activation norm = {.mean = a->bias, .rstd = a->weight, .slope = 1};
+    assert_true(c->normed_conv3d_work(c, &convolution) == size);
+    c->normed_conv3d_forward(c, a->out[0], a->moments[0], a->moments[1], a->in[0], &norm, a->in[2], a->weight,
+                             &convolution);
+    c->normed_conv3d_backward(c, NULL, a->grads[0], a->in[1], a->in[0], NULL, NULL, a->weight, &convolution);
+    c->normed_conv3d_backward(c, a->out[1], a->grads[0], a->in[1], a->in[0], &norm, a->in[2], a->weight,
+                              &convolution);
     c->linear_forward(c, a->out[0], a->in[0], a->weight, a->bias, rows, channels, 5);
     c->linear_backward(c, a->out[1], a->grads[0], a->grads[1], a->in[1], a->in[0], a->weight, rows, channels,
                        5);
@@ -143,6 +150,18 @@ static void normalise(struct compute *c, const struct arrays *a)
                               n, space, channels);
     c->instance_norm_backward(c, a->out[1], a->in[3], a->in[1], a->out[0], a->in[0], a->moments[0],
                               a->moments[1], 0, n, space, channels);
+    const struct norm_activation norm = {.mean = a->moments[0], .rstd = a->moments[1], .slope = 1};
+    const struct pooled_residual residual = {.x = a->in[2]};
+    const struct pooled_residual scaled = {.x = a->in[2], .scale = a->weight, .centre = a->bias};
+    c->instance_norm_moments(c, a->moments[0], a->moments[1], a->in[0], n, space, channels);
+    c->instance_norm_apply(c, a->out[0], a->in[0], &norm, NULL, n, space, channels);
+    c->instance_norm_apply(c, a->out[0], a->in[0], &norm, a->in[2], n, space, channels);
+    c->pooled_norm_forward(c, a->grads[1], channels, a->in[0], &norm, &residual, n, space, channels);
+    c->pooled_norm_forward(c, a->grads[1], channels, a->in[0], &norm, &scaled, n, space, channels);
+    c->pooled_norm_backward(c, a->out[0], a->out[1], NULL, a->weight, channels, a->in[0], &norm, &residual, n,
+                            space, channels);
+    c->pooled_norm_backward(c, a->out[0], NULL, a->grads[1], a->weight, channels, a->in[0], &norm, &scaled, n,
+                            space, channels);
 }
 
 static void work_elementwise(struct compute *c, const struct arrays *a)
@@ -153,8 +172,6 @@ static void work_elementwise(struct compute *c, const struct arrays *a)
     c->gelu_backward(c, a->out[1], a->in[1], a->in[0], size);
     c->patch_merge_forward(c, a->out[0], a->in[0], PATCH_MERGING_FIXED, n, d, h, w, channels);
     c->patch_merge_backward(c, a->out[1], a->in[1], PATCH_MERGING_FIXED, n, d, h, w, channels);
-    c->average_pool_forward(c, a->grads[1], channels, a->in[0], n, d * h * w, channels);
-    c->average_pool_backward(c, a->out[1], a->weight, channels, n, d * h * w, channels);
     c->add(c, a->out[0], a->out[0], a->in[1], size);
 }
 
@@ -205,16 +222,18 @@ static void operations_are_added_to_their_kind(void **state)
     const struct arrays a = new_arrays();
     timed_compute_open(&timer, &reference, totals);
     (void)do_everything(&timer.compute, &a);
-    require_total(&totals[OPERATION_CONVOLUTION], 3, (1 + 1 + 2) * conv3d_flops(&convolution), 0);
+    require_total(&totals[OPERATION_CONVOLUTION], 6, 2 * (1 + 1 + 2) * conv3d_flops(&convolution), 0);
     require_total(&totals[OPERATION_LINEAR], 3, (1 + 2 + 1) * linear_flops(rows, channels, 5), 0);
     require_total(&totals[OPERATION_ATTENTION], 2, (2 + 4) * attention_product_flops(&attention), 0);
     /* Layer norm: in, out; out, two in. Instance norm: in, out; the same and a residual; out, two in; out
-     * twice, three in. */
-    require_total(&totals[OPERATION_NORM], 6, 0, (2 + 3 + 2 + 3 + 3 + 5) * size * (double)sizeof(real));
+     * twice, three in. Moments: in. Apply: in, out; the same and a residual. Pools: in and residual; in; and
+     * their gradients as well. */
+    const int arrays = (2 + 3 + 2 + 3 + 3 + 5) + (1 + 2 + 3) + (2 + 1 + 4 + 2);
+    require_total(&totals[OPERATION_NORM], 13, 0, arrays * size * (double)sizeof(real));
     /* 2 x 2 x 3 merged tokens of 8 channels each. */
-    const double merging = size + n * 2 * 2 * 3 * 8 * channels, pooling = size + n * channels;
-    require_total(&totals[OPERATION_ELEMENTWISE], 9, 0,
-                  ((2 + 2 + 2 + 3 + 3) * size + 2 * merging + 2 * pooling) * (double)sizeof(real));
+    const double merging = size + n * 2 * 2 * 3 * 8 * channels;
+    require_total(&totals[OPERATION_ELEMENTWISE], 7, 0,
+                  ((2 + 2 + 2 + 3 + 3) * size + 2 * merging) * (double)sizeof(real));
     require_total(&totals[OPERATION_OPTIMISER], 3, 0, (9 + 3 + 1) * size * (double)sizeof(real));
     free_arrays(&a);
 }
