@@ -3,6 +3,7 @@
 #include "command_line.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/machine.h"
 #include "train/run_folder.h"
 #include "train/volumes.h"
 
@@ -18,6 +19,7 @@ struct request {
     const char *data;
     const char *cache;
     const char *compute;
+    const char *precision;
     const char *recipe; /* for a file of weights that does not say how volumes are prepared */
     int threads;
     int draws;
@@ -75,10 +77,14 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
     if (request->draws > 0) {
         settings.draws = request->draws;
     }
+    enum compute_precision precision = recipe->precision;
     enum voco_status status = model_create(&model, &checkpoint->config);
+    if (status == VOCO_OK && request->precision != NULL) {
+        status = compute_precision_from_name(&precision, request->precision);
+    }
     if (status == VOCO_OK) {
-        status = compute_open(&compute, request->compute != NULL ? request->compute : recipe->compute,
-                              request->threads, PRECISION_FLOAT32);
+        status = machine_open(&compute, request->compute != NULL ? request->compute : recipe->compute,
+                              request->threads, precision);
     }
     if (status == VOCO_OK) {
         status = evaluation_arena_open(&arena);
@@ -221,6 +227,8 @@ static int run(const struct verb *verb, int argc, char **argv)
          0},
         {"threads", OPTION_INT, &request.threads, "N", "all cores where not given", 1, 4096},
         {"compute", OPTION_TEXT, &request.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
+        {"precision", OPTION_TEXT, &request.precision, "P", "float32 or bf16, in place of the checkpoint's",
+         0, 0},
         {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
         {0},
     };

@@ -23,6 +23,7 @@ struct overrides {
     const char *preset;
     const char *patch_merging;
     const char *compute;
+    const char *precision;
     int bits;
     long long chunk_cache;
 };
@@ -69,6 +70,9 @@ static enum voco_status apply(struct recipe *recipe, int resumed, void *context)
     }
     if (given->compute != NULL) {
         snprintf(recipe->compute, sizeof recipe->compute, "%s", given->compute);
+    }
+    if (status == VOCO_OK && given->precision != NULL) {
+        status = compute_precision_from_name(&recipe->precision, given->precision);
     }
     recipe->steps = given->steps >= 0 ? given->steps : recipe->steps;
     recipe->volumes = given->batch >= 0 ? given->batch : recipe->volumes;
@@ -127,6 +131,8 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"chunk-cache", OPTION_BYTES, &given.chunk_cache, "SIZE",
          "memory for decoded parts of volumes, such as 4G; 0: none", 0, 1e15},
         {"compute", OPTION_TEXT, &given.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
+        {"precision", OPTION_TEXT, &given.precision, "P",
+         "float32, or bf16: half the memory for activations, faster where the processor multiplies it", 0, 0},
         {"resume", OPTION_FLAG, &options.resume, NULL, "go on where RUN stopped; begin where there is none",
          0, 0},
         {"dump-batch", OPTION_LONG, &options.dump_batch, "STEP",

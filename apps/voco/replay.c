@@ -82,6 +82,8 @@ static int run(const struct verb *verb, int argc, char **argv)
          "the optimiser takes step{i}/grad/NAME of this file in place of its own gradients", 0, 0},
         {"threads", OPTION_INT, &options.threads, "N", "all cores where not given", 1, 4096},
         {"compute", OPTION_TEXT, &options.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
+        {"precision", OPTION_TEXT, &options.precision, "P",
+         "float32 or bf16, in place of the checkpoint's; weights alone have float32", 0, 0},
         {"json", OPTION_FLAG, &as_json, NULL, "losses and signals as JSON", 0, 0},
         {0},
     };

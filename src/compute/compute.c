@@ -9,6 +9,15 @@
 #include <stdio.h>
 #include <string.h>
 
+enum voco_status compute_precision_from_name(enum compute_precision *precision, const char *name)
+{
+    if (strcmp(name, "float32") != 0 && strcmp(name, "bf16") != 0) {
+        return fail(VOCO_BAD_INPUT, "no precision is called \"%s\" (there are: float32, bf16)", name);
+    }
+    *precision = strcmp(name, "bf16") == 0 ? PRECISION_BF16 : PRECISION_FLOAT32;
+    return VOCO_OK;
+}
+
 enum voco_status compute_status(struct compute *c)
 {
     struct compute *full = c->full != NULL ? c->full : c;

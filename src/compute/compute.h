@@ -99,6 +99,7 @@ struct compute {
 
     enum compute_precision precision;
     size_t activation_size; /* bytes of an activation */
+    int multiplies_bf16;    /* the machine does; where it does not, PRECISION_BF16 saves memory, not time */
 
     /* The same implementation with activations that are reals, for what stays in full precision whatever the
      * encoder does; itself where its own are. It shares state and threads and is closed with c. Its failures
@@ -238,6 +239,9 @@ struct compute {
     enum voco_status status; /* the first failure, see compute_status */
     char message[256];
 };
+
+/* "float32", "bf16"; anything else is VOCO_BAD_INPUT. */
+enum voco_status compute_precision_from_name(enum compute_precision *precision, const char *name);
 
 /* VOCO_OK, or the first failure inside an operation since the last call, with its message as the thread's
  * error. Clears it. */

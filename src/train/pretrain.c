@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "data/loader.h"
 #include "train/checkpoint.h"
+#include "train/machine.h"
 #include "train/metrics_log.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
@@ -136,7 +137,8 @@ static enum voco_status load_state(struct run *run)
 static enum voco_status open_machine(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
-    enum voco_status status = compute_open(&run->compute, recipe->compute, run->options->threads, PRECISION_FLOAT32);
+    enum voco_status status =
+        machine_open(&run->compute, recipe->compute, run->options->threads, recipe->precision);
     if (status != VOCO_OK) {
         return status;
     }

@@ -40,6 +40,7 @@ void recipe_default(struct recipe *recipe)
         .keep = 3,
         .max_skipped = 20,
         .compute = "cpu",
+        .precision = PRECISION_FLOAT32,
         .crops_at_once = 0,
         .activation_budget = (uint64_t)2 << 30,
         .evaluation_draws = 8,

@@ -57,7 +57,8 @@ struct recipe {
     int keep;                   /* checkpoints */
     int max_skipped; /* steps in a row without a finite loss and gradient, after which the run stops */
 
-    char compute[16];           /* compute/compute.h: "cpu", "reference" */
+    char compute[16]; /* compute/compute.h: "cpu", "reference" */
+    enum compute_precision precision;
     int crops_at_once;          /* through the backbone; 0: as many as activation_budget holds */
     uint64_t activation_budget; /* bytes for the activations of a step */
 

@@ -15,6 +15,7 @@ static const char *const schedules[] = {"cosine", "constant", NULL};
 static const char *const windows[] = {"preset", "crop", "resize", NULL}; /* enum recipe_window */
 static const char *const presets[] = {"abdomen", "chest", "headneck", "mr", NULL};
 static const char *const computes[] = {"cpu", "reference", NULL};
+static const char *const precisions[] = {"float32", "bf16", NULL}; /* enum compute_precision */
 
 #define AT(field) offsetof(struct recipe, field)
 
@@ -59,6 +60,7 @@ const struct recipe_setting recipe_settings[] = {
     {"run", "max_skipped", SETTING_INT, 1, AT(max_skipped), 1, 1000000, NULL, "the run stops after so many steps in a row without a finite loss and gradient"},
 
     {"machine", "compute", SETTING_WORD, 1, AT(compute), 0, 0, computes, "cpu, or reference: slow, for comparison"},
+    {"machine", "precision", SETTING_CHOICE, 1, AT(precision), 0, 0, precisions, "of activations and products: float32, or bf16: half the memory, faster where the processor multiplies it"},
     {"machine", "crops_at_once", SETTING_INT, 1, AT(crops_at_once), 0, 65536, NULL, "through the backbone; 0: as many as activation_budget holds"},
     {"machine", "activation_budget", SETTING_BYTES, 1, AT(activation_budget), 1048576, 1e15, NULL, "memory for the activations of a step"},
     {"machine", "loader_threads", SETTING_INT, 1, AT(loader_threads), 0, 256, NULL, "that make batches beside the computation"},

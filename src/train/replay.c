@@ -1,6 +1,7 @@
 #include "train/replay.h"
 
 #include "base/error.h"
+#include "train/machine.h"
 #include "train/stored_batch.h"
 
 #include <math.h>
@@ -231,9 +232,15 @@ static enum voco_status prepare(struct replayer *r)
     if (r->outputs.embedding == NULL || r->outputs.student == NULL || r->outputs.teacher == NULL) {
         return fail(VOCO_NO_MEMORY, "no memory for the embeddings of %zu crops", rows);
     }
-    const enum voco_status status =
-        compute_open(&r->compute, r->options->compute != NULL ? r->options->compute : "cpu",
-                     r->options->threads, PRECISION_FLOAT32);
+    enum compute_precision precision = r->checkpoint.recipe.precision;
+    enum voco_status status = VOCO_OK;
+    if (r->options->precision != NULL) {
+        status = compute_precision_from_name(&precision, r->options->precision);
+    }
+    if (status == VOCO_OK) {
+        status = machine_open(&r->compute, r->options->compute != NULL ? r->options->compute : "cpu",
+                              r->options->threads, precision);
+    }
     return status != VOCO_OK ? status
                              : train_step_create(&r->step, &r->model, &r->compute, &r->state, &settings);
 }

@@ -14,9 +14,10 @@ struct replay_options {
                        none. It must hold those of step 0; steps that it does not hold use their own. */
     int steps;      /* 1 to replay_most_steps */
     double learning_rate;
-    double weight_decay; /* NAN: the checkpoint's recipe's, 0.01 for weights */
-    int threads;         /* as compute_open has it */
-    const char *compute; /* "cpu", "reference"; NULL: cpu */
+    double weight_decay;   /* NAN: the checkpoint's recipe's, 0.01 for weights */
+    int threads;           /* as compute_open has it */
+    const char *compute;   /* "cpu", "reference"; NULL: cpu */
+    const char *precision; /* "float32", "bf16"; NULL: the checkpoint's recipe's, float32 for weights */
 };
 
 enum { replay_most_steps = 1000 };

@@ -137,7 +137,8 @@ static void ignore_keys(struct pair *pair, size_t size)
 
 /* ---- the two replays ---- */
 
-static void replay_set(struct comparison *c, const char *folder, const char *name, int given_gradients)
+static void replay_set(struct comparison *c, const char *folder, const char *name, int given_gradients,
+                       const char *precision)
 {
     char batch[path_size], weights[path_size], expected[path_size];
     struct step_result results[steps];
@@ -156,6 +157,7 @@ static void replay_set(struct comparison *c, const char *folder, const char *nam
         .learning_rate = 1e-3,
         .weight_decay = 0.01,
         .compute = "cpu",
+        .precision = precision,
     };
     if (replay(&options, results) != VOCO_OK || safetensors_open(&c->own, c->out) != VOCO_OK ||
         safetensors_open(&c->expected, expected) != VOCO_OK) {
@@ -165,7 +167,7 @@ static void replay_set(struct comparison *c, const char *folder, const char *nam
     /* The open files stay readable: nothing is left behind where a check fails. */
     (void)unlink(c->out);
     (void)rmdir(c->folder);
-    printf("%s%s\n", name, given_gradients ? ", given step0/grad" : "");
+    printf("%s, %s%s\n", name, precision, given_gradients ? ", given step0/grad" : "");
 }
 
 static void close_files(struct comparison *c)
@@ -284,7 +286,7 @@ static void check_outputs(const struct comparison *c, int step, double embedding
 void check_own_gradients(const char *folder, const char *name)
 {
     struct comparison c = {0};
-    replay_set(&c, folder, name, 0);
+    replay_set(&c, folder, name, 0, "float32");
     check_outputs(&c, 0, 1e-5, 3e-5, 1e-5);
     check_gradients_of_first_step(&c);
     check("step 0 parameters", params_difference(&c, 0, 0), 5e-2);
@@ -296,8 +298,30 @@ void check_own_gradients(const char *folder, const char *name)
 void check_given_gradients(const char *folder, const char *name)
 {
     struct comparison c = {0};
-    replay_set(&c, folder, name, 1);
+    replay_set(&c, folder, name, 1, "float32");
     check("step 0 parameters, all", params_difference(&c, 0, 1), 1e-6);
     check_outputs(&c, 1, 1e-5, 3e-5, 1e-5);
     close_files(&c);
+}
+
+static void require_same_tensors(const struct safetensors *a, const struct safetensors *b)
+{
+    assert_int_equal(a->count, b->count);
+    for (size_t i = 0; i < a->count; i++) {
+        float *first = read_tensor(a, &a->tensors[i]), *second = read_tensor(b, &b->tensors[i]);
+        assert_memory_equal(first, second, a->tensors[i].count * sizeof *first);
+        free(first);
+        free(second);
+    }
+}
+
+void check_bf16(const char *folder, const char *name)
+{
+    struct comparison c = {0}, again = {0};
+    replay_set(&c, folder, name, 0, "bf16");
+    check_outputs(&c, 0, 3e-2, 2e-1, 1e-1);
+    replay_set(&again, folder, name, 0, "bf16");
+    require_same_tensors(&c.own, &again.own);
+    close_files(&c);
+    close_files(&again);
 }

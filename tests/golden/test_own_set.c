@@ -20,11 +20,18 @@ static void a_step_with_pytorchs_gradients_agrees_sharply(void **state)
     check_given_gradients(VOCO_TEST_DATA, "own_v2");
 }
 
+static void bf16_stays_near_pytorch_and_repeats_itself(void **state)
+{
+    (void)state;
+    check_bf16(VOCO_TEST_DATA, "own_v2");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_steps_agree_with_pytorch),
         cmocka_unit_test(a_step_with_pytorchs_gradients_agrees_sharply),
+        cmocka_unit_test(bf16_stays_near_pytorch_and_repeats_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

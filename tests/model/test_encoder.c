@@ -22,14 +22,20 @@ struct network {
     float *params;
 };
 
-static void open_network(struct network *net, const struct model_config *config, const char *implementation)
+static void open_in(struct network *net, const struct model_config *config, const char *implementation,
+                    enum compute_precision precision)
 {
     assert_int_equal(model_create(&net->model, config), VOCO_OK);
-    assert_int_equal(compute_open(&net->compute, implementation, 2, PRECISION_FLOAT32), VOCO_OK);
+    assert_int_equal(compute_open(&net->compute, implementation, 2, precision), VOCO_OK);
     assert_int_equal(arena_open(&net->arena, (size_t)4 << 30), VOCO_OK);
     net->params = malloc(net->model.table.total * sizeof *net->params);
     assert_non_null(net->params);
     parameters_initialise(net->params, &net->model.table, 5);
+}
+
+static void open_network(struct network *net, const struct model_config *config, const char *implementation)
+{
+    open_in(net, config, implementation, PRECISION_FLOAT32);
 }
 
 static void close_network(struct network *net)
@@ -196,6 +202,70 @@ static void the_implementations_agree(void **state)
     parameter_table_free(&table);
     free_gradients(&reference);
     free_gradients(&cpu);
+    free(crops);
+}
+
+/* Embeddings of n crops, and the gradient of the backbone for a gradient of theirs that is given. */
+static void pass_in(enum compute_precision precision, const struct model_config *config, const float *crops,
+                    int n, float *embedding, float *grads)
+{
+    struct network net;
+    open_in(&net, config, "cpu", precision);
+    const size_t count = (size_t)n * (size_t)model_embedding_size(config);
+    const struct random_key key = {.seed = 4, .purpose = RANDOM_TEST};
+    float *dembedding = zeroes(count);
+    for (size_t i = 0; i < count; i++) {
+        dembedding[i] = random_normal(&key, (uint32_t)i);
+    }
+    struct encoder_activations *kept = NULL;
+    assert_int_equal(
+        encoder_forward(&net.model, &net.compute, &net.arena, net.params, embedding, crops, n, &kept),
+        VOCO_OK);
+    assert_int_equal(
+        encoder_backward(&net.model, &net.compute, &net.arena, grads, net.params, dembedding, crops, n, kept),
+        VOCO_OK);
+    free(dembedding);
+    close_network(&net);
+}
+
+static double cosine(const float *a, const float *b, size_t count)
+{
+    double product = 0, squares_a = 0, squares_b = 0;
+    for (size_t i = 0; i < count; i++) {
+        product += (double)a[i] * (double)b[i];
+        squares_a += (double)a[i] * (double)a[i];
+        squares_b += (double)b[i] * (double)b[i];
+    }
+    return product / sqrt(squares_a * squares_b);
+}
+
+static void bf16_stays_near_float32(void **state)
+{
+    (void)state;
+    const struct model_config config = {12, 48, 16, PATCH_MERGING_FIXED};
+    enum { n = 2 };
+    float *crops = random_crops(&config, n);
+    const size_t count = n * (size_t)model_embedding_size(&config);
+    struct parameter_table table;
+    assert_int_equal(parameter_table_create(&table, &config), VOCO_OK);
+    float *embedding[2], *grads[2];
+    for (int precision = PRECISION_FLOAT32; precision <= PRECISION_BF16; precision++) {
+        embedding[precision] = zeroes(count);
+        grads[precision] = zeroes(table.total);
+        pass_in(precision, &config, crops, n, embedding[precision], grads[precision]);
+    }
+    const double apart = distance(embedding[1], embedding[0], count);
+    const double alike = cosine(grads[1], grads[0], table.backbone);
+    print_message("    embeddings %.1e apart, cosine of gradients %.4f\n", apart, alike);
+    assert_true(apart < 3e-2);
+    assert_true(alike > 0.9);
+    /* And rounding does show. */
+    assert_true(apart > 1e-3);
+    for (int precision = 0; precision < 2; precision++) {
+        free(embedding[precision]);
+        free(grads[precision]);
+    }
+    parameter_table_free(&table);
     free(crops);
 }
 
@@ -367,6 +437,7 @@ int main(void)
         cmocka_unit_test_prestate(crops_pass_independently_and_keeping_changes_no_bit, reference),
         cmocka_unit_test_prestate(crops_pass_independently_and_keeping_changes_no_bit, cpu),
         cmocka_unit_test(the_implementations_agree),
+        cmocka_unit_test(bf16_stays_near_float32),
         cmocka_unit_test_prestate(golden_fixed, cpu),
         cmocka_unit_test_prestate(golden_legacy, cpu),
         cmocka_unit_test_prestate(golden_v2, cpu),

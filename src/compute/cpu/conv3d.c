@@ -31,7 +31,7 @@ static enum way way_of(const struct compute *c, const struct conv3d_shape *s, in
     if (kernels_of(c)->winograd_fits(s)) {
         return BY_WINOGRAD;
     }
-    if (c->precision == PRECISION_BF16 && cpu_state(c)->multiplies_bf16) {
+    if (c->precision == PRECISION_BF16 && c->multiplies_bf16) {
         return of_weight_gradient && is_small ? BY_PRODUCT : BY_ONEDNN;
     }
     if (s->kernel == 3 && kernels_of(c)->narrow_convolution_fits(s->in_channels, s->out_channels)) {
@@ -44,8 +44,7 @@ static enum way way_of(const struct compute *c, const struct conv3d_shape *s, in
  * neighbourhoods take floats, and so does oneDNN on a processor that does not multiply bf16. */
 static int goes_through_floats(const struct compute *c, enum way way)
 {
-    return c->precision == PRECISION_BF16 &&
-           (way == BY_PRODUCT || (way == BY_ONEDNN && !cpu_state(c)->multiplies_bf16));
+    return c->precision == PRECISION_BF16 && (way == BY_PRODUCT || (way == BY_ONEDNN && !c->multiplies_bf16));
 }
 
 static void forward_through_floats(struct compute *c, activation *out, const activation *inp,

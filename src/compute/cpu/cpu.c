@@ -85,6 +85,7 @@ static void fill(struct compute *c, struct cpu_state *state, enum compute_precis
         .name = "cpu",
         .state = state,
         .precision = precision,
+        .multiplies_bf16 = isa == ISA_AVX512BF16,
         .conv3d_forward = cpu_conv3d_forward,
         .conv3d_backward = cpu_conv3d_backward,
         .normed_conv3d_forward = cpu_normed_conv3d_forward,
@@ -113,7 +114,6 @@ enum voco_status cpu_compute_open(struct compute *c, int threads, enum compute_p
         return fail(VOCO_NO_MEMORY, "no memory for the cpu implementation");
     }
     state->threads = count;
-    state->multiplies_bf16 = isa == ISA_AVX512BF16;
     state->onednn = onednn_open();
     state->packed = packed_weights_open();
     if (state->onednn == NULL || state->packed == NULL) {

@@ -55,8 +55,7 @@ struct cpu_state {
     void *scratch;             /* memory of the operation at work */
     size_t scratch_bytes;
     struct onednn *onednn;
-    int multiplies_bf16; /* as fast as the processor can */
-    void *floats;        /* see cpu_float_arrays */
+    void *floats; /* see cpu_float_arrays */
     size_t floats_bytes;
     struct packed_weights *packed;
 };

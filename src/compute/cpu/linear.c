@@ -90,7 +90,7 @@ void cpu_linear_forward(struct compute *c, activation *out, const activation *in
     use_threads(c);
     if (c->precision == PRECISION_FLOAT32) {
         forward_in_float(c, (float *)out, (const float *)inp, weight, bias, rows, in_features, out_features);
-    } else if (cpu_state(c)->multiplies_bf16) {
+    } else if (c->multiplies_bf16) {
         const struct conv3d_shape shape = line_of(rows, in_features, out_features);
         convolution_forward(c, out, inp, weight, bias, &shape);
     } else {
@@ -109,7 +109,7 @@ void cpu_linear_backward(struct compute *c, activation *dinp, float *dweight, fl
     if (c->precision == PRECISION_FLOAT32) {
         backward_in_float(c, (float *)dinp, dweight, (const float *)dout, (const float *)inp, weight, rows,
                           in_features, out_features);
-    } else if (cpu_state(c)->multiplies_bf16) {
+    } else if (c->multiplies_bf16) {
         const struct conv3d_shape shape = line_of(rows, in_features, out_features);
         if (dinp != NULL) {
             convolution_input_gradient(c, dinp, dout, weight, &shape);
