@@ -58,6 +58,7 @@ struct adamw_settings {
     double beta1, beta2;
     double epsilon;
     double weight_decay;
+    double gradient_scale; /* what the gradient is multiplied by: 1, or less where its norm is clipped */
     long step;
 };
 
@@ -143,13 +144,18 @@ struct compute {
     /* out = a + b; out may be a or b. */
     void (*add)(struct compute *c, real *out, const real *a, const real *b, size_t count);
 
-    /* p *= 1 - lr wd; m, v from grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 - beta1^t) m /
-     * (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count). */
+    /* p *= 1 - lr wd; m, v from gradient_scale grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 -
+     * beta1^t) m / (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count). */
     void (*adamw_step)(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
                        const real *grad, const struct adamw_settings *settings, size_t count);
 
-    /* average = decay average + (1 - decay) value. */
-    void (*moving_average)(struct compute *c, real *average, const real *value, real decay, size_t count);
+    /* average = decay average + (1 - decay) value. previous (may be NULL) is written: average as it was. */
+    void (*moving_average)(struct compute *c, real *average, real *previous, const real *value, real decay,
+                           size_t count);
+
+    /* x = 0, each part by the thread that adamw_step gives it to: on a machine whose memory lies in several
+     * places, pages that nobody has touched yet come to lie near the thread that uses them. */
+    void (*zero)(struct compute *c, real *x, size_t count);
 
     /* The sum of squares, summed in double; NaN or infinite where an element is. */
     double (*sum_of_squares)(struct compute *c, const real *x, size_t count);

@@ -339,8 +339,7 @@ static void move_teacher(struct train_step *step)
 {
     struct compute *c = step->compute;
     real *teacher = teacher_of(step);
-    memcpy(step->previous_teacher, teacher, teacher_size(step) * sizeof(real));
-    c->moving_average(c, teacher, step->state->params + step->model->table.backbone,
+    c->moving_average(c, teacher, step->previous_teacher, step->state->params + step->model->table.backbone,
                       (real)step->settings.teacher_decay, teacher_size(step));
     c->parameters_changed(c);
 }
@@ -392,7 +391,7 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
     if (dembedding == NULL || kept == NULL) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
-    memset(step->gradients, 0, step->model->table.trained * sizeof *step->gradients);
+    step->compute->zero(step->compute, step->gradients, step->model->table.trained);
     enum voco_status status = forward_all(pass, kept, count);
     count_time(&result->seconds.encoder_forward, &since);
     if (status == VOCO_OK) {
@@ -436,16 +435,11 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
     return status;
 }
 
-static void clip_gradients(struct train_step *step, double norm)
+/* What a gradient of this norm is multiplied by, so that it is no longer than clip_norm. */
+static double clipping_scale(const struct train_step *step, double norm)
 {
     const double most = step->settings.clip_norm;
-    if (most <= 0 || norm <= most) {
-        return;
-    }
-    const real scale = (real)(most / norm);
-    for (size_t i = 0; i < step->model->table.trained; i++) {
-        step->gradients[i] *= scale;
-    }
+    return most > 0 && norm > most ? most / norm : 1;
 }
 
 enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result)
@@ -466,8 +460,8 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
             .epsilon = step->settings.epsilon,
             .weight_decay = step->settings.weight_decay,
             .step = (long)state->optimizer_step + 1,
+            .gradient_scale = clipping_scale(step, result->gradient_norm),
         };
-        clip_gradients(step, result->gradient_norm);
         c->adamw_step(c, state->params, state->exp_avg, state->exp_avg_sq, state->max_exp_avg_sq,
                       step->gradients, &adamw, trained);
         c->parameters_changed(c);

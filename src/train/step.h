@@ -64,7 +64,7 @@ struct train_step {
     struct training_state *state;
     struct train_step_settings settings; /* crops_at_once as resolved */
     struct arena arena;                  /* empty between steps; may be lent to evaluate_batch */
-    real *gradients;                     /* (table.trained): of the last step, after clipping */
+    real *gradients;                     /* (table.trained): of the last step, before clipping */
     real *previous_teacher;              /* (table.total - table.trained): as it was before the step */
     size_t crop_kept;                    /* bytes of the arena that a crop keeps from forward to backward */
     size_t crop_peak;                    /* bytes that it takes in backward, the kept ones included */

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-enum { results_max = 8 };
+enum { results_max = 10 };
 
 /* What an operation wrote, forward and backward. */
 struct results {

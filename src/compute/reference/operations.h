@@ -55,7 +55,9 @@ void reference_average_pool_backward(struct compute *c, real *dinp, const real *
                                      int n, size_t space, int channels);
 
 void reference_add(struct compute *c, real *out, const real *a, const real *b, size_t count);
-void reference_moving_average(struct compute *c, real *average, const real *value, real decay, size_t count);
+void reference_moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
+                              size_t count);
+void reference_zero(struct compute *c, real *x, size_t count);
 double reference_sum_of_squares(struct compute *c, const real *x, size_t count);
 
 void reference_adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq,

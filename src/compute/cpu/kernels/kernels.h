@@ -52,7 +52,9 @@ void KERNEL(average_pool_backward)(struct compute *c, float *dinp, const float *
                                    int n, size_t space, int channels);
 
 void KERNEL(add)(struct compute *c, float *out, const float *a, const float *b, size_t count);
-void KERNEL(moving_average)(struct compute *c, float *average, const float *value, float decay, size_t count);
+void KERNEL(moving_average)(struct compute *c, float *average, float *previous, const float *value,
+                            float decay, size_t count);
+void KERNEL(zero)(struct compute *c, float *x, size_t count);
 double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count);
 
 void KERNEL(adamw_step)(struct compute *c, float *param, float *exp_avg, float *exp_avg_sq,
