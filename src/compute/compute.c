@@ -24,9 +24,8 @@ void compute_failed(struct compute *c, enum voco_status status, const char *what
     }
 }
 
-enum voco_status compute_open(struct compute *c, const char *name, int threads)
+static enum voco_status open_by_name(struct compute *c, const char *name, int threads)
 {
-    *c = (struct compute){0};
     if (strcmp(name, "reference") == 0) {
         return reference_compute_open(c);
     }
@@ -41,12 +40,28 @@ enum voco_status compute_open(struct compute *c, const char *name, int threads)
                 name);
 }
 
+enum voco_status compute_open(struct compute *c, const char *name, int threads)
+{
+    *c = (struct compute){0};
+    const enum voco_status status = open_by_name(c, name, threads);
+    c->threads = threads;
+    return status;
+}
+
 void compute_close(struct compute *c)
 {
     if (c->close != NULL) {
         c->close(c);
     }
     *c = (struct compute){0};
+}
+
+enum voco_status compute_restart(struct compute *c)
+{
+    const char *name = c->name;
+    const int threads = c->threads;
+    compute_close(c);
+    return compute_open(c, name, threads);
 }
 
 void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift)

@@ -65,6 +65,7 @@ struct adamw_settings {
 struct compute {
     const char *name; /* "reference" or "cpu" */
     void *state;      /* the implementation's own */
+    int threads;      /* as it was opened with */
 
     /* out (n, d/s, h/s, w/s, out_channels) from inp (n, d, h, w, in_channels), weight (O, I, k, k, k), bias
      * (O) or NULL. */
@@ -180,6 +181,10 @@ void compute_failed(struct compute *c, enum voco_status status, const char *what
  * VOCO_BAD_INPUT for an unknown name. Close with compute_close. */
 enum voco_status compute_open(struct compute *c, const char *name, int threads);
 void compute_close(struct compute *c);
+
+/* Closes and opens it again as it was: scratch memory and everything that was made for shapes or parameters
+ * goes. A failure leaves it closed. */
+enum voco_status compute_restart(struct compute *c);
 
 /* Window and shift of one axis of `tokens` tokens in an even (0) or odd (1) block. */
 void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift);

@@ -41,7 +41,7 @@ void recipe_default(struct recipe *recipe)
         .max_skipped = 20,
         .compute = "cpu",
         .crops_at_once = 0,
-        .activation_budget = (uint64_t)2 << 30,
+        .memory = 0,
         .evaluation_draws = 8,
         .evaluation_volumes = 2,
     };
