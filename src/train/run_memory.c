@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "base/machine_memory.h"
 
+#include <string.h>
+
 /* For what is not measured: buffers that come and go, the pieces that memory falls into. */
 static const uint64_t margin = (uint64_t)24 << 20;
 
@@ -123,4 +125,53 @@ enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand 
     }
     log_line(LOG_INFO, "memory: %s", memory_plan_describe(text, plan, demand));
     return train_step_resize(step, plan->crops_at_once, plan->activations);
+}
+
+/* What the process takes at most where so many crops pass at once: with their activations and `beside`. */
+static enum voco_status need_of_forward(uint64_t *need, const struct model *model, struct compute *compute,
+                                        const real *params, int crops, uint64_t beside)
+{
+    const size_t side = (size_t)model->config.roi, voxels = (size_t)crops * side * side * side;
+    struct arena arena;
+    enum voco_status status = evaluation_arena_open(&arena);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    real *batch = arena_push(&arena, voxels * sizeof *batch);
+    real *embedding =
+        arena_push(&arena, (size_t)crops * (size_t)model_embedding_size(&model->config) * sizeof *embedding);
+    if (batch == NULL || embedding == NULL) {
+        status = fail(VOCO_NO_MEMORY, "no memory for %d crops", crops);
+    } else {
+        memset(batch, 0, voxels * sizeof *batch);
+        status = encoder_forward(model, compute, &arena, params, embedding, batch, crops, NULL);
+    }
+    const uint64_t activations = arena.peak;
+    arena_close(&arena);
+    memory_give_back();
+    *need = memory_resident() + margin + activations + beside;
+    return status;
+}
+
+enum voco_status fit_evaluation_memory(struct evaluation_settings *settings, const struct model *model,
+                                       struct compute *compute, const real *params, size_t volumes,
+                                       const struct memory_limit *limit)
+{
+    const uint64_t beside = evaluation_memory(&model->config, settings, volumes);
+    char size[byte_size_room];
+    uint64_t need = 0;
+    enum voco_status status = need_of_forward(&need, model, compute, params, settings->crops_at_once, beside);
+    if (status == VOCO_OK && need > limit->bytes && settings->crops_at_once > 1) {
+        log_line(LOG_WARNING, "only 1 of %d crops fits into memory at a time", settings->crops_at_once);
+        settings->crops_at_once = 1;
+        status = compute_restart(compute);
+        if (status == VOCO_OK) {
+            status = need_of_forward(&need, model, compute, params, 1, beside);
+        }
+    }
+    if (status == VOCO_OK && need > limit->bytes && limit->asked_for) {
+        status = fail(VOCO_BAD_INPUT, "%s of memory are too little: the least for this evaluation is %lluM",
+                      format_memory_size(size, limit->bytes), in_mebibytes(need));
+    }
+    return status;
 }

@@ -3,6 +3,7 @@
 #ifndef TRAIN_RUN_MEMORY_H
 #define TRAIN_RUN_MEMORY_H
 
+#include "train/evaluate.h"
 #include "train/memory_plan.h"
 #include "train/step.h"
 
@@ -26,5 +27,12 @@ enum voco_status check_memory_for_state(const struct memory_limit *limit, const 
  * the least, VOCO_BAD_INPUT says how much that would be. Says the plan through the log. */
 enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand *demand,
                                  struct train_step *step, const struct memory_limit *limit);
+
+/* For an evaluation on so many volumes, with parameters loaded: passes crops forward to see what that takes.
+ * Where settings->crops_at_once do not fit they become 1, which is said. VOCO_BAD_INPUT where 1 does not fit
+ * into a limit that was asked for. */
+enum voco_status fit_evaluation_memory(struct evaluation_settings *settings, const struct model *model,
+                                       struct compute *compute, const real *params, size_t volumes,
+                                       const struct memory_limit *limit);
 
 #endif

@@ -71,4 +71,14 @@ checked=$((checked + 3))
 grep -q 'all 12 kept' replay-100000.err || complain "a replay without bounds computes something twice"
 grep -q 'computed twice' "replay-$((least + 20)).err" || complain "a replay keeps more than it may"
 cmp -s replay-100000.safetensors "replay-$((least + 20)).safetensors" || complain "replay: other bits"
+
+# Evaluation: the same result, and what does not fit is refused.
+succeeds "evaluation" "$voco" eval some cache --all --threads 2
+cp out eval.out
+refuses "an evaluation without memory" 1 'the least for this evaluation is [0-9]+M' \
+    "$voco" eval some cache --all --threads 2 --memory 30M
+least=$(sed -n 's/.*the least for this evaluation is \([0-9]*\)M.*/\1/p' err)
+succeeds "evaluation with the least" "$voco" eval some cache --all --threads 2 --memory "$((least + 20))M"
+checked=$((checked + 1))
+cmp -s out eval.out || complain "evaluation: another result"
 finish
