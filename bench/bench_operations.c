@@ -319,8 +319,20 @@ static void gelu_backward(const struct task *t)
 static void adamw(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    const struct adamw_settings settings = {1e-4, 0.9, 0.999, 1e-8, 0.01, 10};
+    const struct adamw_settings settings = {1e-4, 0.9, 0.999, 1e-8, 0.01, 10, 1};
     c->adamw_step(c, t->t[0], t->t[1], t->t[2], t->t[3], t->t[4], &settings, t->rows);
+}
+
+static void moving_average(const struct task *t)
+{
+    struct compute *c = &t->bench->compute;
+    c->moving_average(c, t->t[0], t->t[1], t->t[4], 0.9F, t->rows);
+}
+
+static void zero(const struct task *t)
+{
+    struct compute *c = &t->bench->compute;
+    c->zero(c, t->t[4], t->rows);
 }
 
 static void sum_of_squares(const struct task *t)
@@ -372,6 +384,10 @@ static void bench_elementwise(struct bench *b)
     }
     task.run = adamw;
     measure("adamw 4 M", &task, 0, 36.0 * (double)count);
+    task.run = moving_average;
+    measure("moving_average 4 M", &task, 0, 16.0 * (double)count);
+    task.run = zero;
+    measure("zero 4 M", &task, 0, 4.0 * (double)count);
 }
 
 static void bench_recipe(struct bench *b, int n, int roi, int feature_size)

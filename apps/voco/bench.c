@@ -10,8 +10,9 @@
 
 struct request {
     const char *recipe;
-    int batch; /* 0: the recipe's */
-    const char *precision;
+    int batch;             /* 0: the recipe's */
+    const char *precision; /* NULL: the recipe's */
+    uint64_t memory;       /* 0: the recipe's */
     struct step_measurement_settings settings;
     int json;
 };
@@ -140,7 +141,13 @@ static enum voco_status bench(const struct request *request)
         return status;
     }
     recipe.volumes = request->batch > 0 ? request->batch : recipe.volumes;
-    status = recipe_check(&recipe);
+    recipe.memory = request->memory > 0 ? request->memory : recipe.memory;
+    if (request->precision != NULL) {
+        status = compute_precision_from_name(&recipe.precision, request->precision);
+    }
+    if (status == VOCO_OK) {
+        status = recipe_check(&recipe);
+    }
     if (status == VOCO_OK) {
         status = step_measurement_take(&measurement, &recipe, &request->settings);
     }
@@ -153,27 +160,18 @@ static enum voco_status bench(const struct request *request)
     return status;
 }
 
-static int find_precision(enum compute_precision *precision, const char *name)
-{
-    for (int k = PRECISION_FLOAT32; k <= PRECISION_BF16; k++) {
-        if (strcmp(name, precision_names[k]) == 0) {
-            *precision = (enum compute_precision)k;
-            return 1;
-        }
-    }
-    return 0;
-}
-
 static int run(const struct verb *verb, int argc, char **argv)
 {
-    struct request request = {
-        .recipe = "base", .precision = precision_names[PRECISION_FLOAT32], .settings.steps = 5};
+    struct request request = {.recipe = "base", .settings.steps = 5};
     const struct option_description descriptions[] = {
         {"recipe", OPTION_TEXT, &request.recipe, "NAME|FILE", "tiny, base, large, huge or a YAML file", 0, 0},
         {"batch", OPTION_INT, &request.batch, "V", "volumes per step; the recipe's where not given", 1, 1024},
         {"steps", OPTION_INT, &request.settings.steps, "N", "how many steps, of which the median is shown", 1,
          10000},
-        {"precision", OPTION_TEXT, &request.precision, "P", "of the encoder: float32 or bf16", 0, 0},
+        {"precision", OPTION_TEXT, &request.precision, "P",
+         "of the encoder: float32 or bf16, in place of the recipe's", 0, 0},
+        {"memory", OPTION_BYTES, &request.memory, "SIZE",
+         "the most that the program takes, as 4G; three quarters of what is free where not given", 1, 1e15},
         {"threads", OPTION_INT, &request.settings.threads, "N",
          "of the computation; all cores where not given", 1, 4096},
         {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
@@ -183,10 +181,13 @@ static int run(const struct verb *verb, int argc, char **argv)
     if (command_line_parse(verb, descriptions, argc, argv, NULL, 0, 0, &exit_status) < 0) {
         return exit_status;
     }
-    if (!find_precision(&request.settings.precision, request.precision)) {
-        (void)report_failure(
-            verb, fail(VOCO_BAD_INPUT, "--precision takes float32 or bf16, not \"%s\"", request.precision));
-        return exit_usage;
+    enum compute_precision precision;
+    if (request.precision != NULL) {
+        const enum voco_status status = compute_precision_from_name(&precision, request.precision);
+        if (status != VOCO_OK) {
+            (void)report_failure(verb, add_context(status, "--precision"));
+            return exit_usage;
+        }
     }
     return report_failure(verb, bench(&request));
 }

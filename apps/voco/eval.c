@@ -5,6 +5,7 @@
 #include "train/evaluate.h"
 #include "train/machine.h"
 #include "train/run_folder.h"
+#include "train/run_memory.h"
 #include "train/volumes.h"
 
 #include <jansson.h>
@@ -22,6 +23,7 @@ struct request {
     const char *precision;
     const char *recipe; /* for a file of weights that does not say how volumes are prepared */
     int threads;
+    uint64_t memory; /* 0: most of what the machine has free */
     int draws;
     int all;
     int untrained;
@@ -74,6 +76,7 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
     struct arena arena = {0};
     float *params = NULL;
     struct evaluation_settings settings = evaluation_settings_of(recipe);
+    const struct memory_limit limit = memory_limit_of(request->memory);
     if (request->draws > 0) {
         settings.draws = request->draws;
     }
@@ -97,18 +100,17 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
         status = fail(VOCO_NO_MEMORY, "no memory for %zu parameters", model.table.total);
         goto done;
     }
+    status = checkpoint_read_params(checkpoint, &model.table, params);
+    if (status == VOCO_OK) {
+        status = fit_evaluation_memory(&settings, &model, &compute, params, volumes->held_out.count, &limit);
+    }
     for (int untrained = 0; untrained <= request->untrained && status == VOCO_OK; untrained++) {
         if (untrained) {
             parameters_initialise(params, &model.table, recipe->seed);
             compute.parameters_changed(&compute);
-        } else {
-            status = checkpoint_read_params(checkpoint, &model.table, params);
         }
-        if (status == VOCO_OK) {
-            status =
-                evaluate(&results[untrained], &model, &compute, &arena, params,
-                         (const char *const *)volumes->held_out.arrays, volumes->held_out.count, &settings);
-        }
+        status = evaluate(&results[untrained], &model, &compute, &arena, params,
+                          (const char *const *)volumes->held_out.arrays, volumes->held_out.count, &settings);
     }
 done:
     free(params);
@@ -194,6 +196,7 @@ static enum voco_status evaluate_request(const struct request *request)
         recipe.model = checkpoint.config;
         recipe.sampling.roi = checkpoint.config.roi;
     }
+    recipe.memory = request->memory; /* that of the training was another machine's */
     if (status == VOCO_OK) {
         status = prepared_volumes_open(&volumes, request->data, cache, &recipe,
                                        request->all ? VOLUMES_ALL : VOLUMES_HELD_OUT, NULL);
@@ -225,6 +228,8 @@ static int run(const struct verb *verb, int argc, char **argv)
          "how volumes are prepared, in place of the checkpoint's own", 0, 0},
         {"cache", OPTION_TEXT, &request.cache, "DIR", "prepared volumes; the run's cache where not given", 0,
          0},
+        {"memory", OPTION_BYTES, &request.memory, "SIZE",
+         "the most that the program takes, such as 16G; 3/4 of what is free where not given", 1, 1e15},
         {"threads", OPTION_INT, &request.threads, "N", "all cores where not given", 1, 4096},
         {"compute", OPTION_TEXT, &request.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
         {"precision", OPTION_TEXT, &request.precision, "P", "float32 or bf16, in place of the checkpoint's",

@@ -26,6 +26,7 @@ struct overrides {
     const char *precision;
     int bits;
     long long chunk_cache;
+    long long memory;
 };
 
 /* A resumed run keeps its own recipe; one that is named as well must not ask for another model. */
@@ -82,6 +83,7 @@ static enum voco_status apply(struct recipe *recipe, int resumed, void *context)
         given->checkpoint_every >= 0 ? given->checkpoint_every : recipe->checkpoint_every;
     recipe->bits = given->bits >= 0 ? given->bits : recipe->bits;
     recipe->chunk_cache = given->chunk_cache >= 0 ? (uint64_t)given->chunk_cache : recipe->chunk_cache;
+    recipe->memory = given->memory >= 0 ? (uint64_t)given->memory : recipe->memory;
     recipe->keep = given->keep >= 0 ? given->keep : recipe->keep;
     return status;
 }
@@ -109,7 +111,8 @@ static int run(const struct verb *verb, int argc, char **argv)
                               .checkpoint_every = -1,
                               .keep = -1,
                               .bits = -1,
-                              .chunk_cache = -1};
+                              .chunk_cache = -1,
+                              .memory = -1};
     struct pretrain_options options = {.dump_batch = -1, .stop = &stop_asked};
     const struct option_description descriptions[] = {
         {"out", OPTION_TEXT, &options.out, "RUN", "the run's folder: checkpoints, metrics.jsonl, cache", 0,
@@ -128,8 +131,10 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"keep", OPTION_INT, &given.keep, "N", "how many checkpoints stay", 1, 100000},
         {"cache", OPTION_TEXT, &options.cache, "DIR", "prepared volumes; RUN/cache where not given", 0, 0},
         {"bits", OPTION_INT, &given.bits, "N", "per voxel in the cache: 8, 12 or 16", 8, 16},
+        {"memory", OPTION_BYTES, &given.memory, "SIZE",
+         "the most that the program takes, such as 16G; 0: 3/4 of what is free", 0, 1e15},
         {"chunk-cache", OPTION_BYTES, &given.chunk_cache, "SIZE",
-         "memory for decoded parts of volumes, such as 4G; 0: none", 0, 1e15},
+         "of that, for decoded parts of volumes, such as 4G; 0: none", 0, 1e15},
         {"compute", OPTION_TEXT, &given.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
         {"precision", OPTION_TEXT, &given.precision, "P",
          "float32, or bf16: half the memory for activations, faster where the processor multiplies it", 0, 0},

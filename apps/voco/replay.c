@@ -80,6 +80,8 @@ static int run(const struct verb *verb, int argc, char **argv)
          "in place of the checkpoint's; weights alone have 0.01", 0, 1},
         {"gradients", OPTION_TEXT, &options.gradients, "FILE",
          "the optimiser takes step{i}/grad/NAME of this file in place of its own gradients", 0, 0},
+        {"memory", OPTION_BYTES, &options.memory, "SIZE",
+         "the most that the program takes, such as 16G; 3/4 of what is free where not given", 1, 1e15},
         {"threads", OPTION_INT, &options.threads, "N", "all cores where not given", 1, 4096},
         {"compute", OPTION_TEXT, &options.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
         {"precision", OPTION_TEXT, &options.precision, "P",

@@ -30,14 +30,25 @@ int parse_byte_size(uint64_t *bytes, const char *text)
     return 1;
 }
 
-const char *format_byte_size(char text[byte_size_room], double bytes)
+static const char *format_in(char text[byte_size_room], double bytes, double step, const char *const units[])
 {
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
     int unit = 0;
-    while (bytes >= 999.5 && unit < 5) {
-        bytes /= 1000.0;
+    while (bytes >= step - 0.5 && unit < 5) {
+        bytes /= step;
         unit++;
     }
     (void)snprintf(text, byte_size_room, "%.*f %s", unit > 0 && bytes < 99.95 ? 1 : 0, bytes, units[unit]);
     return text;
+}
+
+const char *format_byte_size(char text[byte_size_room], double bytes)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    return format_in(text, bytes, 1000.0, units);
+}
+
+const char *format_memory_size(char text[byte_size_room], uint64_t bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    return format_in(text, (double)bytes, 1024.0, units);
 }

@@ -14,4 +14,8 @@ int parse_byte_size(uint64_t *bytes, const char *text);
  * into text and returns it. */
 const char *format_byte_size(char text[byte_size_room], double bytes);
 
+/* "312 B", "47 MiB", "3.8 GiB": units are powers of 1024, as memory is counted and as parse_byte_size reads.
+ */
+const char *format_memory_size(char text[byte_size_room], uint64_t bytes);
+
 #endif

@@ -60,6 +60,7 @@ enum voco_status compute_open(struct compute *c, const char *name, int threads,
     if (status == VOCO_OK && c->full == NULL) {
         c->full = c;
     }
+    c->threads = threads;
     return status;
 }
 
@@ -69,6 +70,15 @@ void compute_close(struct compute *c)
         c->close(c);
     }
     *c = (struct compute){0};
+}
+
+enum voco_status compute_restart(struct compute *c)
+{
+    const char *name = c->name;
+    const int threads = c->threads;
+    const enum compute_precision precision = c->precision;
+    compute_close(c);
+    return compute_open(c, name, threads, precision);
 }
 
 void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift)

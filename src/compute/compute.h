@@ -90,12 +90,14 @@ struct adamw_settings {
     double beta1, beta2;
     double epsilon;
     double weight_decay;
+    double gradient_scale; /* what the gradient is multiplied by: 1, or less where its norm is clipped */
     long step;
 };
 
 struct compute {
     const char *name; /* "reference" or "cpu" */
     void *state;      /* the implementation's own */
+    int threads;      /* as it was opened with */
 
     enum compute_precision precision;
     size_t activation_size; /* bytes of an activation */
@@ -220,13 +222,18 @@ struct compute {
     /* out = a + b; out may be a or b. */
     void (*add)(struct compute *c, activation *out, const activation *a, const activation *b, size_t count);
 
-    /* p *= 1 - lr wd; m, v from grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 - beta1^t) m /
-     * (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count). */
+    /* p *= 1 - lr wd; m, v from gradient_scale grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 -
+     * beta1^t) m / (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count). */
     void (*adamw_step)(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
                        const real *grad, const struct adamw_settings *settings, size_t count);
 
-    /* average = decay average + (1 - decay) value. */
-    void (*moving_average)(struct compute *c, real *average, const real *value, real decay, size_t count);
+    /* average = decay average + (1 - decay) value. previous (may be NULL) is written: average as it was. */
+    void (*moving_average)(struct compute *c, real *average, real *previous, const real *value, real decay,
+                           size_t count);
+
+    /* x = 0, each part by the thread that adamw_step gives it to: on a machine whose memory lies in several
+     * places, pages that nobody has touched yet come to lie near the thread that uses them. */
+    void (*zero)(struct compute *c, real *x, size_t count);
 
     /* The sum of squares, summed in double; NaN or infinite where an element is. */
     double (*sum_of_squares)(struct compute *c, const real *x, size_t count);
@@ -263,6 +270,10 @@ static inline activation *as_activations(const real *reals)
 {
     return (activation *)reals;
 }
+
+/* Closes and opens it again as it was: scratch memory and everything that was made for shapes or parameters
+ * goes. A failure leaves it closed. */
+enum voco_status compute_restart(struct compute *c);
 
 /* Window and shift of one axis of `tokens` tokens in an even (0) or odd (1) block. */
 void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift);

@@ -278,11 +278,19 @@ static void adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_
     end(&call, 0, real_bytes(9, count));
 }
 
-static void moving_average(struct compute *c, real *average, const real *value, real decay, size_t count)
+static void moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
+                           size_t count)
 {
     const struct call call = begin(c, OPERATION_OPTIMISER);
-    call.timed->moving_average(call.timed, average, value, decay, count);
-    end(&call, 0, real_bytes(3, count));
+    call.timed->moving_average(call.timed, average, previous, value, decay, count);
+    end(&call, 0, real_bytes(previous != NULL ? 4 : 3, count));
+}
+
+static void zero(struct compute *c, real *x, size_t count)
+{
+    const struct call call = begin(c, OPERATION_OPTIMISER);
+    call.timed->zero(call.timed, x, count);
+    end(&call, 0, real_bytes(1, count));
 }
 
 static double sum_of_squares(struct compute *c, const real *x, size_t count)
@@ -332,6 +340,7 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .add = add,
         .adamw_step = adamw_step,
         .moving_average = moving_average,
+        .zero = zero,
         .sum_of_squares = sum_of_squares,
         .parameters_changed = parameters_changed,
     };

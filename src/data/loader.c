@@ -88,6 +88,18 @@ static enum voco_status start_threads(struct loader *loader, int threads)
     return VOCO_OK;
 }
 
+/* How many batches lie in the ring. */
+static size_t slots_for(int threads, int ahead)
+{
+    return threads > 0 ? (size_t)ahead + 1 : 1;
+}
+
+uint64_t loader_memory(const struct batch_source *source, int threads, int ahead)
+{
+    const uint64_t makers = threads > 0 ? (uint64_t)threads : 1;
+    return slots_for(threads, ahead) * batch_source_bytes(source) + makers * batch_maker_bytes;
+}
+
 enum voco_status loader_open(struct loader **loader, const struct batch_source *source, uint64_t first_step,
                              int threads, int ahead)
 {
@@ -107,7 +119,7 @@ enum voco_status loader_open(struct loader **loader, const struct batch_source *
     pthread_cond_init(&opened->work, NULL);
     pthread_cond_init(&opened->done, NULL);
     opened->source = *source;
-    opened->slot_count = threads > 0 ? (size_t)ahead + 1 : 1;
+    opened->slot_count = slots_for(threads, ahead);
     opened->slots = calloc(opened->slot_count, sizeof *opened->slots);
     opened->next_made = first_step;
     opened->next_given = first_step;

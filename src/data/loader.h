@@ -13,6 +13,9 @@ struct loader;
 enum voco_status loader_open(struct loader **loader, const struct batch_source *source, uint64_t first_step,
                              int threads, int ahead);
 
+/* Bytes that such a loader takes, at most; the chunk cache of `source` not counted. */
+uint64_t loader_memory(const struct batch_source *source, int threads, int ahead);
+
 /* The batch of the next step; the steps come in order. It stays valid until the next call or loader_close. An
  * error is that of making this step's batch, in whatever thread it occurred, and comes again at every later
  * call. */

@@ -20,6 +20,14 @@ enum voco_status batch_source_check(const struct batch_source *source)
     return sampling_check(&source->sampling);
 }
 
+uint64_t batch_source_bytes(const struct batch_source *source)
+{
+    const struct sampling *sampling = &source->sampling;
+    const uint64_t side = (uint64_t)sampling->roi, bases = (uint64_t)sampling_bases(sampling);
+    const uint64_t crops = (uint64_t)sampling->crops, volumes = (uint64_t)source->volumes;
+    return volumes * ((crops + bases) * side * side * side + crops * bases) * sizeof(float);
+}
+
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source)
 {
     return batch_create(batch, source->volumes, source->sampling.crops, sampling_bases(&source->sampling),

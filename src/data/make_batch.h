@@ -42,6 +42,11 @@ void batch_maker_free(struct batch_maker *maker);
 /* VOCO_BAD_INPUT where the sampling is not valid, there is no volume, or V < 1. */
 enum voco_status batch_source_check(const struct batch_source *source);
 
+/* Bytes of a batch of this source, and at most of a maker beside the thread's stack: a decoded chunk, its
+ * compressed bytes, the decoder's state. */
+uint64_t batch_source_bytes(const struct batch_source *source);
+enum { batch_maker_bytes = 2 << 20 };
+
 /* Allocates the batch that make_batch fills for this source. Free with batch_free. */
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source);
 

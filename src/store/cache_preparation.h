@@ -12,10 +12,11 @@
 struct preparation_options {
     const char *folder; /* of the cache; made where it is not there */
     int jobs;           /* volumes at the same time, >= 1, each on a thread of its own */
-    uint64_t memory;    /* bytes that the volumes under way may take together; 0: half of the machine's */
-    int verify;         /* read every chunk of what is there and prepare again what is damaged */
-    int retry;          /* try again what was found bad before */
-    int quiet;          /* no progress */
+    uint64_t
+        memory; /* bytes that the volumes under way may take together; 0: half of what the machine has free */
+    int verify; /* read every chunk of what is there and prepare again what is damaged */
+    int retry;  /* try again what was found bad before */
+    int quiet;  /* no progress */
     const volatile sig_atomic_t *stop; /* may be NULL */
 };
 

@@ -1,10 +1,9 @@
 #include "store/preparation_memory.h"
 
+#include "base/machine_memory.h"
 #include "volume/nifti.h"
 #include "volume/prepared_volume.h"
 #include "volume/resampling_plan.h"
-
-#include <unistd.h>
 
 enum { slices_held = 16, at_least_bytes = 16 << 20 };
 
@@ -71,7 +70,6 @@ uint64_t preparation_memory(const struct cache_request *request)
 
 uint64_t preparation_memory_default(void)
 {
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : (uint64_t)1 << 30;
+    const uint64_t available = memory_available();
+    return available > 0 ? available / 2 : (uint64_t)1 << 30;
 }

@@ -11,7 +11,7 @@
  * sheared. A source whose header cannot be read gets a small one: it fails at once. */
 uint64_t preparation_memory(const struct cache_request *request);
 
-/* Half of this machine's memory. */
+/* Half of what the machine has free (base/machine_memory.h). */
 uint64_t preparation_memory_default(void);
 
 #endif

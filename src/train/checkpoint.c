@@ -42,6 +42,15 @@ enum voco_status training_state_create(struct training_state *state, const struc
     return VOCO_OK;
 }
 
+void training_state_place(const struct training_state *state, const struct parameter_table *table,
+                          struct compute *compute)
+{
+    compute->zero(compute, state->params, table->total);
+    compute->zero(compute, state->exp_avg, table->trained);
+    compute->zero(compute, state->exp_avg_sq, table->trained);
+    compute->zero(compute, state->max_exp_avg_sq, table->trained);
+}
+
 void training_state_free(struct training_state *state)
 {
     free(state->params);

@@ -32,6 +32,11 @@ struct training_state {
 enum voco_status training_state_create(struct training_state *state, const struct parameter_table *table);
 void training_state_free(struct training_state *state);
 
+/* Writes zeros over a new state: until then its pages lie nowhere, afterwards near the threads of `compute`
+ * that will update them. */
+void training_state_place(const struct training_state *state, const struct parameter_table *table,
+                          struct compute *compute);
+
 /* Writes the state, whole or not at all: where the disk is full, the file that was there stays. */
 enum voco_status checkpoint_save(const char *path, const struct model *model,
                                  const struct training_state *state, const struct recipe *recipe);

@@ -1,38 +1,61 @@
 #include "train/evaluate.h"
 
 #include "base/error.h"
+#include "base/machine_memory.h"
 #include "data/make_batch.h"
 #include "train/step.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct evaluation_settings evaluation_settings_of(const struct recipe *recipe)
 {
+    const int crops =
+        recipe->evaluation_volumes * (recipe->sampling.crops + sampling_bases(&recipe->sampling));
     return (struct evaluation_settings){.sampling = recipe->sampling,
                                         .volumes_per_batch = recipe->evaluation_volumes,
-                                        .crops_at_once =
-                                            recipe->crops_at_once > 0 ? recipe->crops_at_once : 1,
+                                        .crops_at_once = crops_at_once_of(recipe, crops),
                                         .draws = recipe->evaluation_draws,
                                         .seed = recipe->seed ^ 0x6576616c75617465U};
 }
 
 enum voco_status evaluation_arena_open(struct arena *arena)
 {
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page = sysconf(_SC_PAGESIZE);
     const size_t least = (size_t)1 << 30;
-    const size_t memory = pages > 0 && page > 0 ? (size_t)pages * (size_t)page : least;
+    const uint64_t memory = memory_available();
     return arena_open(arena, memory > least ? memory : least);
+}
+
+static size_t embeddings_held(const struct evaluation_settings *settings, size_t volumes)
+{
+    const size_t of_volume =
+        (size_t)settings->draws * (size_t)(settings->sampling.crops + sampling_bases(&settings->sampling));
+    return volumes < evaluation_most_embeddings / of_volume + 1 &&
+                   volumes * of_volume < evaluation_most_embeddings
+               ? volumes * of_volume
+               : evaluation_most_embeddings;
+}
+
+uint64_t evaluation_memory(const struct model_config *config, const struct evaluation_settings *settings,
+                           size_t volumes)
+{
+    const struct batch_source source = {.volumes = settings->volumes_per_batch,
+                                        .sampling = settings->sampling};
+    const size_t width = (size_t)model_embedding_size(config), held = embeddings_held(settings, volumes);
+    const size_t smaller = held < width ? held : width;
+    const size_t crops = (size_t)settings->volumes_per_batch *
+                         (size_t)(settings->sampling.crops + sampling_bases(&settings->sampling));
+    const size_t pairs = crops * (size_t)sampling_bases(&settings->sampling);
+    return batch_source_bytes(&source) + batch_maker_bytes + held * width * (sizeof(real) + sizeof(double)) +
+           smaller * (smaller + 4) * sizeof(double) + train_step_projection_bytes(config, crops, pairs);
 }
 
 /* Sums over batches. */
 struct tally {
     struct loss loss;
     struct position_signals positions;
-    real *embeddings; /* (rows_seen, E): of every crop counted */
-    size_t rows_seen;
+    real *embeddings; /* (rows_held, E): of the crops counted first */
+    size_t rows_held, most_rows;
     size_t batches;
 };
 
@@ -45,9 +68,10 @@ static void keep_embeddings(struct tally *tally, const real *embedding, const st
     const real *from[2] = {embedding, bases};
     const size_t rows[2] = {counted * (size_t)batch->crops, counted * (size_t)batch->bases};
     for (int part = 0; part < 2; part++) {
-        memcpy(tally->embeddings + tally->rows_seen * width, from[part],
-               rows[part] * width * sizeof *embedding);
-        tally->rows_seen += rows[part];
+        const size_t room = tally->most_rows - tally->rows_held;
+        const size_t taken = rows[part] < room ? rows[part] : room;
+        memcpy(tally->embeddings + tally->rows_held * width, from[part], taken * width * sizeof *embedding);
+        tally->rows_held += taken;
     }
 }
 
@@ -110,11 +134,11 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
     if (status != VOCO_OK) {
         return status;
     }
-    const size_t rows = count * (size_t)settings->draws * (size_t)(settings->sampling.crops + bases);
-    tally.embeddings = calloc(rows, width * sizeof *tally.embeddings);
+    tally.most_rows = embeddings_held(settings, count);
+    tally.embeddings = calloc(tally.most_rows, width * sizeof *tally.embeddings);
     volumes = calloc(together, sizeof *volumes);
     if (tally.embeddings == NULL || volumes == NULL) {
-        status = fail(VOCO_NO_MEMORY, "no memory for the embeddings of %zu crops", rows);
+        status = fail(VOCO_NO_MEMORY, "no memory for the embeddings of %zu crops", tally.most_rows);
         goto done;
     }
     for (int draw = 0; draw < settings->draws; draw++) {
@@ -134,7 +158,7 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
         }
     }
     struct embedding_signals signals;
-    status = embedding_signals(&signals, tally.embeddings, tally.rows_seen, width, arena);
+    status = embedding_signals(&signals, tally.embeddings, tally.rows_held, width, arena);
     if (status != VOCO_OK) {
         goto done;
     }

@@ -25,6 +25,13 @@ struct evaluation_settings evaluation_settings_of(const struct recipe *recipe);
 /* An arena that may grow to the machine's memory. */
 enum voco_status evaluation_arena_open(struct arena *arena);
 
+/* Spread and rank are of the embeddings of the first so many crops, which are held together. */
+enum { evaluation_most_embeddings = 8192 };
+
+/* Bytes that an evaluation on so many volumes takes beside the encoder's activations, at most. */
+uint64_t evaluation_memory(const struct model_config *config, const struct evaluation_settings *settings,
+                           size_t volumes);
+
 struct evaluation {
     size_t volumes;
     size_t positions;               /* random crops whose position was predicted */
@@ -33,7 +40,7 @@ struct evaluation {
                                  / K */
     double chance;            /* 1 / K */
     double correlation;       /* Pearson's, of similarity with overlap, over all pairs */
-    double feature_spread;    /* of the embeddings of all crops */
+    double feature_spread;    /* of the embeddings of all crops, or evaluation_most_embeddings of them */
     double effective_rank;    /* of the same */
 };
 

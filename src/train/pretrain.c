@@ -1,14 +1,17 @@
 #include "train/pretrain.h"
 
 #include "base/atomic_file.h"
+#include "base/byte_size.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/machine_memory.h"
 #include "data/loader.h"
 #include "train/checkpoint.h"
 #include "train/machine.h"
 #include "train/metrics_log.h"
 #include "train/run_folder.h"
+#include "train/run_memory.h"
 #include "train/schedule.h"
 #include "train/step.h"
 #include "train/stored_batch.h"
@@ -17,18 +20,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 /* Everything that lives as long as a run. */
 struct run {
     const struct pretrain_options *options;
     struct pretrain_report *report;
     struct run_folder folder;
+    struct memory_limit limit;
     struct prepared_volumes volumes;
     struct model model;
     struct training_state state;
     struct compute compute;
     struct train_step step;
+    uint64_t chunk_cache; /* bytes that the plan leaves for it */
     struct chunk_cache *chunks;
     struct loader *loader;
     struct metrics_log metrics;
@@ -98,17 +102,33 @@ static struct batch_source source_of(const struct run *run)
                                  .seed = recipe->seed};
 }
 
+/* The model, and memory for its state. */
+static enum voco_status create_state(struct run *run)
+{
+    const struct recipe *recipe = &run->folder.recipe;
+    memory_give_back();
+    run->limit = memory_limit_of(recipe->memory);
+    enum voco_status status = model_create(&run->model, &recipe->model);
+    if (status == VOCO_OK) {
+        status = check_memory_for_state(&run->limit, &run->model);
+    }
+    if (status == VOCO_OK) {
+        status = machine_open(&run->compute, recipe->compute, run->options->threads, recipe->precision);
+    }
+    if (status == VOCO_OK) {
+        status = training_state_create(&run->state, &run->model.table);
+    }
+    if (status == VOCO_OK) {
+        training_state_place(&run->state, &run->model.table, &run->compute);
+    }
+    return status;
+}
+
 /* Parameters and moments: from the newest whole checkpoint where there is one, else drawn anew. */
 static enum voco_status load_state(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
-    enum voco_status status = model_create(&run->model, &recipe->model);
-    if (status == VOCO_OK) {
-        status = training_state_create(&run->state, &run->model.table);
-    }
-    if (status != VOCO_OK) {
-        return status;
-    }
+    enum voco_status status = VOCO_OK;
     char path[checkpoint_path_size] = "";
     status = checkpoint_remove_temporaries(run->options->out);
     if (status == VOCO_OK) {
@@ -134,19 +154,45 @@ static enum voco_status load_state(struct run *run)
     return status;
 }
 
-static enum voco_status open_machine(struct run *run)
+/* The step, with as many activations kept as memory allows. A run whose memory forces fewer crops at once
+ * goes on with these later as well. */
+static enum voco_status open_step(struct run *run)
 {
-    const struct recipe *recipe = &run->folder.recipe;
+    struct recipe *recipe = &run->folder.recipe;
+    const struct batch_source source = source_of(run);
+    const int bases = sampling_bases(&recipe->sampling);
+    const int crops = recipe->volumes * (recipe->sampling.crops + bases);
+    const size_t pairs = (size_t)recipe->volumes * (size_t)recipe->sampling.crops * (size_t)bases;
+    const struct evaluation_settings evaluation = evaluation_settings_of(recipe);
+    struct train_step_settings settings = train_step_settings_of(recipe, crops);
+    struct memory_demand demand = {
+        .batches = loader_memory(&source, recipe->loader_threads, recipe->loader_ahead),
+        .chunk_cache = recipe->chunk_cache,
+        .evaluation = run->volumes.held_out.count > 0
+                          ? evaluation_memory(&run->model.config, &evaluation, run->volumes.held_out.count)
+                          : 0,
+        .projection = train_step_projection_bytes(&run->model.config, (size_t)crops, pairs),
+        .crops = crops,
+        .crops_at_once = settings.crops_at_once,
+    };
+    struct memory_plan plan;
+    settings.crops_at_once = 1;
     enum voco_status status =
-        machine_open(&run->compute, recipe->compute, run->options->threads, recipe->precision);
-    if (status != VOCO_OK) {
-        return status;
+        train_step_create(&run->step, &run->model, &run->compute, &run->state, &settings);
+    if (status == VOCO_OK) {
+        status = plan_run_memory(&plan, &demand, &run->step, &run->limit);
     }
-    const struct train_step_settings settings = train_step_settings_of(recipe);
-    status = train_step_create(&run->step, &run->model, &run->compute, &run->state, &settings);
-    if (status != VOCO_OK) {
-        return status;
+    if (status == VOCO_OK) {
+        run->chunk_cache = plan.chunk_cache;
+        if (plan.crops_at_once < demand.crops_at_once) {
+            recipe->crops_at_once = plan.crops_at_once;
+        }
     }
+    return status;
+}
+
+static enum voco_status open_metrics(struct run *run)
+{
     char path[checkpoint_path_size];
     if (snprintf(path, sizeof path, "%s/metrics.jsonl", run->options->out) >= (int)sizeof path) {
         return fail(VOCO_BAD_INPUT, "%s: the name of the run's folder is too long", run->options->out);
@@ -295,15 +341,14 @@ static void say_costs(const struct run *run)
     const double n = (double)counted;
     const double parts = run->seconds.encoder_forward + run->seconds.encoder_backward +
                          run->seconds.projector_and_loss + run->seconds.optimiser;
-    struct rusage usage = {0};
-    (void)getrusage(RUSAGE_SELF, &usage);
+    char peak[byte_size_room];
     log_line(LOG_INFO,
              "%.3f s per step: encoder forward %.3f, encoder backward %.3f, projectors and loss %.3f, "
              "optimiser and "
-             "teacher %.3f, the rest (data, log, checkpoints) %.3f; peak memory %.2f GB",
+             "teacher %.3f, the rest (data, log, checkpoints) %.3f; peak memory %s",
              run->step_seconds / n, run->seconds.encoder_forward / n, run->seconds.encoder_backward / n,
              run->seconds.projector_and_loss / n, run->seconds.optimiser / n, (run->step_seconds - parts) / n,
-             (double)usage.ru_maxrss / 1048576.0);
+             format_memory_size(peak, memory_peak()));
 }
 
 static enum voco_status measure(struct run *run)
@@ -340,6 +385,27 @@ static enum voco_status dump(struct run *run)
     return status;
 }
 
+static enum voco_status open_loader(struct run *run)
+{
+    const struct recipe *recipe = &run->folder.recipe;
+    const enum voco_status status =
+        chunk_cache_open(&run->chunks, run->chunk_cache, chunk_bytes(levels_of_bits(recipe->bits)));
+    const struct batch_source source = source_of(run);
+    return status != VOCO_OK ? status
+                             : loader_open(&run->loader, &source, (uint64_t)run->state.step,
+                                           recipe->loader_threads, recipe->loader_ahead);
+}
+
+/* The evaluation gets its memory. */
+static void close_loader(struct run *run)
+{
+    loader_close(run->loader);
+    chunk_cache_close(run->chunks);
+    run->loader = NULL;
+    run->chunks = NULL;
+    memory_give_back();
+}
+
 static enum voco_status live(struct run *run)
 {
     enum voco_status status = settle_folder(run);
@@ -350,25 +416,27 @@ static enum voco_status live(struct run *run)
         return dump(run);
     }
     if (status == VOCO_OK) {
+        status = create_state(run);
+    }
+    if (status == VOCO_OK) {
         status = load_state(run);
+    }
+    if (status == VOCO_OK) {
+        status = open_step(run);
     }
     if (status == VOCO_OK) {
         status = run_folder_write(&run->folder, run->options->out);
     }
     if (status == VOCO_OK) {
-        status = open_machine(run);
+        status = open_metrics(run);
     }
     if (status == VOCO_OK) {
-        status = recipe_chunk_cache_open(&run->chunks, &run->folder.recipe);
-    }
-    const struct batch_source source = source_of(run);
-    if (status == VOCO_OK) {
-        status = loader_open(&run->loader, &source, (uint64_t)run->state.step,
-                             run->folder.recipe.loader_threads, run->folder.recipe.loader_ahead);
+        status = open_loader(run);
     }
     if (status == VOCO_OK) {
         status = train(run);
     }
+    close_loader(run);
     if (status == VOCO_OK) {
         say_costs(run);
         status = run->state.step < run->folder.recipe.steps
@@ -384,8 +452,6 @@ enum voco_status pretrain(const struct pretrain_options *options, struct pretrai
     struct run run = {.options = options, .report = report, .metrics.descriptor = -1};
     const enum voco_status status = live(&run);
     prepared_volumes_report(&run.volumes);
-    loader_close(run.loader);
-    chunk_cache_close(run.chunks);
     metrics_log_close(&run.metrics);
     train_step_free(&run.step);
     compute_close(&run.compute);

@@ -42,7 +42,7 @@ void recipe_default(struct recipe *recipe)
         .compute = "cpu",
         .precision = PRECISION_FLOAT32,
         .crops_at_once = 0,
-        .activation_budget = (uint64_t)2 << 30,
+        .memory = 0,
         .evaluation_draws = 8,
         .evaluation_volumes = 2,
     };

@@ -59,8 +59,8 @@ struct recipe {
 
     char compute[16]; /* compute/compute.h: "cpu", "reference" */
     enum compute_precision precision;
-    int crops_at_once;          /* through the backbone; 0: as many as activation_budget holds */
-    uint64_t activation_budget; /* bytes for the activations of a step */
+    int crops_at_once; /* through the backbone; 0: as train/step.h finds best */
+    uint64_t memory;   /* bytes that the process may take; 0: most of what the machine has free */
 
     int evaluation_draws;   /* how often random crops are drawn from each held-out volume */
     int evaluation_volumes; /* per batch: what the projectors' BatchNorm sees */

@@ -61,8 +61,8 @@ const struct recipe_setting recipe_settings[] = {
 
     {"machine", "compute", SETTING_WORD, 1, AT(compute), 0, 0, computes, "cpu, or reference: slow, for comparison"},
     {"machine", "precision", SETTING_CHOICE, 1, AT(precision), 0, 0, precisions, "of activations and products: float32, or bf16: half the memory, faster where the processor multiplies it"},
-    {"machine", "crops_at_once", SETTING_INT, 1, AT(crops_at_once), 0, 65536, NULL, "through the backbone; 0: as many as activation_budget holds"},
-    {"machine", "activation_budget", SETTING_BYTES, 1, AT(activation_budget), 1048576, 1e15, NULL, "memory for the activations of a step"},
+    {"machine", "crops_at_once", SETTING_INT, 1, AT(crops_at_once), 0, 65536, NULL, "through the backbone; 0: what suits their size"},
+    {"machine", "memory", SETTING_BYTES, 1, AT(memory), 0, 1e15, NULL, "the most that the program takes, such as 16G; 0: three quarters of what is free"},
     {"machine", "loader_threads", SETTING_INT, 1, AT(loader_threads), 0, 256, NULL, "that make batches beside the computation"},
     {"machine", "loader_ahead", SETTING_INT, 1, AT(loader_ahead), 1, 256, NULL, "batches kept ready"},
     {"machine", "chunk_cache", SETTING_BYTES, 1, AT(chunk_cache), 0, 1e15, NULL, "memory for decoded parts of volumes; 0: none"},

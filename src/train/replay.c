@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "train/machine.h"
+#include "train/run_memory.h"
 #include "train/stored_batch.h"
 
 #include <math.h>
@@ -54,6 +55,7 @@ static enum voco_status read_state(struct replayer *r)
     if (status != VOCO_OK) {
         return status;
     }
+    training_state_place(&r->state, &r->model.table, &r->compute);
     return r->checkpoint.resumable ? checkpoint_read_state(&r->checkpoint, &r->model, &r->state)
                                    : checkpoint_read_params(&r->checkpoint, &r->model.table, r->state.params);
 }
@@ -66,7 +68,22 @@ static int has_gradients(const struct replayer *r, int step)
            NULL;
 }
 
-static enum voco_status read_inputs(struct replayer *r)
+static enum voco_status open_compute(struct replayer *r)
+{
+    const struct replay_options *options = r->options;
+    enum compute_precision precision = r->checkpoint.recipe.precision;
+    enum voco_status status = VOCO_OK;
+    if (options->precision != NULL) {
+        status = compute_precision_from_name(&precision, options->precision);
+    }
+    if (status == VOCO_OK) {
+        status = machine_open(&r->compute, options->compute != NULL ? options->compute : "cpu",
+                              options->threads, precision);
+    }
+    return status;
+}
+
+static enum voco_status read_inputs(struct replayer *r, const struct memory_limit *limit)
 {
     const struct replay_options *options = r->options;
     enum voco_status status = stored_batch_read(&r->batch, options->batch);
@@ -79,6 +96,12 @@ static enum voco_status read_inputs(struct replayer *r)
     }
     if (status == VOCO_OK) {
         status = model_create(&r->model, &r->checkpoint.config);
+    }
+    if (status == VOCO_OK) {
+        status = check_memory_for_state(limit, &r->model);
+    }
+    if (status == VOCO_OK) {
+        status = open_compute(r);
     }
     if (status == VOCO_OK) {
         status = read_state(r);
@@ -217,32 +240,39 @@ static void put_params(struct replayer *r)
 
 /* ---- the replay ---- */
 
-static enum voco_status prepare(struct replayer *r)
+/* The step, with as many activations kept as memory allows. */
+static enum voco_status open_step(struct replayer *r, const struct memory_limit *limit)
 {
-    const size_t rows = (size_t)r->batch.volumes * ((size_t)r->batch.crops + (size_t)r->batch.bases);
-    const size_t width = (size_t)r->model.config.projector;
-    struct train_step_settings settings = train_step_settings_of(&r->checkpoint.recipe);
+    const struct batch *batch = &r->batch;
+    const int crops = batch->volumes * (batch->crops + batch->bases);
+    const size_t pairs = (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
+    struct train_step_settings settings = train_step_settings_of(&r->checkpoint.recipe, crops);
+    struct memory_demand demand = {
+        .projection = train_step_projection_bytes(&r->model.config, (size_t)crops, pairs),
+        .crops = crops,
+        .crops_at_once = settings.crops_at_once,
+    };
+    struct memory_plan plan;
+    settings.crops_at_once = 1;
     settings.drop.mode = DROP_NONE;
     if (!isnan(r->options->weight_decay)) {
         settings.weight_decay = r->options->weight_decay;
     }
-    r->outputs.embedding = malloc(rows * (size_t)model_embedding_size(&r->model.config) * sizeof(real));
-    r->outputs.student = malloc(rows * width * sizeof(real));
-    r->outputs.teacher = malloc(rows * width * sizeof(real));
+    const enum voco_status status = train_step_create(&r->step, &r->model, &r->compute, &r->state, &settings);
+    return status != VOCO_OK ? status : plan_run_memory(&plan, &demand, &r->step, limit);
+}
+
+static enum voco_status create_outputs(struct replayer *r)
+{
+    const size_t rows = (size_t)r->batch.volumes * ((size_t)r->batch.crops + (size_t)r->batch.bases);
+    const size_t width = (size_t)r->model.config.projector;
+    r->outputs.embedding = calloc(rows, (size_t)model_embedding_size(&r->model.config) * sizeof(real));
+    r->outputs.student = calloc(rows, width * sizeof(real));
+    r->outputs.teacher = calloc(rows, width * sizeof(real));
     if (r->outputs.embedding == NULL || r->outputs.student == NULL || r->outputs.teacher == NULL) {
         return fail(VOCO_NO_MEMORY, "no memory for the embeddings of %zu crops", rows);
     }
-    enum compute_precision precision = r->checkpoint.recipe.precision;
-    enum voco_status status = VOCO_OK;
-    if (r->options->precision != NULL) {
-        status = compute_precision_from_name(&precision, r->options->precision);
-    }
-    if (status == VOCO_OK) {
-        status = machine_open(&r->compute, r->options->compute != NULL ? r->options->compute : "cpu",
-                              r->options->threads, precision);
-    }
-    return status != VOCO_OK ? status
-                             : train_step_create(&r->step, &r->model, &r->compute, &r->state, &settings);
+    return VOCO_OK;
 }
 
 static enum voco_status replay_step(struct replayer *r, int step, struct step_result *result)
@@ -284,9 +314,13 @@ enum voco_status replay(const struct replay_options *options, struct step_result
         return fail(VOCO_BAD_INPUT, "%d steps cannot be replayed, only 1 to %d", options->steps,
                     replay_most_steps);
     }
-    enum voco_status status = read_inputs(&r);
+    const struct memory_limit limit = memory_limit_of(options->memory);
+    enum voco_status status = read_inputs(&r, &limit);
     if (status == VOCO_OK) {
-        status = prepare(&r);
+        status = create_outputs(&r);
+    }
+    if (status == VOCO_OK) {
+        status = open_step(&r, &limit);
     }
     if (status == VOCO_OK) {
         status = begin_output(&r);

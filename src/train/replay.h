@@ -15,6 +15,7 @@ struct replay_options {
     int steps;      /* 1 to replay_most_steps */
     double learning_rate;
     double weight_decay;   /* NAN: the checkpoint's recipe's, 0.01 for weights */
+    uint64_t memory;       /* bytes that the process may take; 0: most of what the machine has free */
     int threads;           /* as compute_open has it */
     const char *compute;   /* "cpu", "reference"; NULL: cpu */
     const char *precision; /* "float32", "bf16"; NULL: the checkpoint's recipe's, float32 for weights */

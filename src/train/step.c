@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "train/memory_plan.h"
 
 #include <float.h>
 #include <math.h>
@@ -45,7 +46,7 @@ static void begin_phase(const struct train_step *step, enum step_phase phase)
     }
 }
 
-struct train_step_settings train_step_settings_of(const struct recipe *recipe)
+struct train_step_settings train_step_settings_of(const struct recipe *recipe, int crops)
 {
     return (struct train_step_settings){
         .drop = {.mode = recipe->drop, .rate = recipe->drop_rate, .seed = recipe->seed},
@@ -55,8 +56,7 @@ struct train_step_settings train_step_settings_of(const struct recipe *recipe)
         .epsilon = recipe->epsilon,
         .weight_decay = recipe->weight_decay,
         .clip_norm = recipe->clip_norm,
-        .crops_at_once = recipe->crops_at_once,
-        .activation_budget = recipe->activation_budget,
+        .crops_at_once = crops_at_once_of(recipe, crops),
     };
 }
 
@@ -245,31 +245,35 @@ enum voco_status evaluate_batch(const struct model *model, struct compute *compu
 
 /* ---- memory ---- */
 
-/* Passes one crop of zeros forward and backward to see what it takes. */
-static enum voco_status measure_crop(struct train_step *step)
+int crops_at_once_of(const struct recipe *recipe, int crops)
+{
+    return recipe->crops_at_once > 0 ? recipe->crops_at_once : equal_passes(crops, 2);
+}
+
+/* Passes crops_at_once crops of zeros forward and backward to see what they take. */
+static enum voco_status measure_crops(struct train_step *step)
 {
     const struct model *model = step->model;
     struct arena *arena = &step->arena;
     const size_t side = (size_t)model->config.roi, features = (size_t)model_embedding_size(&model->config);
-    const size_t voxels = side * side * side;
-    real *crop = arena_push(arena, voxels * sizeof *crop);
-    real *embedding = arena_push(arena, features * sizeof *embedding);
+    const size_t n = (size_t)step->settings.crops_at_once, voxels = n * side * side * side;
+    real *crops = arena_push(arena, voxels * sizeof *crops);
+    real *embedding = arena_push(arena, n * features * sizeof *embedding);
     struct encoder_activations *kept = NULL;
     const size_t mark = arena_mark(arena);
-    if (crop == NULL || embedding == NULL) {
-        return fail(VOCO_NO_MEMORY, "one crop does not fit into the arena");
+    if (crops == NULL || embedding == NULL) {
+        return fail(VOCO_NO_MEMORY, "%zu crops do not fit into the arena", n);
     }
-    memset(crop, 0, voxels * sizeof *crop);
+    memset(crops, 0, voxels * sizeof *crops);
     enum voco_status status =
-        encoder_forward(model, step->compute, arena, step->state->params, embedding, crop, 1, &kept);
+        encoder_forward(model, step->compute, arena, step->state->params, embedding, crops, (int)n, &kept);
     if (status == VOCO_OK) {
-        step->crop_kept = arena_mark(arena) - mark;
-        memset(embedding, 0, features * sizeof *embedding);
+        step->crop_kept = (arena_mark(arena) - mark + n - 1) / n;
+        memset(embedding, 0, n * features * sizeof *embedding);
         status = encoder_backward(model, step->compute, arena, step->gradients, step->state->params,
-                                  embedding, crop, 1, kept);
-        step->crop_peak = arena->peak - mark;
+                                  embedding, crops, (int)n, kept);
+        step->crop_peak = (arena->peak - mark + n - 1) / n;
     }
-    arena_reset(arena);
     return status;
 }
 
@@ -286,12 +290,14 @@ static int chunks_to_keep(const struct train_step *step, const struct batch_pass
 
 /* Address space: the encoder's activations are below 16 tensors of (R^3, C) a crop (src/model/encoder.c), and
  * what is kept lies within the budget. The rest of a batch is small. */
-static size_t arena_capacity(const struct model_config *config, const struct train_step_settings *settings)
+static enum voco_status open_arena(struct train_step *step)
 {
+    const struct model_config *config = &step->model->config;
     const size_t side = (size_t)config->roi, rest = (size_t)4 << 30;
     const size_t crop = 16 * side * side * side * (size_t)config->feature_size * sizeof(real);
-    const size_t at_once = settings->crops_at_once > 0 ? (size_t)settings->crops_at_once : 1;
-    return settings->activation_budget + at_once * crop + rest;
+    arena_close(&step->arena);
+    return arena_open(&step->arena,
+                      step->settings.activation_budget + (size_t)step->settings.crops_at_once * crop + rest);
 }
 
 enum voco_status train_step_create(struct train_step *step, const struct model *model,
@@ -299,26 +305,53 @@ enum voco_status train_step_create(struct train_step *step, const struct model *
                                    const struct train_step_settings *settings)
 {
     const struct parameter_table *table = &model->table;
+    const size_t teacher = table->total - table->trained;
     *step = (struct train_step){.model = model, .compute = compute, .state = state, .settings = *settings};
-    enum voco_status status = arena_open(&step->arena, arena_capacity(&model->config, settings));
+    enum voco_status status = VOCO_OK;
     step->gradients = calloc(table->trained, sizeof(real));
-    step->previous_teacher = calloc(table->total - table->trained, sizeof(real));
-    if (status == VOCO_OK && (step->gradients == NULL || step->previous_teacher == NULL)) {
+    step->previous_teacher = calloc(teacher, sizeof(real));
+    if (step->gradients == NULL || step->previous_teacher == NULL) {
         status = fail(VOCO_NO_MEMORY, "no memory for the gradient of %zu parameters", table->trained);
     }
     if (status == VOCO_OK) {
+        compute->zero(compute, step->gradients, table->trained);
+        compute->zero(compute, step->previous_teacher, teacher);
         compute->parameters_changed(compute);
-        status = measure_crop(step);
+        step->settings.crops_at_once = 0; /* not measured yet */
+        status = train_step_resize(step, settings->crops_at_once, settings->activation_budget);
     }
     if (status != VOCO_OK) {
         train_step_free(step);
-        return status;
     }
-    if (settings->crops_at_once <= 0) {
-        const size_t fitting = settings->activation_budget / step->crop_peak;
-        step->settings.crops_at_once = fitting < 1 ? 1 : fitting > 65536 ? 65536 : (int)fitting;
+    return status;
+}
+
+enum voco_status train_step_resize(struct train_step *step, int crops_at_once, size_t activation_budget)
+{
+    const int measured = step->settings.crops_at_once == crops_at_once;
+    step->settings.crops_at_once = crops_at_once;
+    step->settings.activation_budget = activation_budget;
+    enum voco_status status = open_arena(step);
+    if (status == VOCO_OK && !measured) {
+        status = measure_crops(step);
+        arena_reset(&step->arena);
     }
-    return VOCO_OK;
+    return status;
+}
+
+/* In the order of src: pass_begin, fill_gradients, embeddings_to_gradient; there the student's projector
+ * keeps 4 arrays, and the teacher's, the loss and the signals take turns. */
+size_t train_step_projection_bytes(const struct model_config *config, size_t crops, size_t pairs)
+{
+    const size_t features = (size_t)model_embedding_size(config), width = (size_t)config->projector;
+    const size_t smaller = crops < features ? crops : features;
+    const size_t always = crops * (3 * features + 7 * width) + pairs;
+    const size_t teacher = 4 * crops * width * sizeof(real);
+    const size_t loss = (crops * width + 3 * pairs) * sizeof(double);
+    const size_t signals = (crops * features + smaller * (smaller + 4)) * sizeof(double);
+    const size_t most = teacher > loss ? teacher : loss;
+    const size_t little = (size_t)1 << 16; /* moments, bookkeeping, alignment */
+    return always * sizeof(real) + (most > signals ? most : signals) + little;
 }
 
 void train_step_free(struct train_step *step)
@@ -346,8 +379,7 @@ static void move_teacher(struct train_step *step)
 {
     struct compute *c = step->compute;
     real *teacher = teacher_of(step);
-    memcpy(step->previous_teacher, teacher, teacher_size(step) * sizeof(real));
-    c->moving_average(c, teacher, step->state->params + step->model->table.backbone,
+    c->moving_average(c, teacher, step->previous_teacher, step->state->params + step->model->table.backbone,
                       (real)step->settings.teacher_decay, teacher_size(step));
     c->parameters_changed(c);
 }
@@ -400,7 +432,7 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
     begin_phase(step, STEP_ENCODER_FORWARD);
-    memset(step->gradients, 0, step->model->table.trained * sizeof *step->gradients);
+    step->compute->zero(step->compute, step->gradients, step->model->table.trained);
     enum voco_status status = forward_all(pass, kept, count);
     count_time(&result->seconds.encoder_forward, &since);
     if (status == VOCO_OK) {
@@ -447,16 +479,11 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
     return status;
 }
 
-static void clip_gradients(struct train_step *step, double norm)
+/* What a gradient of this norm is multiplied by, so that it is no longer than clip_norm. */
+static double clipping_scale(const struct train_step *step, double norm)
 {
     const double most = step->settings.clip_norm;
-    if (most <= 0 || norm <= most) {
-        return;
-    }
-    const real scale = (real)(most / norm);
-    for (size_t i = 0; i < step->model->table.trained; i++) {
-        step->gradients[i] *= scale;
-    }
+    return most > 0 && norm > most ? most / norm : 1;
 }
 
 enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result)
@@ -478,8 +505,8 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
             .epsilon = step->settings.epsilon,
             .weight_decay = step->settings.weight_decay,
             .step = (long)state->optimizer_step + 1,
+            .gradient_scale = clipping_scale(step, result->gradient_norm),
         };
-        clip_gradients(step, result->gradient_norm);
         c->adamw_step(c, state->params, state->exp_avg, state->exp_avg_sq, state->max_exp_avg_sq,
                       step->gradients, &adamw, trained);
         c->parameters_changed(c);

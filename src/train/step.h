@@ -7,9 +7,9 @@
  *       were not kept, after a second forward pass
  *     AdamW on backbone and student
  *
- * How many crops pass at once and how many activations are kept follow from the settings and the shapes
- * alone, never from free memory: equal settings give equal bits. Keeping more only saves time and changes no
- * bit; more crops at once changes the order of sums. */
+ * How many crops pass at once changes the order of sums, so it follows from the settings and the shapes
+ * alone: equal settings give equal bits. For how many of them activations are kept may follow from free
+ * memory: it saves time and changes no bit. */
 #ifndef TRAIN_STEP_H
 #define TRAIN_STEP_H
 
@@ -26,13 +26,20 @@ struct train_step_settings {
     double teacher_decay; /* 0.9 */
     double beta1, beta2, epsilon, weight_decay;
     double clip_norm;         /* the gradient is scaled down to this norm; 0: no clipping */
-    int crops_at_once;        /* through the encoder; 0: as many as activation_budget holds */
+    int crops_at_once;        /* through the encoder, >= 1 */
     size_t activation_budget; /* bytes for the encoder's activations; at least one pass is made, even where
                                  it takes more */
 };
 
-/* The settings that a recipe has for this. */
-struct train_step_settings train_step_settings_of(const struct recipe *recipe);
+/* The settings that a recipe has for this; activation_budget is 0, which keeps as little as possible. `crops`
+ * is the number of crops N of a batch. */
+struct train_step_settings train_step_settings_of(const struct recipe *recipe, int crops);
+
+/* crops_at_once as the recipe has it; where that is 0, 2 of an even number of `crops`, else 1. More at once
+ * read each weight fewer times, but leave the processor's caches: between 1 and 4 crops of `base` or 1 and 11
+ * of `tiny` no difference can be measured, all at once are 3 to 7 % slower, and few leave the most memory for
+ * activations that are kept. */
+int crops_at_once_of(const struct recipe *recipe, int crops);
 
 /* What can be read of a pass over a batch; each array belongs to the caller, NULL where it is not wanted. */
 struct batch_outputs {
@@ -73,7 +80,7 @@ struct train_step {
     struct training_state *state;
     struct train_step_settings settings; /* crops_at_once as resolved */
     struct arena arena;                  /* empty between steps; may be lent to evaluate_batch */
-    real *gradients;                     /* (table.trained): of the last step, after clipping */
+    real *gradients;                     /* (table.trained): of the last step, before clipping */
     real *previous_teacher;              /* (table.total - table.trained): as it was before the step */
     size_t crop_kept;                    /* bytes of the arena that a crop keeps from forward to backward */
     size_t crop_peak;                    /* bytes that it takes in backward, the kept ones included */
@@ -83,13 +90,19 @@ struct train_step {
     void *phase_context;
 };
 
-/* Measures what a crop takes of the arena by passing an empty one. Borrows model, compute and state, which
- * must outlive `step`. VOCO_NO_MEMORY, or what the passes return. Free with train_step_free, which is
- * harmless on a failed or zeroed one. */
+/* Measures what crops take of the arena by passing crops_at_once empty ones forward and backward. Borrows
+ * model, compute and state, which must outlive `step`. VOCO_NO_MEMORY, or what the passes return. Free with
+ * train_step_free, which is harmless on a failed or zeroed one. */
 enum voco_status train_step_create(struct train_step *step, const struct model *model,
                                    struct compute *compute, struct training_state *state,
                                    const struct train_step_settings *settings);
 void train_step_free(struct train_step *step);
+
+/* Between steps: other settings for memory. Measures anew where crops_at_once changes. */
+enum voco_status train_step_resize(struct train_step *step, int crops_at_once, size_t activation_budget);
+
+/* What a step with a batch of `crops` crops takes of the arena beside the encoder's activations, at most. */
+size_t train_step_projection_bytes(const struct model_config *config, size_t crops, size_t pairs);
 
 /* One step at this learning rate. state->step grows by one, and so does state->optimizer_step unless the step
  * was skipped: where the loss or the gradient is NaN or infinite, or the gradient's square is no float any

@@ -8,6 +8,8 @@
 #include "data/loader.h"
 #include "data/phantom_shard.h"
 #include "train/cache_plan.h"
+#include "train/machine.h"
+#include "train/run_memory.h"
 #include "train/step.h"
 
 #include <stdlib.h>
@@ -109,18 +111,37 @@ static void enter_phase(void *context, enum step_phase phase)
 static enum voco_status open_step(struct run *r)
 {
     const struct recipe *recipe = r->recipe;
-    const struct train_step_settings settings = train_step_settings_of(recipe);
+    const int pairs_a_volume = recipe->sampling.crops * sampling_bases(&recipe->sampling);
+    const int crops = recipe->volumes * (recipe->sampling.crops + sampling_bases(&recipe->sampling));
+    const struct memory_limit limit = memory_limit_of(recipe->memory);
+    struct train_step_settings settings = train_step_settings_of(recipe, crops);
+    struct memory_demand demand = {
+        .projection = train_step_projection_bytes(&recipe->model, (size_t)crops,
+                                                  (size_t)recipe->volumes * (size_t)pairs_a_volume),
+        .crops = crops,
+        .crops_at_once = settings.crops_at_once,
+    };
+    settings.crops_at_once = 1;
     enum voco_status status = model_create(&r->model, &recipe->model);
     if (status == VOCO_OK) {
         status = training_state_create(&r->state, &r->model.table);
     }
     if (status == VOCO_OK) {
         parameters_initialise(r->state.params, &r->model.table, recipe->seed);
-        status = compute_open(&r->compute, recipe->compute, r->settings->threads, r->settings->precision);
+        status = machine_open(&r->compute, recipe->compute, r->settings->threads, recipe->precision);
+    }
+    if (status == VOCO_OK) {
+        status = train_step_create(&r->step, &r->model, &r->compute, &r->state, &settings);
+    }
+    if (status == VOCO_OK && r->settings->activation_budget > 0) {
+        status = train_step_resize(&r->step, demand.crops_at_once, r->settings->activation_budget);
+    } else if (status == VOCO_OK) {
+        struct memory_plan plan;
+        status = plan_run_memory(&plan, &demand, &r->step, &limit);
     }
     if (status == VOCO_OK) {
         timed_compute_open(&r->timer, &r->compute, r->warm_up.totals[0]);
-        status = train_step_create(&r->step, &r->model, &r->timer.compute, &r->state, &settings);
+        r->step.compute = &r->timer.compute;
     }
     r->step.phase_begins = enter_phase;
     r->step.phase_context = r;
@@ -214,7 +235,7 @@ static void conclude(struct step_measurement *m, const struct run *r)
     const struct step_account *median = &r->accounts[(steps - 1) / 2];
     m->volumes = recipe->volumes;
     m->crops = recipe->volumes * (recipe->sampling.crops + sampling_bases(&recipe->sampling));
-    m->precision = r->settings->precision;
+    m->precision = recipe->precision;
     m->steps = steps;
     m->seconds = median->seconds;
     m->fastest = r->accounts[0].seconds;

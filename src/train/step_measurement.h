@@ -44,9 +44,9 @@ struct step_measurement {
 };
 
 struct step_measurement_settings {
-    int steps;                        /* measured, >= 1, after one to warm up */
-    int threads;                      /* 0: as compute_open takes them */
-    enum compute_precision precision; /* of the encoder's activations */
+    int steps;                /* measured, >= 1, after one to warm up */
+    int threads;              /* 0: as compute_open takes them */
+    size_t activation_budget; /* see train/step.h; 0: as the recipe's memory is planned */
 };
 
 /* Of the recipe everything counts that does in a run: model, batch, memory, loader threads. Says through the

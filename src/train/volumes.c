@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/machine_memory.h"
 #include "base/processors.h"
 #include "train/cache_plan.h"
 
@@ -48,7 +49,13 @@ static enum voco_status prepare_split(struct volume_part *part, const struct dat
                                       const struct recipe *recipe, const volatile sig_atomic_t *stop)
 {
     const size_t first = first_of(dataset, split);
-    const struct preparation_options options = {.folder = folder, .jobs = processor_count(), .stop = stop};
+    const uint64_t taken = memory_resident();
+    const struct preparation_options options = {.folder = folder,
+                                                .jobs = processor_count(),
+                                                .memory = recipe->memory == 0      ? 0
+                                                          : recipe->memory > taken ? recipe->memory - taken
+                                                                                   : 1,
+                                                .stop = stop};
     struct preparation *preparation = &part->preparation;
     struct cache_settings settings;
     struct cache_plan plan = {0};
@@ -168,9 +175,4 @@ void prepared_volumes_report(const struct prepared_volumes *volumes)
             log_line(LOG_WARNING, "  %s", parts[part]->preparation.failures[i].message);
         }
     }
-}
-
-enum voco_status recipe_chunk_cache_open(struct chunk_cache **chunks, const struct recipe *recipe)
-{
-    return chunk_cache_open(chunks, recipe->chunk_cache, chunk_bytes(levels_of_bits(recipe->bits)));
 }

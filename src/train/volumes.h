@@ -45,7 +45,4 @@ void prepared_volumes_free(struct prepared_volumes *volumes);
 /* Says through the log which volumes were left out and why; nothing where all were good. */
 void prepared_volumes_report(const struct prepared_volumes *volumes);
 
-/* The cache of decoded chunks that the recipe asks for, for volumes of its bits. */
-enum voco_status recipe_chunk_cache_open(struct chunk_cache **chunks, const struct recipe *recipe);
-
 #endif

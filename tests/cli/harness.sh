@@ -61,6 +61,26 @@ finish() {
     exit
 }
 
+# The tensors of a checkpoint: what lies behind its header (formats/safetensors.h).
+tensors() {
+    local header
+    header=$(od -An -tu8 -N8 "$1" | tr -d ' ')
+    tail -c "+$((header + 9))" "$1"
+}
+
+# same_tensors WHAT FILE FILE: the same parameters and moments to the bit, whatever their recipes say.
+same_tensors() {
+    checked=$((checked + 1))
+    if [ ! -s "$2" ] || [ ! -s "$3" ]; then
+        complain "$1: there is no $2 or $3"
+    elif ! cmp -s <(tensors "$2") <(tensors "$3"); then
+        complain "$1: other bits"
+    fi
+}
+
+# What was measured in each step, without how long it took.
+strip() { sed -E 's/"(seconds|crops_per_second|[a-z_]*_seconds)": ?[-+0-9.e]+,? ?//g' "$1"; }
+
 # A recipe of the smallest network, for tests that are about files and not about learning.
 smallest_recipe() {
     cat <<'YAML'

@@ -14,7 +14,6 @@ succeeds "the unbroken run" unbroken
 took=$((($(date +%s%N) - began) / 1000000))
 
 # What is measured (not how long it took) is the same line by line.
-strip() { sed -E 's/"(seconds|crops_per_second|[a-z_]*_seconds)": ?[-+0-9.e]+,? ?//g' "$1"; }
 compare_with_unbroken() {
     local file
     for file in unbroken/checkpoint-*.safetensors; do

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-enum { results_max = 8, inputs_max = 16 };
+enum { results_max = 10, inputs_max = 16 };
 
 /* What an operation is given and what it wrote, forward and backward. */
 struct results {

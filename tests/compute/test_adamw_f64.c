@@ -13,8 +13,12 @@
 
 enum { count = 5, steps = 8 };
 
-static const struct adamw_settings settings = {
-    .learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.7, .epsilon = 1e-8, .weight_decay = 0.1};
+static const struct adamw_settings settings = {.learning_rate = 1e-2,
+                                               .beta1 = 0.9,
+                                               .beta2 = 0.7,
+                                               .epsilon = 1e-8,
+                                               .weight_decay = 0.1,
+                                               .gradient_scale = 1};
 
 struct optimised {
     real param[count], exp_avg[count], exp_avg_sq[count], max_exp_avg_sq[count];
@@ -129,6 +133,23 @@ static void a_single_parameter_without_gradient_decays(void **state)
     compute_close(&c);
 }
 
+/* Clipping: the moments and the step are those of the smaller gradient. */
+static void the_gradient_is_scaled_before_anything_else(void **state)
+{
+    (void)state;
+    struct compute c;
+    open_implementation(&c, "reference", 1);
+    struct adamw_settings scaled = settings, plain = settings;
+    scaled.step = plain.step = 1;
+    scaled.gradient_scale = 0.125;
+    struct optimised a = start, b = start;
+    const real grad[count] = {1, -2, 0.5, 0, 3}, eighth[count] = {0.125, -0.25, 0.0625, 0, 0.375};
+    c.adamw_step(&c, a.param, a.exp_avg, a.exp_avg_sq, a.max_exp_avg_sq, grad, &scaled, count);
+    c.adamw_step(&c, b.param, b.exp_avg, b.exp_avg_sq, b.max_exp_avg_sq, eighth, &plain, count);
+    assert_memory_equal(&a, &b, sizeof a);
+    compute_close(&c);
+}
+
 /* The first step of the warm-up: nothing moves but the moments. */
 static void learning_rate_zero_moves_only_the_moments(void **state)
 {
@@ -150,6 +171,7 @@ int main(void)
         cmocka_unit_test(the_maximum_matters_in_these_steps),
         cmocka_unit_test(epsilon_is_added_after_the_bias_correction),
         cmocka_unit_test(a_single_parameter_without_gradient_decays),
+        cmocka_unit_test(the_gradient_is_scaled_before_anything_else),
         cmocka_unit_test(learning_rate_zero_moves_only_the_moments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

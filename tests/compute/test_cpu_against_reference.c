@@ -493,6 +493,8 @@ static void update(struct compute *c, const void *chosen, struct results *r)
     real *exp_avg_sq = new_result(r, "exp_avg_sq", count, 0);
     real *largest = new_result(r, "max_exp_avg_sq", count, 0);
     real *average = new_result(r, "moving_average", count, 2);
+    real *previous = new_result(r, "previous average", count, 77);
+    real *zeros = new_result(r, "zero", count, 5);
     real *squares = new_result(r, "sum_of_squares", 1, 0);
     for (int step = 1; step <= 4; step++) {
         const struct adamw_settings settings = {.learning_rate = 0.01,
@@ -500,11 +502,13 @@ static void update(struct compute *c, const void *chosen, struct results *r)
                                                 .beta2 = 0.9,
                                                 .epsilon = 1e-8,
                                                 .weight_decay = 0.01,
-                                                .step = step};
+                                                .step = step,
+                                                .gradient_scale = step == 3 ? 0.37 : 1};
         real *grad = given_reals(r, random_tensor(10 + step, count, step == 1 ? 3 : 0.1), count);
         c->adamw_step(c, param, exp_avg, exp_avg_sq, largest, grad, &settings, count);
-        c->moving_average(c, average, param, (real)0.9, count);
+        c->moving_average(c, average, step < 4 ? previous : NULL, param, (real)0.9, count);
         squares[0] += (real)c->sum_of_squares(c, grad, count);
+        c->zero(c, zeros, count);
     }
 }
 

@@ -305,6 +305,36 @@ static void forgotten_convolutions_are_made_again(void **state)
     compute_close(&c);
 }
 
+/* Weights that changed without a word are read again. */
+static void nothing_is_left_of_what_was_before_a_restart(void **state)
+{
+    (void)state;
+    enum { channels = 16, side = 6, count = side * side * side * channels };
+    const struct conv3d_shape shape = {1, side, side, side, channels, channels, 1, 1};
+    struct compute c, fresh;
+    real *inp = random_tensor(1, count, 1), *weight = random_tensor(2, channels * channels, 1);
+    real *out = filled_tensor(count, 0), *expected = filled_tensor(count, 0);
+    open_implementation(&c, "cpu", 3);
+    c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &shape);
+    weight[0] += 1;
+    compute_failed(&c, VOCO_UNSUPPORTED, "something");
+    assert_int_equal(compute_restart(&c), VOCO_OK);
+    require_no_failure(&c);
+    assert_string_equal(c.name, "cpu");
+    assert_int_equal(c.threads, 3);
+    c.conv3d_forward(&c, as_activations(out), as_activations(inp), weight, NULL, &shape);
+    open_implementation(&fresh, "cpu", 3);
+    fresh.conv3d_forward(&fresh, as_activations(expected), as_activations(inp), weight, NULL, &shape);
+    require_no_failure(&c);
+    assert_true(same_bits(out, expected, count));
+    compute_close(&fresh);
+    compute_close(&c);
+    free(expected);
+    free(out);
+    free(weight);
+    free(inp);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +347,7 @@ int main(void)
         cmocka_unit_test(powers_and_logarithms_are_accurate),
         cmocka_unit_test(failures_stay_until_they_are_asked_for),
         cmocka_unit_test(forgotten_convolutions_are_made_again),
+        cmocka_unit_test(nothing_is_left_of_what_was_before_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,10 +99,21 @@ static void moving_average_forgets_geometrically(void **state)
     real average[2] = {4, -2};
     const real value[2] = {1, 3};
     for (int step = 1; step <= 20; step++) {
-        compute.moving_average(&compute, average, value, (real)0.9, 2);
+        const real before[2] = {average[0], average[1]};
+        real previous[2] = {77, 77};
+        compute.moving_average(&compute, average, step % 2 == 0 ? previous : NULL, value, (real)0.9, 2);
+        assert_true(step % 2 != 0 || (previous[0] == before[0] && previous[1] == before[1]));
         require_near(average[0], 1 + 3 * pow(0.9, step), 1e-14);
         require_near(average[1], 3 - 5 * pow(0.9, step), 1e-14);
     }
+}
+
+static void zero_leaves_nothing_of_what_was_there(void **state)
+{
+    (void)state;
+    real x[3] = {1, (real)NAN, -(real)INFINITY};
+    compute.zero(&compute, x, 2);
+    assert_true(x[0] == 0 && x[1] == 0 && isinf(x[2]));
 }
 
 static void sum_of_squares_shows_what_is_not_finite(void **state)
@@ -124,6 +135,7 @@ int main(void)
         cmocka_unit_test(gelu_backward_is_the_derivative_and_may_write_over_dout),
         cmocka_unit_test(addition_may_be_in_place_on_either_side),
         cmocka_unit_test(moving_average_forgets_geometrically),
+        cmocka_unit_test(zero_leaves_nothing_of_what_was_there),
         cmocka_unit_test(sum_of_squares_shows_what_is_not_finite),
     };
     return cmocka_run_group_tests(tests, open_reference, close_reference);

@@ -401,8 +401,8 @@ static void check_golden(const char *folder, const char *name, const char *imple
                                        embedding, (int)n, NULL),
                      VOCO_OK);
     expect_close(&golden.expected, "step0/student", z, outputs, 3e-5);
-    net.compute.moving_average(&net.compute, net.params + table->trained, net.params + table->backbone, 0.9F,
-                               table->total - table->trained);
+    net.compute.moving_average(&net.compute, net.params + table->trained, NULL, net.params + table->backbone,
+                               0.9F, table->total - table->trained);
     net.compute.parameters_changed(&net.compute);
     assert_int_equal(projector_forward(&net.model, &net.compute, &net.arena, net.params, GROUP_TEACHER, z,
                                        embedding, (int)n, NULL),

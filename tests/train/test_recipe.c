@@ -156,8 +156,8 @@ static void json_has_numbers_as_numbers(void **state)
     const json_t *augmentation = json_object_get(json, "augmentation");
     assert_true(json_real_value(json_array_get(json_object_get(augmentation, "flip"), 2)) == 0.2);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "model"), "feature_size")), 48);
-    assert_string_equal(
-        json_string_value(json_object_get(json_object_get(json, "machine"), "activation_budget")), "2G");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(json, "machine"), "chunk_cache")),
+                        "1G");
     json_decref(json);
 }
 
@@ -165,14 +165,14 @@ static void what_a_file_leaves_out_is_as_in_base(void **state)
 {
     (void)state;
     static const char text[] =
-        "---\n# a comment\nmodel: {feature_size: 24, 'roi': 48}\nmachine:\n  activation_budget: 1536M\n...\n";
+        "---\n# a comment\nmodel: {feature_size: 24, 'roi': 48}\nmachine:\n  memory: 1536M\n...\n";
     struct recipe recipe;
     struct recipe expected;
     recipe_default(&expected);
     expected.model.feature_size = 24;
     expected.model.roi = 48;
     expected.sampling.roi = 48;
-    expected.activation_budget = (uint64_t)1536 << 20;
+    expected.memory = (uint64_t)1536 << 20;
     assert_int_equal(recipe_parse_yaml(&recipe, text, sizeof text - 1, "f"), VOCO_OK);
     assert_same_recipe(&recipe, &expected);
 }
@@ -192,18 +192,18 @@ static void memory_is_read_in_units(void **state)
     };
     char reason[setting_reason_size];
     char text[setting_text_size];
-    const struct recipe_setting *setting = recipe_setting_find("machine", "activation_budget", reason);
+    const struct recipe_setting *setting = recipe_setting_find("machine", "memory", reason);
     assert_non_null(setting);
     struct recipe recipe;
     recipe_default(&recipe);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         assert_true(recipe_setting_assign(&recipe, setting, 0, cases[i].text, reason));
-        assert_true(recipe.activation_budget == cases[i].bytes);
+        assert_true(recipe.memory == cases[i].bytes);
         recipe_setting_format(text, &recipe, setting, 0);
         assert_string_equal(text, cases[i].shortest);
     }
-    static const char *const wrong[] = {"",    "G",     "2X",  "2GG", "-1G", "1e400",     "nan",
-                                        "inf", "0x10G", "1M ", "0",   "2 G", "1.0000001K"};
+    static const char *const wrong[] = {"",    "G",     "2X",  "2GG",   "-1G", "1e400",     "nan",
+                                        "inf", "0x10G", "1M ", "1000T", "2 G", "1.0000001K"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_false(recipe_setting_assign(&recipe, setting, 0, wrong[i], reason));
     }

@@ -143,7 +143,7 @@ static void a_training_checkpoint_is_gone_on_from_exactly(void **unused)
 {
     (void)unused;
     struct training_state state = new_state();
-    struct train_step_settings settings = train_step_settings_of(&recipe);
+    struct train_step_settings settings = train_step_settings_of(&recipe, crops);
     struct train_step step;
     struct batch batch;
     struct step_result result, replayed[2];

@@ -36,8 +36,8 @@ static const struct train_step_settings plain = {
 static int open_all(void **state)
 {
     (void)state;
-    if (compute_open(&compute, "cpu", 1, PRECISION_FLOAT32) != VOCO_OK || model_create(&model, &config) != VOCO_OK ||
-        batch_create(&batch, 1, 1, 2, config.roi) != VOCO_OK) {
+    if (compute_open(&compute, "cpu", 1, PRECISION_FLOAT32) != VOCO_OK ||
+        model_create(&model, &config) != VOCO_OK || batch_create(&batch, 1, 1, 2, config.roi) != VOCO_OK) {
         return -1;
     }
     const struct random_key key = {.seed = 3, .purpose = RANDOM_TEST};
@@ -231,9 +231,10 @@ static void clipping_scales_the_whole_gradient(void **unused)
     clipped.clip_norm = norm / 4;
     create_step(&clipped_step, &other, &clipped);
     assert_true(fabs(run_step(&clipped_step, 0, NULL).gradient_norm - norm) < 1e-6 * norm);
+    /* the first moment shows what the optimiser was given: 1 - beta1 of it */
     for (size_t i = 0; i < model.table.trained; i++) {
-        assert_true(fabs(clipped_step.gradients[i] - 0.25 * free_step.gradients[i]) <=
-                    1e-6 * fabs(free_step.gradients[i]) + 1e-12);
+        assert_true(fabs(other.exp_avg[i] - 0.25 * state.exp_avg[i]) <=
+                    1e-6 * fabs(state.exp_avg[i]) + 1e-12);
     }
     train_step_free(&clipped_step);
     /* a gradient below the bound stays as it is */
@@ -242,7 +243,7 @@ static void clipping_scales_the_whole_gradient(void **unused)
     clipped.clip_norm = 2 * norm;
     create_step(&clipped_step, &other, &clipped);
     (void)run_step(&clipped_step, 0, NULL);
-    assert_memory_equal(clipped_step.gradients, free_step.gradients, model.table.trained * sizeof(float));
+    assert_same_state(&other, &state);
     train_step_free(&clipped_step);
     train_step_free(&free_step);
     training_state_free(&other);
@@ -278,6 +279,36 @@ static void evaluation_gives_a_steps_outputs_and_changes_nothing(void **unused)
     train_step_free(&step);
     training_state_free(&before);
     training_state_free(&state);
+}
+
+/* Three steps with so many threads, from a new state. */
+static struct training_state after_three_steps(int threads)
+{
+    struct compute own;
+    struct training_state state = new_state();
+    struct train_step step;
+    struct train_step_settings settings = plain;
+    settings.crops_at_once = 2;
+    settings.drop = (struct drop){DROP_CROP, 0.2, 4};
+    assert_int_equal(compute_open(&own, "cpu", threads, PRECISION_FLOAT32), VOCO_OK);
+    assert_int_equal(train_step_create(&step, &model, &own, &state, &settings), VOCO_OK);
+    for (int i = 0; i < 3; i++) {
+        (void)run_step(&step, 1e-3, NULL);
+    }
+    train_step_free(&step);
+    compute_close(&own);
+    return state;
+}
+
+static void equal_threads_give_equal_bits(void **unused)
+{
+    (void)unused;
+    for (int threads = 1; threads <= 4; threads++) {
+        struct training_state once = after_three_steps(threads), again = after_three_steps(threads);
+        assert_same_state(&once, &again);
+        training_state_free(&again);
+        training_state_free(&once);
+    }
 }
 
 /* ---- memory ---- */
@@ -339,23 +370,61 @@ static void crops_at_once_change_only_rounding(void **unused)
     training_state_free(&state);
 }
 
-static void crops_at_once_follow_from_the_budget(void **unused)
+static void a_step_that_is_resized_goes_on_as_before(void **unused)
 {
     (void)unused;
-    struct training_state state = new_state();
-    struct train_step_settings settings = plain;
-    struct train_step step;
-    settings.crops_at_once = 0;
-    create_step(&step, &state, &settings);
-    assert_int_equal(step.settings.crops_at_once, 1); /* at least one, even where it is too much */
-    settings.activation_budget = 2 * step.crop_peak + step.crop_peak / 2;
+    struct training_state state = new_state(), other = new_state();
+    struct train_step step, resized;
+    create_step(&step, &state, &plain);
+    create_step(&resized, &other, &plain);
+    for (int i = 0; i < 3; i++) {
+        (void)run_step(&step, 1e-3, NULL);
+        (void)run_step(&resized, 1e-3, NULL);
+        /* passes of another size are measured and leave no trace */
+        assert_int_equal(train_step_resize(&resized, 2, 0), VOCO_OK);
+        const size_t peak = resized.crop_peak;
+        assert_int_equal(train_step_resize(&resized, 1, i * step.crop_peak), VOCO_OK);
+        assert_in_range(peak, resized.crop_peak - 50000, resized.crop_peak + 50000);
+    }
+    assert_same_state(&state, &other);
+    train_step_free(&resized);
     train_step_free(&step);
-    create_step(&step, &state, &settings);
-    assert_int_equal(step.settings.crops_at_once, 2);
-    (void)run_step(&step, 1e-3, NULL);
-    assert_true(step.arena.peak <= settings.activation_budget);
-    train_step_free(&step);
+    training_state_free(&other);
     training_state_free(&state);
+}
+
+static void a_step_takes_no_more_than_was_foreseen(void **unused)
+{
+    (void)unused;
+    const size_t beside = train_step_projection_bytes(&config, crop_count, 2);
+    for (int at_once = 1; at_once <= 3; at_once += 2) {
+        for (size_t passes = 1; passes <= 3; passes++) {
+            struct training_state state = new_state();
+            struct train_step_settings settings = plain;
+            struct train_step step;
+            settings.crops_at_once = at_once;
+            create_step(&step, &state, &settings);
+            const size_t activations = (size_t)at_once * (step.crop_peak + (passes - 1) * step.crop_kept);
+            assert_int_equal(train_step_resize(&step, at_once, activations), VOCO_OK);
+            (void)run_step(&step, 1e-3, NULL);
+            assert_true(step.arena.peak <= activations + beside);
+            assert_true(passes > 1 || step.arena.peak >= activations);
+            train_step_free(&step);
+            training_state_free(&state);
+        }
+    }
+}
+
+static void crops_at_once_are_the_recipes_or_follow_from_the_batch(void **unused)
+{
+    (void)unused;
+    struct recipe recipe;
+    recipe_default(&recipe);
+    assert_int_equal(crops_at_once_of(&recipe, 44), 2);
+    assert_int_equal(crops_at_once_of(&recipe, 11), 1);
+    assert_int_equal(crops_at_once_of(&recipe, 1), 1);
+    recipe.crops_at_once = 7; /* whoever asks for it gets it */
+    assert_int_equal(train_step_settings_of(&recipe, 44).crops_at_once, 7);
 }
 
 /* ---- steps that cannot be made ---- */
@@ -465,9 +534,12 @@ int main(void)
         cmocka_unit_test(a_rate_of_zero_moves_only_the_teacher_and_the_moments),
         cmocka_unit_test(clipping_scales_the_whole_gradient),
         cmocka_unit_test(evaluation_gives_a_steps_outputs_and_changes_nothing),
+        cmocka_unit_test(equal_threads_give_equal_bits),
         cmocka_unit_test(keeping_activations_changes_no_bit),
         cmocka_unit_test(crops_at_once_change_only_rounding),
-        cmocka_unit_test(crops_at_once_follow_from_the_budget),
+        cmocka_unit_test(a_step_that_is_resized_goes_on_as_before),
+        cmocka_unit_test(a_step_takes_no_more_than_was_foreseen),
+        cmocka_unit_test(crops_at_once_are_the_recipes_or_follow_from_the_batch),
         cmocka_unit_test(a_step_that_is_not_finite_leaves_no_trace),
         cmocka_unit_test(a_gradient_that_is_not_finite_is_skipped),
         cmocka_unit_test(a_batch_of_another_size_is_refused),

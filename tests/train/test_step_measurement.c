@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 /* 3 crops of 48^3, one through the encoder at a time. */
-static struct recipe smallest(uint64_t activation_budget)
+static struct recipe smallest(void)
 {
     struct recipe recipe;
     recipe_default(&recipe);
@@ -21,14 +21,15 @@ static struct recipe smallest(uint64_t activation_budget)
     recipe.volumes = 1;
     recipe.crops_at_once = 1;
     assert_int_equal(recipe_check(&recipe), VOCO_OK);
-    recipe.activation_budget = activation_budget;
     return recipe;
 }
 
-static struct step_measurement measure(const struct recipe *recipe, int steps)
+static struct step_measurement measure_within(const struct recipe *recipe, int steps,
+                                              size_t activation_budget)
 {
     struct step_measurement measurement;
-    const struct step_measurement_settings settings = {.steps = steps, .threads = 1};
+    const struct step_measurement_settings settings = {
+        .steps = steps, .threads = 1, .activation_budget = activation_budget};
     const enum voco_status status = step_measurement_take(&measurement, recipe, &settings);
     if (status != VOCO_OK) {
         fail_msg("%s", voco_error_message());
@@ -36,10 +37,15 @@ static struct step_measurement measure(const struct recipe *recipe, int steps)
     return measurement;
 }
 
+static struct step_measurement measure(const struct recipe *recipe, int steps)
+{
+    return measure_within(recipe, steps, 0);
+}
+
 static void parts_are_the_step(void **state)
 {
     (void)state;
-    const struct recipe recipe = smallest((uint64_t)1 << 30);
+    const struct recipe recipe = smallest();
     const struct step_measurement m = measure(&recipe, 3);
     double sum = 0;
     for (int part = 0; part < step_parts; part++) {
@@ -62,9 +68,9 @@ static void parts_are_the_step(void **state)
 static void forward_passes_made_again_show(void **state)
 {
     (void)state;
-    const struct recipe keeps_all = smallest((uint64_t)1 << 30), keeps_one = smallest(1);
-    const struct step_measurement all = measure(&keeps_all, 1), one = measure(&keeps_one, 1);
-    const struct step_arithmetic crop = step_arithmetic_of(&keeps_all.model, 1);
+    const struct recipe recipe = smallest();
+    const struct step_measurement all = measure(&recipe, 1), one = measure_within(&recipe, 1, 1);
+    const struct step_arithmetic crop = step_arithmetic_of(&recipe.model, 1);
     const double first_layers = 2 * 3 * (8 * pow(24, 3) + pow(3 * 48 - 2, 3) + pow(48, 3));
     const double forward = (crop.convolution + first_layers + crop.linear + crop.attention) / 3;
     assert_true(fabs(all.repeated_flops) < 0.01 * all.useful_flops);
@@ -75,7 +81,7 @@ static void forward_passes_made_again_show(void **state)
 static void a_batch_made_in_the_step_is_data(void **state)
 {
     (void)state;
-    struct recipe recipe = smallest((uint64_t)1 << 30);
+    struct recipe recipe = smallest();
     recipe.loader_threads = 0;
     const struct step_measurement m = measure(&recipe, 1);
     assert_true(m.seconds_per_batch > 0);
@@ -87,11 +93,11 @@ static void failures_come_through(void **state)
     (void)state;
     struct step_measurement measurement;
     const struct step_measurement_settings settings = {.steps = 3, .threads = 1};
-    struct recipe recipe = smallest((uint64_t)1 << 30);
+    struct recipe recipe = smallest();
     strcpy(recipe.compute, "abacus");
     assert_int_equal(step_measurement_take(&measurement, &recipe, &settings), VOCO_BAD_INPUT);
     assert_non_null(strstr(voco_error_message(), "abacus"));
-    recipe = smallest((uint64_t)1 << 30);
+    recipe = smallest();
     recipe.learning_rate = 1e30;
     assert_int_equal(step_measurement_take(&measurement, &recipe, &settings), VOCO_DIVERGED);
 }

@@ -14,7 +14,7 @@ void reference_adamw_step(struct compute *c, real *param, real *exp_avg, real *e
     const double step_size = settings->learning_rate / (1 - pow(beta1, (double)settings->step));
     const double root_correction = sqrt(1 - pow(beta2, (double)settings->step));
     for (size_t k = 0; k < count; k++) {
-        const double g = grad[k];
+        const double g = settings->gradient_scale * grad[k];
         const double m = beta1 * exp_avg[k] + (1 - beta1) * g;
         const double v = beta2 * exp_avg_sq[k] + (1 - beta2) * g * g;
         const double largest = fmax(max_exp_avg_sq[k], v);

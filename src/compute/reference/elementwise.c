@@ -24,13 +24,27 @@ void reference_add(struct compute *c, activation *out, const activation *a, cons
     }
 }
 
-void reference_moving_average(struct compute *c, real *average, const real *value, real decay, size_t count)
+void reference_moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
+                              size_t count)
 {
     if (c->status != VOCO_OK) {
         return;
     }
     for (size_t k = 0; k < count; k++) {
+        if (previous != NULL) {
+            previous[k] = average[k];
+        }
         average[k] = (real)((double)decay * average[k] + (1 - (double)decay) * value[k]);
+    }
+}
+
+void reference_zero(struct compute *c, real *x, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    for (size_t k = 0; k < count; k++) {
+        x[k] = 0;
     }
 }
 

@@ -86,7 +86,9 @@ void reference_patch_merge_backward(struct compute *c, activation *dinp, const a
 
 void reference_add(struct compute *c, activation *out, const activation *a, const activation *b,
                    size_t count);
-void reference_moving_average(struct compute *c, real *average, const real *value, real decay, size_t count);
+void reference_moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
+                              size_t count);
+void reference_zero(struct compute *c, real *x, size_t count);
 double reference_sum_of_squares(struct compute *c, const real *x, size_t count);
 
 void reference_adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq,

@@ -54,6 +54,7 @@ enum voco_status reference_compute_open(struct compute *c, enum compute_precisio
         .add = reference_add,
         .adamw_step = reference_adamw_step,
         .moving_average = reference_moving_average,
+        .zero = reference_zero,
         .sum_of_squares = reference_sum_of_squares,
         .parameters_changed = no_derived_parameters,
     };

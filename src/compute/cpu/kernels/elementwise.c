@@ -43,15 +43,44 @@ void KERNEL(add)(struct compute *c, activation *out, const activation *a, const 
         out + whole, load_activations_part(a + whole, rest) + load_activations_part(b + whole, rest), rest);
 }
 
-void KERNEL(moving_average)(struct compute *c, float *average, const float *value, float decay, size_t count)
+/* previous, not NULL, is written too. */
+static void move_and_remember(const struct compute *c, float *average, float *previous, const float *value,
+                              float decay, size_t count)
+{
+    const float rest = 1 - decay;
+#pragma omp parallel for simd schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t k = 0; k < count; k++) {
+        const float before = average[k];
+        previous[k] = before;
+        average[k] = decay * before + rest * value[k];
+    }
+}
+
+void KERNEL(moving_average)(struct compute *c, float *average, float *previous, const float *value,
+                            float decay, size_t count)
 {
     if (c->status != VOCO_OK) {
+        return;
+    }
+    if (previous != NULL) {
+        move_and_remember(c, average, previous, value, decay, count);
         return;
     }
     const float rest = 1 - decay;
 #pragma omp parallel for simd schedule(static) num_threads(cpu_state(c)->threads)
     for (size_t k = 0; k < count; k++) {
         average[k] = decay * average[k] + rest * value[k];
+    }
+}
+
+void KERNEL(zero)(struct compute *c, float *x, size_t count)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+#pragma omp parallel for simd schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t k = 0; k < count; k++) {
+        x[k] = 0;
     }
 }
 

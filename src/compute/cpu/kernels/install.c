@@ -25,6 +25,7 @@ void KERNEL(install_kernels)(struct compute *c)
     c->add = KERNEL(add);
     c->adamw_step = KERNEL(adamw_step);
     c->moving_average = KERNEL(moving_average);
+    c->zero = KERNEL(zero);
     c->sum_of_squares = KERNEL(sum_of_squares);
     cpu_state(c)->kernels[c->precision] = (struct kernels){
         .add_row_sums = KERNEL(add_row_sums),

@@ -71,7 +71,9 @@ void KERNEL(patch_merge_backward)(struct compute *c, activation *dinp, const act
                                   enum patch_merging order, int n, int d, int h, int w, int channels);
 
 void KERNEL(add)(struct compute *c, activation *out, const activation *a, const activation *b, size_t count);
-void KERNEL(moving_average)(struct compute *c, float *average, const float *value, float decay, size_t count);
+void KERNEL(moving_average)(struct compute *c, float *average, float *previous, const float *value,
+                            float decay, size_t count);
+void KERNEL(zero)(struct compute *c, float *x, size_t count);
 double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count);
 
 void KERNEL(adamw_step)(struct compute *c, float *param, float *exp_avg, float *exp_avg_sq,

@@ -1,0 +1,42 @@
+#!/bin/bash
+# What a run computes does not depend on how its batches come to it, and with equal threads it is the same again.
+. "$(dirname "$0")/harness.sh"
+
+smallest_recipe >small.yaml
+succeeds "phantoms" "$voco" phantom data --count 4 --size 40x36x40 --spacing 9
+succeeds "a cache" "$voco" cache data --out cache
+train="cache --steps 3 --batch 2 --seed 3"
+
+# Twice the same, with each number of threads: every byte of the checkpoint, every number of the log.
+for threads in 1 2 3; do
+    for run in a b; do
+        # shellcheck disable=SC2086
+        succeeds "$threads threads" "$voco" pretrain $train --recipe small.yaml --threads $threads \
+            --out "$run$threads"
+    done
+    checked=$((checked + 2))
+    cmp "a$threads/checkpoint-00000003.safetensors" "b$threads/checkpoint-00000003.safetensors" ||
+        complain "$threads threads: other bytes the second time"
+    [ "$(strip a$threads/metrics.jsonl)" = "$(strip b$threads/metrics.jsonl)" ] ||
+        complain "$threads threads: other metrics the second time"
+done
+
+# Loader threads, batches ahead, chunk cache: only times may change.
+while read -r loaders ahead chunks; do
+    { cat small.yaml; printf 'machine: {loader_threads: %s, loader_ahead: %s, chunk_cache: %s}\n' \
+        "$loaders" "$ahead" "$chunks"; } >loader.yaml
+    # shellcheck disable=SC2086
+    succeeds "$loaders loader threads" "$voco" pretrain $train --recipe loader.yaml --threads 2 \
+        --out "loader-$loaders-$ahead-$chunks"
+    same_tensors "$loaders loader threads, $ahead ahead, chunk cache $chunks" \
+        a2/checkpoint-00000003.safetensors "loader-$loaders-$ahead-$chunks/checkpoint-00000003.safetensors"
+    checked=$((checked + 1))
+    [ "$(strip a2/metrics.jsonl)" = "$(strip "loader-$loaders-$ahead-$chunks/metrics.jsonl")" ] ||
+        complain "$loaders loader threads, $ahead ahead, chunk cache $chunks: other metrics"
+done <<'END'
+0 1 0
+1 1 1M
+4 3 0
+3 2 64M
+END
+finish
