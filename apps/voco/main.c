@@ -1,6 +1,7 @@
 /* voco: the program. Finds the verb, sets where log lines go, and runs it. */
 #include "base/log.h"
 #include "command_line.h"
+#include "thread_waiting.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -59,6 +60,7 @@ static int print_overview(FILE *out, int status)
 int main(int argc, char **argv)
 {
     int progress_shown = 0;
+    wait_with_little_spinning(argv);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file that grows past a limit is an error to report, not a death */
     log_set_sink(print_log_line, &progress_shown);
     if (argc < 2) {

@@ -50,6 +50,11 @@ grep -q '2 crops at a time' some.err || complain "other crops at a time than wit
 last=checkpoint-00000002.safetensors
 same_tensors "memory" "unbounded/$last" "some/$last"
 
+# Volumes are prepared within the same bounds.
+train="data --recipe small.yaml --steps 2 --batch 4 --threads 2 --seed 3"
+within "from files" $((least + 60)) files
+train="cache --recipe small.yaml --steps 2 --batch 4 --threads 2 --seed 3"
+
 # With one crop at a time from the beginning: the bits of the run that was forced to it.
 sed '$a machine:\n  crops_at_once: 1' small.yaml >one.yaml
 # shellcheck disable=SC2086

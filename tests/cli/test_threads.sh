@@ -39,4 +39,23 @@ done <<'END'
 4 3 0
 3 2 64M
 END
+
+# How threads wait at barriers: with little spinning, unless the user says how. $1: what is expected in the environment.
+waits() {
+    local expected=$1
+    shift
+    rm -rf waiting
+    # shellcheck disable=SC2086
+    env "$@" "$voco" pretrain $train --recipe small.yaml --threads 2 --steps 200 --out waiting >out 2>err &
+    local run=$!
+    while [ ! -s waiting/metrics.jsonl ] && kill -0 "$run" 2>/dev/null; do sleep 0.02; done
+    checked=$((checked + 1))
+    tr '\0' '\n' <"/proc/$run/environ" | grep -E '^(OMP_WAIT_POLICY|GOMP_SPINCOUNT)=' >environment
+    [ "$(cat environment)" = "$expected" ] || complain "threads wait with $(cat environment), not $expected"
+    kill -TERM "$run" 2>/dev/null
+    wait "$run" || complain "a run with $* fails: $(tail -n 1 err)"
+}
+waits GOMP_SPINCOUNT=1000 -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT
+waits OMP_WAIT_POLICY=passive -u GOMP_SPINCOUNT OMP_WAIT_POLICY=passive
+waits GOMP_SPINCOUNT=7 -u OMP_WAIT_POLICY GOMP_SPINCOUNT=7
 finish
