@@ -35,13 +35,14 @@ fuzz:
 	@scripts/setup --fuzz
 	@scripts/fuzz $(SECONDS) $(TARGET)
 
-# Seconds per step of each recipe and the parts of that time.
-bench: all
-	@scripts/bench $(BUILD)/voco
-
-# The data engine beside MONAI, in the Python environment VENV, which is made where there is none; QUICK=1: two minutes.
-# Results: bench/results.
+# Comparisons, in the Python environment VENV, which is made where there is none. Results: bench/results.
 VENV ?= .venv
+
+# A training step beside PyTorch; QUICK=1: a few minutes, RESUME=1: goes on where the last one was stopped.
+bench: all
+	@scripts/bench $(BUILD) $(VENV) $(if $(QUICK),--quick) $(if $(RESUME),--resume)
+
+# The data engine beside MONAI; QUICK=1: two minutes.
 bench-data: all
 	@scripts/bench-data $(BUILD) $(VENV) $(if $(QUICK),--quick)
 

@@ -75,6 +75,7 @@ static enum voco_status print_json(const struct request *request, const struct s
     if (report == NULL) {
         return fail(VOCO_NO_MEMORY, "the result cannot be written as JSON");
     }
+    (void)json_object_set_new(report, "cpu_seconds_per_step", json_real(m->cpu_seconds));
     (void)json_object_set_new(report, "seconds_per_batch", json_real(m->seconds_per_batch));
     json_report_dump(stdout, report);
     json_decref(report);

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import re
 import shlex
 import sys
 import time
@@ -15,6 +14,8 @@ import warnings
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
+TITLE = "The data engine beside MONAI"
+PACKAGES = ("monai", "torch", "numpy", "nibabel", "zarr")
 PARTS = {"parity": "parity", "size": "cache_size", "preparing": "preparing", "sampling": "sampling"}
 
 
@@ -36,6 +37,7 @@ def main() -> int:
     warnings.filterwarnings("ignore")  # MONAI announces coming changes
     os.environ["PYTHONWARNINGS"] = "ignore"  # in the processes it starts, too
     load = os.getloadavg()
+    sys.path.insert(0, str(PROJECT / "bench"))
     import report
     from settings import Settings
 
@@ -54,12 +56,11 @@ def main() -> int:
         sections.append(importlib.import_module(PARTS[part]).measure(settings))
         print(f"{part}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     command = " ".join(["make bench-data", *(["QUICK=1"] if arguments.quick else [])])
-    text = report.markdown(sections, report.machine(settings.voco, load), command)
+    text = report.markdown(TITLE, sections, report.machine(settings.voco, load, PACKAGES), command)
     print(text)
     out = arguments.out
     if out is None and not arguments.quick and len(arguments.only) == len(PARTS):
-        slug = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|cpu|@.*", "", report.processor().lower())).strip("-")
-        out = PROJECT / "bench" / "results" / f"data-{slug}.md"
+        out = PROJECT / "bench" / "results" / f"data-{report.processor_slug()}.md"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)

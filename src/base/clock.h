@@ -5,4 +5,7 @@
 /* Seconds since some fixed moment. */
 double seconds_now(void);
 
+/* Seconds that this process's threads have computed, all together, whoever else was at work. */
+double cpu_seconds_now(void);
+
 #endif

@@ -20,7 +20,7 @@ enum { warm_up_steps = 1, batches_timed = 5 };
 
 /* What one step took. */
 struct step_account {
-    double seconds, waited;
+    double seconds, cpu_seconds, waited;
     struct step_seconds phases;
     struct operation_total totals[step_phases][operation_kinds];
 };
@@ -153,7 +153,7 @@ static enum voco_status take_step(struct run *r, struct step_account *account)
 {
     const struct batch *batch = NULL;
     const double waited = loader_waited_seconds(r->loader);
-    const double began = seconds_now();
+    const double began = seconds_now(), cpu_began = cpu_seconds_now();
     r->current = account;
     enum voco_status status = loader_next(r->loader, &batch);
     if (status != VOCO_OK) {
@@ -162,6 +162,7 @@ static enum voco_status take_step(struct run *r, struct step_account *account)
     struct step_result result;
     status = train_step_run(&r->step, batch, r->recipe->learning_rate, &result, NULL);
     account->seconds = seconds_now() - began;
+    account->cpu_seconds = cpu_seconds_now() - cpu_began;
     account->waited = loader_waited_seconds(r->loader) - waited;
     account->phases = result.seconds;
     if (status == VOCO_OK && result.skipped) {
@@ -192,6 +193,15 @@ static int compare_accounts(const void *a, const void *b)
 {
     const double x = ((const struct step_account *)a)->seconds, y = ((const struct step_account *)b)->seconds;
     return (x > y) - (x < y);
+}
+
+static double fewest_cpu_seconds(const struct step_account *accounts, int steps)
+{
+    double fewest = accounts[0].cpu_seconds;
+    for (int k = 1; k < steps; k++) {
+        fewest = accounts[k].cpu_seconds < fewest ? accounts[k].cpu_seconds : fewest;
+    }
+    return fewest;
 }
 
 static double encoder_flops(const struct step_account *account)
@@ -240,6 +250,7 @@ static void conclude(struct step_measurement *m, const struct run *r)
     m->seconds = median->seconds;
     m->fastest = r->accounts[0].seconds;
     m->slowest = r->accounts[steps - 1].seconds;
+    m->cpu_seconds = fewest_cpu_seconds(r->accounts, steps);
     divide_seconds(m->parts, median);
     const struct step_arithmetic useful = step_arithmetic_of(&recipe->model, m->crops);
     m->parts[PART_CONVOLUTION].flops = useful.convolution;

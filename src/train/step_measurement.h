@@ -31,9 +31,11 @@ struct part_cost {
 struct step_measurement {
     int volumes, crops; /* V, and N = V (S + K), of a step */
     enum compute_precision precision;
-    int steps;                          /* measured */
-    double seconds;                     /* of the step that is the median */
-    double fastest, slowest;            /* seconds of others */
+    int steps;               /* measured */
+    double seconds;          /* of the step that is the median */
+    double fastest, slowest; /* seconds of others */
+    double cpu_seconds; /* of all threads, loader included, in the step that took the fewest; where others are
+                           at work, it says more than `seconds` */
     struct part_cost parts[step_parts]; /* of the median step: their seconds add up to its */
     double useful_flops;                /* of a step */
     double repeated_flops;    /* beyond that: forward passes made again because activations were not kept */

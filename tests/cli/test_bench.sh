@@ -62,6 +62,8 @@ holds "the arithmetic of a step" \
     '((gflop["convolution"] + gflop["linear"] + gflop["attention"] + gflop["projectors_and_loss"]) / of["gflop_per_step"] - 1) ^ 2 < 1e-12'
 holds "the rate" '(of["gflop_per_step"] / of["seconds_per_step"] / of["gflops_useful"] - 1) ^ 2 < 1e-12'
 holds "peaks" 'of["peak_gflops"] > 0.2 && of["memory_gbytes_per_second"] > 0.1'
+holds "threads compute no longer than there are: one and the loader's two" \
+    'of["cpu_seconds_per_step"] > 0 && of["cpu_seconds_per_step"] < 1.05 * 3 * of["slowest_step"]'
 holds "memory" 'of["peak_memory_bytes"] > 5e7 && of["peak_memory_bytes"] < 4e9'
 
 succeeds "in bf16" "$voco" bench --recipe smallest.yaml --batch 1 --steps 1 --threads 1 --precision bf16 --json

@@ -57,6 +57,8 @@ static void parts_are_the_step(void **state)
     assert_int_equal(m.volumes, 1);
     assert_int_equal(m.crops, 3);
     assert_true(m.fastest <= m.seconds && m.seconds <= m.slowest);
+    assert_true(m.cpu_seconds > 0.01 * m.fastest); /* not m.fastest: others may be at work */
+    assert_true(m.cpu_seconds < 1.05 * (1 + recipe.loader_threads) * m.slowest);
     const struct step_arithmetic useful = step_arithmetic_of(&recipe.model, 3);
     assert_true(m.useful_flops == step_arithmetic_sum(&useful));
     assert_true(m.parts[PART_CONVOLUTION].flops == useful.convolution);

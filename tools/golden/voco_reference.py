@@ -14,7 +14,10 @@ from torch.utils.checkpoint import checkpoint
 EMA_DECAY = 0.9
 COSINE_FLOOR = 1e-8
 LOG_FLOOR = 1e-6
-CROPS_AT_ONCE = 6  # bounds the memory; crops are independent in the backbone
+CROPS_AT_ONCE = 6  # crops are independent in the backbone
+# What passes forward again on the way back, so that memory need not hold its activations: nothing; each Swin block, as the
+# published code has it; or the whole backbone, a few crops at a time, which bounds the memory.
+CHECKPOINTING = ("none", "blocks", "backbone")
 
 
 class LegacyMerging(PatchMergingV2):
@@ -39,13 +42,13 @@ def residual_block(channels_in, channels_out):
 class Backbone(nn.Module):
     """[n, 1, R, R, R] -> embeddings [n, 24 C]."""
 
-    def __init__(self, feature_size, patch_merging):
+    def __init__(self, feature_size, patch_merging, checkpoint_blocks=False):
         super().__init__()
         c = feature_size
         self.swinViT = SwinTransformer(
             in_chans=1, embed_dim=c, window_size=(7, 7, 7), patch_size=(2, 2, 2), depths=(2, 2, 2, 2),
             num_heads=(3, 6, 12, 24), mlp_ratio=4.0, qkv_bias=True, use_v2=True, spatial_dims=3,
-            downsample=PATCH_MERGING[patch_merging],
+            downsample=PATCH_MERGING[patch_merging], use_checkpoint=checkpoint_blocks,
         )  # fmt: skip
         self.encoder1 = residual_block(1, c)
         self.encoder2 = residual_block(c, c)
@@ -78,9 +81,15 @@ class Projector(nn.Module):
 
 
 class VoCo(nn.Module):
-    def __init__(self, feature_size, projector, patch_merging):
+    def __init__(
+        self, feature_size, projector, patch_merging, checkpointing="backbone", crops_at_once=CROPS_AT_ONCE
+    ):
         super().__init__()
-        self.backbone = Backbone(feature_size, patch_merging)
+        if checkpointing not in CHECKPOINTING:
+            raise ValueError(f"checkpointing is one of {', '.join(CHECKPOINTING)}, not {checkpointing}")
+        self.checkpoint_backbone = checkpointing == "backbone"
+        self.crops_at_once = crops_at_once
+        self.backbone = Backbone(feature_size, patch_merging, checkpoint_blocks=checkpointing == "blocks")
         self.student = Projector(24 * feature_size, projector)
         self.teacher = Projector(24 * feature_size, projector).requires_grad_(False)
 
@@ -89,11 +98,15 @@ class VoCo(nn.Module):
         for t, s in zip(self.teacher.parameters(), self.student.parameters()):
             t.copy_(EMA_DECAY * t + (1 - EMA_DECAY) * s)
 
+    def embed(self, x):
+        if self.checkpoint_backbone:
+            return checkpoint(self.backbone, x, use_reentrant=False)
+        return self.backbone(x)
+
     def forward(self, x):
         """Returns embeddings [N, E], student [N, D], teacher [N, D]; no drop, as the golden sets have none."""
         self.move_teacher()
-        parts = [checkpoint(self.backbone, part, use_reentrant=False) for part in x.split(CROPS_AT_ONCE)]
-        e = torch.cat(parts)
+        e = torch.cat([self.embed(part) for part in x.split(self.crops_at_once)])
         with torch.no_grad():
             teacher = self.teacher(e)
         return e, self.student(e), teacher
@@ -145,20 +158,30 @@ def trained(model):
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def model_input(batch, dtype=torch.float32):
+    """All random crops, then all base crops: [N, 1, R, R, R]."""
+    edge = batch["crops"].shape[-1]
+    x = torch.cat([batch["crops"].reshape(-1, 1, edge, edge, edge), batch["bases"].reshape(-1, 1, edge, edge, edge)])
+    return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
+
+
+def optimizer_of(model, lr, weight_decay, **options):
+    parameters = trained(model).values()
+    return torch.optim.AdamW(
+        parameters, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay, amsgrad=True, **options
+    )
+
+
 def run(model, batch, lr, weight_decay, dtype=torch.float32, gradients=None, steps=2):
     """Trains `model` in place; returns the tensors of an expected file.
 
     gradients: what the optimiser is given at step 0 in place of the model's own gradients.
     """
     model.to(dtype).train()
-    edge = batch["crops"].shape[-1]
-    x = torch.cat([batch["crops"].reshape(-1, 1, edge, edge, edge), batch["bases"].reshape(-1, 1, edge, edge, edge)])
-    x = x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
+    x = model_input(batch, dtype)
     labels = batch["labels"].to(dtype)
     parameters = trained(model)
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay, amsgrad=True
-    )
+    optimizer = optimizer_of(model, lr, weight_decay)
     out = {}
     for i in range(steps):
         e, student, teacher = model(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,9 +54,15 @@ def _output(*command: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def machine(voco: Path, load_before: tuple[float, float, float]) -> list[list[str]]:
+def processor_slug() -> str:
+    """The processor as part of a file's name: amd-epyc."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|cpu|@.*", "", processor().lower())).strip("-")
+
+
+def machine(voco: Path, load_before: tuple[float, float, float], packages: Sequence[str]) -> list[list[str]]:
+    """Rows of a table. packages: of Python, whose versions matter."""
     memory = int(_first_match("/proc/meminfo", "MemTotal").split()[0]) / 2**20
-    packages = ", ".join(f"{name} {version(name)}" for name in ("monai", "torch", "numpy", "nibabel", "zarr"))
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     commit = _output("git", "describe", "--always", "--dirty")
     return [
         ["date", datetime.date.today().isoformat()],
@@ -64,7 +71,7 @@ def machine(voco: Path, load_before: tuple[float, float, float]) -> list[list[st
         ["system", f"{_os_name()}, Linux {platform.release()}"],
         ["load average before the run", " ".join(f"{value:.1f}" for value in load_before)],
         ["voco", f"{_output(str(voco), '--version')}, commit {commit}"],
-        ["Python", f"{platform.python_version()}: {packages}"],
+        ["Python", f"{platform.python_version()}: {versions}"],
     ]
 
 
@@ -72,10 +79,10 @@ def _os_name() -> str:
     return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
 
 
-def markdown(sections: Sequence[Section], machine_rows: Sequence[Sequence[str]], command: str) -> str:
+def markdown(title: str, sections: Sequence[Section], machine_rows: Sequence[Sequence[str]], command: str) -> str:
     checks = [check.row() for section in sections for check in section.checks]
     parts = [
-        "# The data engine beside MONAI",
+        f"# {title}",
         f"Written by `{command}`; both sides ran on the same machine in the same run.",
         table(["", ""], machine_rows),
         "## Summary",

@@ -1,0 +1,58 @@
+"""A process that takes whole training steps in PyTorch and prints, as JSON, what each took and its loss."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from choices import AUTOCAST, Choices, as_chosen, autocast, build_model
+from reference import model_input, optimizer_of, voco_loss
+from safetensors.torch import load_file
+from stopwatch import Stopwatch, give_way_in_memory, peak_memory
+from workload import LEARNING_RATE, WEIGHT_DECAY, Workload, read_workload
+
+
+def take_steps(workload: Workload, choices: Choices, precision: str, steps: int) -> list[dict]:
+    """After one to warm up, whose loss counts but not its time."""
+    batch = load_file(workload.batch)
+    x, labels = as_chosen(model_input(batch), choices), batch["labels"]
+    model = build_model(workload, choices)
+    optimizer = optimizer_of(model, LEARNING_RATE, WEIGHT_DECAY, fused=True)
+    taken = []
+    for i in range(steps + 1):
+        watch = Stopwatch()
+        with autocast(precision):
+            _, student, teacher = model(x)
+        loss = voco_loss(student.float(), teacher.float(), labels)
+        optimizer.zero_grad()
+        loss[0].backward()
+        optimizer.step()
+        took = watch.read()
+        taken.append({"loss": loss[0].item(), "wall": took.wall, "cpu": took.cpu, "counts": i > 0})
+        print(f"step {i}: {took.wall:.2f} s, CPU {took.cpu:.2f} s", file=sys.stderr, flush=True)
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("folder", type=Path, help="of a workload")
+    parser.add_argument("--choices", type=json.loads, default={}, help="JSON")
+    parser.add_argument("--precision", choices=list(AUTOCAST), default="float32")
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")  # MONAI announces coming changes
+    give_way_in_memory()
+    torch.set_num_threads(arguments.threads)
+    workload = read_workload(arguments.recipe, arguments.folder)
+    taken = take_steps(workload, Choices(**arguments.choices), arguments.precision, arguments.steps)
+    print(json.dumps({"steps": taken, "peak_memory_bytes": peak_memory()}))
+
+
+if __name__ == "__main__":
+    main()
