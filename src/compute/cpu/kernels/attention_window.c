@@ -87,7 +87,7 @@ void KERNEL(cut_window)(struct window *window, size_t index, const activation *q
     }
     window->queries = queries;
     window->masked = different != 0;
-    for (int k = 0; k < query_tile && queries > 0; k++) {
+    for (int k = 0; k < most_query_tile && queries > 0; k++) {
         window->query[queries + k] = window->query[queries - 1];
     }
     for (; t < whole_window_keys; t++) {

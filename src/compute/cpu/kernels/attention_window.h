@@ -16,7 +16,8 @@
 enum {
     window_tokens_max = relative_table_window * relative_table_window * relative_table_window,
     whole_window_keys = (window_tokens_max + 2 * lanes - 1) / (2 * lanes) * (2 * lanes),
-    query_tile = 4, /* queries that are worked on together */
+    query_tile = 4,      /* queries that are worked on together ... */
+    most_query_tile = 8, /* ... whatever the build */
 };
 
 static const float log2_of_e = 1.44269504F;
@@ -48,8 +49,8 @@ struct window {
     size_t row[window_tokens_max];            /* of the token among all, unless it is padding */
     const activation *qkv[window_tokens_max]; /* its q, k and v */
     unsigned char padding[window_tokens_max];
-    int query[window_tokens_max +
-              query_tile]; /* the real tokens' numbers; repeats the last one behind the end */
+    /* The real tokens' numbers; repeats the last one behind the end. */
+    int query[window_tokens_max + most_query_tile];
     int32_t region[whole_window_keys];
 };
 

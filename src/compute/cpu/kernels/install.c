@@ -2,6 +2,9 @@
 
 #include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
+#if defined(__AVX512BF16__)
+#include "compute/cpu/kernels/avx512bf16/attention_pairs.h"
+#endif
 
 void KERNEL(install_kernels)(struct compute *c)
 {
@@ -12,7 +15,11 @@ void KERNEL(install_kernels)(struct compute *c)
     c->layer_norm_backward = KERNEL(layer_norm_backward);
     c->instance_norm_forward = KERNEL(instance_norm_forward);
     c->instance_norm_backward = KERNEL(instance_norm_backward);
+#if defined(__AVX512BF16__)
+    c->window_attention_forward = KERNEL(pair_attention_forward);
+#else
     c->window_attention_forward = KERNEL(window_attention_forward);
+#endif
     c->window_attention_backward = KERNEL(window_attention_backward);
     c->gelu_forward = KERNEL(gelu_forward);
     c->gelu_backward = KERNEL(gelu_backward);
