@@ -65,9 +65,6 @@ void KERNEL(cut_window)(struct window *window, size_t index, const activation *q
 /* bias (tokens, keys) of one head from the table (2197, heads). */
 void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *sizes);
 
-/* Adds the gradient of such a matrix to the gradient of the head's column of the table, as (2197). */
-void KERNEL(add_table_gradient)(double *dtable, const float *dbias, const struct attention_sizes *sizes);
-
 /* result (width, keys): columns first .. first + head_dim - 1 of the window's rows of qkv, channels by
  * tokens, zero where there is no channel or token. */
 void KERNEL(gather_transposed)(float *result, int first, const struct window *window,
@@ -77,6 +74,19 @@ void KERNEL(gather_transposed)(float *result, int first, const struct window *wi
  * factor, zero as well. */
 void KERNEL(gather_queries)(float *result, const activation *rows, size_t row_length, int first, float factor,
                             const struct window *window, const struct attention_sizes *sizes);
+
+/* The row of the table for query and key is first_table_row(query) - offset(key), both by their numbers in a
+ * window of 7^3. */
+static inline int offset_in_table(int token)
+{
+    const int n = relative_table_window, side = 2 * n - 1;
+    return (token / n / n * side + token / n % n) * side + token % n;
+}
+
+static inline int first_table_row(int query)
+{
+    return offset_in_table(query) + (relative_table_rows - 1) / 2;
+}
 
 /* Adds the mask to a query's scores of one vector of keys, by their regions. */
 static inline vec add_mask(vec scores, const int32_t *region, int32_t own)

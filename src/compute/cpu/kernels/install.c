@@ -17,10 +17,11 @@ void KERNEL(install_kernels)(struct compute *c)
     c->instance_norm_backward = KERNEL(instance_norm_backward);
 #if defined(__AVX512BF16__)
     c->window_attention_forward = KERNEL(pair_attention_forward);
+    c->window_attention_backward = KERNEL(pair_attention_backward);
 #else
     c->window_attention_forward = KERNEL(window_attention_forward);
-#endif
     c->window_attention_backward = KERNEL(window_attention_backward);
+#endif
     c->gelu_forward = KERNEL(gelu_forward);
     c->gelu_backward = KERNEL(gelu_backward);
     c->patch_merge_forward = KERNEL(patch_merge_forward);
