@@ -25,7 +25,7 @@ struct convolution {
     dnnl_primitive_t primitive,
         reorder; /* reorder: plain weights to the wanted order, or the gradient back */
     dnnl_memory_t source, weights, bias, destination, scratch, plain;
-    size_t weights_bytes, plain_bytes, scratch_bytes;
+    size_t weights_bytes, scratch_bytes;
 };
 
 /* Weights in the order that a convolution wants, and all others that want the same, such as of other batches.
@@ -151,16 +151,37 @@ static int make_memory(dnnl_memory_t *memory, descriptor_view d, dnnl_engine_t e
     return dnnl_memory_create(memory, d, engine, DNNL_MEMORY_NONE);
 }
 
-/* The reorder between plain weights and those of the primitive: towards it, or back for a gradient. */
+/* An attribute that lets a reorder add to what is there. */
+static int make_adding(dnnl_primitive_attr_t *attr)
+{
+    dnnl_post_ops_t operations = NULL;
+    int status = dnnl_post_ops_create(&operations);
+#if DNNL_VERSION_MAJOR >= 3
+    status = status != 0 ? status : (int)dnnl_post_ops_append_sum(operations, 1, 0, dnnl_data_type_undef);
+#else
+    status = status != 0 ? status : (int)dnnl_post_ops_append_sum(operations, 1);
+#endif
+    status = status != 0 ? status : (int)dnnl_primitive_attr_create(attr);
+    status = status != 0 ? status : (int)dnnl_primitive_attr_set_post_ops(*attr, operations);
+    dnnl_post_ops_destroy(operations);
+    return status;
+}
+
+/* The reorder between plain weights and those of the primitive: towards it, or for a gradient back, added to
+ * the plain one. */
 static int make_reorder(struct convolution *v, descriptor_view wanted, descriptor_view plain,
                         dnnl_engine_t engine)
 {
     const int back = v->pass == CONVOLUTION_BACKWARD_WEIGHTS;
     dnnl_primitive_desc_t pd = NULL;
-    int status = dnnl_reorder_primitive_desc_create(&pd, back ? wanted : plain, engine, back ? plain : wanted,
-                                                    engine, NULL);
+    dnnl_primitive_attr_t attr = NULL;
+    int status = back ? make_adding(&attr) : 0;
+    status = status != 0 ? status
+                         : (int)dnnl_reorder_primitive_desc_create(&pd, back ? wanted : plain, engine,
+                                                                   back ? plain : wanted, engine, attr);
     status = status != 0 ? status : (int)dnnl_primitive_create(&v->reorder, pd);
     dnnl_primitive_desc_destroy(pd);
+    dnnl_primitive_attr_destroy(attr);
     return status;
 }
 
@@ -184,7 +205,6 @@ static int make_primitive(struct convolution *v, const struct descriptors *d, dn
     descriptor_view wanted = dnnl_primitive_desc_query_md(pd, query, 0);
     descriptor_view scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     v->weights_bytes = descriptor_bytes(wanted);
-    v->plain_bytes = descriptor_bytes(view(d->plain_weights));
     v->scratch_bytes = descriptor_bytes(scratch);
     status = dnnl_primitive_create(&v->primitive, pd);
     status = status != 0 ? status : make_reorder(v, wanted, view(d->plain_weights), engine);
@@ -275,9 +295,8 @@ struct convolution *onednn_convolution(struct onednn *o, enum convolution_pass p
 
 size_t convolution_scratch(const struct convolution *v)
 {
-    const size_t gradient =
-        v->pass == CONVOLUTION_BACKWARD_WEIGHTS ? v->weights_bytes + v->plain_bytes + 256 : 0;
-    return v->scratch_bytes + gradient + 128;
+    const size_t gradient = v->pass == CONVOLUTION_BACKWARD_WEIGHTS ? (v->weights_bytes + 63) / 64 * 64 : 0;
+    return gradient + v->scratch_bytes;
 }
 
 struct onednn *onednn_open(void)
@@ -384,35 +403,22 @@ int convolution_run(struct onednn *o, struct convolution *v, activation *result,
     return status != 0 ? status : (int)dnnl_stream_wait(o->stream);
 }
 
-static void *aligned_part(unsigned char **memory, size_t bytes)
-{
-    unsigned char *part = *memory;
-    *memory += (bytes + 63) / 64 * 64;
-    return part;
-}
-
 int convolution_add_weight_gradient(struct onednn *o, struct convolution *v, float *dweight,
                                     const activation *dout, const activation *inp, void *scratch)
 {
-    unsigned char *memory = scratch;
-    void *packed = aligned_part(&memory, v->weights_bytes);
-    float *plain = aligned_part(&memory, v->plain_bytes);
+    unsigned char *packed = scratch;
     int status = point(v->source, inp);
     status = status != 0 ? status : point(v->destination, dout);
     status = status != 0 ? status : point(v->weights, packed);
-    status = status != 0 ? status : point(v->plain, plain);
-    status = status != 0 ? status : point(v->scratch, memory);
+    status = status != 0 ? status : point(v->plain, dweight);
+    status = status != 0 ? status : point(v->scratch, packed + (v->weights_bytes + 63) / 64 * 64);
     const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, v->source},
                                          {DNNL_ARG_DIFF_WEIGHTS, v->weights},
                                          {DNNL_ARG_DIFF_DST, v->destination},
                                          {DNNL_ARG_SCRATCHPAD, v->scratch}};
     status = status != 0 ? status : (int)dnnl_primitive_execute(v->primitive, o->stream, 4, arguments);
     status = status != 0 ? status : run_reorder(o, v, v->weights, v->plain);
-    status = status != 0 ? status : (int)dnnl_stream_wait(o->stream);
-    for (size_t k = 0; status == 0 && k < v->plain_bytes / sizeof(float); k++) {
-        dweight[k] += plain[k];
-    }
-    return status;
+    return status != 0 ? status : (int)dnnl_stream_wait(o->stream);
 }
 
 int onednn_product(float *out, const float *a, int transpose_a, const float *b, int transpose_b, size_t m,

@@ -87,25 +87,12 @@ void KERNEL(cut_window)(struct window *window, size_t index, const activation *q
     }
     window->queries = queries;
     window->masked = different != 0;
-    for (int k = 0; k < query_tile && queries > 0; k++) {
+    for (int k = 0; k < most_query_tile && queries > 0; k++) {
         window->query[queries + k] = window->query[queries - 1];
     }
     for (; t < whole_window_keys; t++) {
         window->region[t] = 0;
     }
-}
-
-/* The row of the table for query and key is first_row(query) - offset(key), both by their numbers in a window
- * of 7^3. */
-static int offset_in_table(int token)
-{
-    const int n = relative_table_window, side = 2 * n - 1;
-    return (token / n / n * side + token / n % n) * side + token % n;
-}
-
-static int first_row(int query)
-{
-    return offset_in_table(query) + (relative_table_rows - 1) / 2;
 }
 
 void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *z)
@@ -123,7 +110,7 @@ void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const str
     }
     for (int query = 0; query < z->tokens; query++) {
         float *to = bias + (size_t)query * z->keys;
-        const float *from = column + relative_table_rows - 1 - first_row(query);
+        const float *from = column + relative_table_rows - 1 - first_table_row(query);
         int key = 0;
         for (; key + 8 <= z->keys && key < z->tokens; key += relative_table_window) {
             memcpy(to + key, from + offset[key], 8 * sizeof *to);
@@ -134,29 +121,6 @@ void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const str
         for (key = z->tokens; key < z->keys; key++) {
             to[key] = absent_key;
         }
-    }
-}
-
-void KERNEL(add_table_gradient)(double *dtable, const float *dbias, const struct attention_sizes *z)
-{
-    enum { run = relative_table_window }; /* keys along an axis, whose rows of the table follow each other */
-    double column[relative_table_rows] = {0};
-    for (int query = 0; query < z->tokens; query++) {
-        double *to = column + relative_table_rows - 1 - first_row(query);
-        const float *from = dbias + (size_t)query * z->keys;
-        int key = 0;
-        for (; key + run <= z->tokens; key += run) {
-            double *sums = to + offset_in_table(key);
-            for (int k = 0; k < run; k++) {
-                sums[k] += from[key + k];
-            }
-        }
-        for (; key < z->tokens; key++) {
-            to[offset_in_table(key)] += from[key];
-        }
-    }
-    for (int row = 0; row < relative_table_rows; row++) {
-        dtable[row] += column[relative_table_rows - 1 - row];
     }
 }
 

@@ -16,7 +16,8 @@
 enum {
     window_tokens_max = relative_table_window * relative_table_window * relative_table_window,
     whole_window_keys = (window_tokens_max + 2 * lanes - 1) / (2 * lanes) * (2 * lanes),
-    query_tile = 4, /* queries that are worked on together */
+    query_tile = 4,      /* queries that are worked on together ... */
+    most_query_tile = 8, /* ... whatever the build */
 };
 
 static const float log2_of_e = 1.44269504F;
@@ -48,8 +49,8 @@ struct window {
     size_t row[window_tokens_max];            /* of the token among all, unless it is padding */
     const activation *qkv[window_tokens_max]; /* its q, k and v */
     unsigned char padding[window_tokens_max];
-    int query[window_tokens_max +
-              query_tile]; /* the real tokens' numbers; repeats the last one behind the end */
+    /* The real tokens' numbers; repeats the last one behind the end. */
+    int query[window_tokens_max + most_query_tile];
     int32_t region[whole_window_keys];
 };
 
@@ -64,9 +65,6 @@ void KERNEL(cut_window)(struct window *window, size_t index, const activation *q
 /* bias (tokens, keys) of one head from the table (2197, heads). */
 void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *sizes);
 
-/* Adds the gradient of such a matrix to the gradient of the head's column of the table, as (2197). */
-void KERNEL(add_table_gradient)(double *dtable, const float *dbias, const struct attention_sizes *sizes);
-
 /* result (width, keys): columns first .. first + head_dim - 1 of the window's rows of qkv, channels by
  * tokens, zero where there is no channel or token. */
 void KERNEL(gather_transposed)(float *result, int first, const struct window *window,
@@ -76,6 +74,19 @@ void KERNEL(gather_transposed)(float *result, int first, const struct window *wi
  * factor, zero as well. */
 void KERNEL(gather_queries)(float *result, const activation *rows, size_t row_length, int first, float factor,
                             const struct window *window, const struct attention_sizes *sizes);
+
+/* The row of the table for query and key is first_table_row(query) - offset(key), both by their numbers in a
+ * window of 7^3. */
+static inline int offset_in_table(int token)
+{
+    const int n = relative_table_window, side = 2 * n - 1;
+    return (token / n / n * side + token / n % n) * side + token % n;
+}
+
+static inline int first_table_row(int query)
+{
+    return offset_in_table(query) + (relative_table_rows - 1) / 2;
+}
 
 /* Adds the mask to a query's scores of one vector of keys, by their regions. */
 static inline vec add_mask(vec scores, const int32_t *region, int32_t own)

@@ -2,6 +2,9 @@
 
 #include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
+#if defined(__AVX512BF16__)
+#include "compute/cpu/kernels/avx512bf16/attention_pairs.h"
+#endif
 
 void KERNEL(install_kernels)(struct compute *c)
 {
@@ -16,8 +19,13 @@ void KERNEL(install_kernels)(struct compute *c)
     c->instance_norm_apply = KERNEL(instance_norm_apply);
     c->pooled_norm_forward = KERNEL(pooled_norm_forward);
     c->pooled_norm_backward = KERNEL(pooled_norm_backward);
+#if defined(__AVX512BF16__)
+    c->window_attention_forward = KERNEL(pair_attention_forward);
+    c->window_attention_backward = KERNEL(pair_attention_backward);
+#else
     c->window_attention_forward = KERNEL(window_attention_forward);
     c->window_attention_backward = KERNEL(window_attention_backward);
+#endif
     c->gelu_forward = KERNEL(gelu_forward);
     c->gelu_backward = KERNEL(gelu_backward);
     c->patch_merge_forward = KERNEL(patch_merge_forward);

@@ -1,3 +1,4 @@
+#include "compute/cpu/kernels/attention_sums.h"
 #include "compute/cpu/kernels/attention_window.h"
 #include "compute/cpu/kernels/kernels.h"
 
@@ -11,12 +12,6 @@ struct backward_work {
     float *queries, *douts, *dqueries;      /* (queries + query_tile, width) */
     float *probabilities, *dscores;         /* (query_tile, keys) */
     float *log2_sum, *dout_out;             /* (queries + query_tile) */
-};
-
-/* Gradients of parameters that one thread has gathered. */
-struct thread_sums {
-    double *dtable; /* (heads, 2197) */
-    double *dbias;  /* (3 channels) */
 };
 
 /* Points the arrays into memory; returns the bytes they take. */
@@ -173,38 +168,6 @@ static void gather_statistics(struct backward_work *work, const struct upstream 
     }
 }
 
-static void write_dqueries(activation *dqkv, const struct backward_work *work, int head,
-                           const struct attention_sizes *z)
-{
-    const struct window *window = &work->window;
-    const float scale = 1 / sqrtf((float)z->head_dim);
-    for (int k = 0; k < window->queries; k++) {
-        activation *to = dqkv + window->row[window->query[k]] * 3 * z->channels + head * z->head_dim;
-        for (int d = 0; d < z->head_dim; d++) {
-            to[d] = activation_of(work->dqueries[(size_t)k * z->width + d] * scale);
-        }
-    }
-}
-
-/* Columns first .. first + head_dim - 1 of real tokens are written, those of padded ones added to dbias. */
-static void scatter_transposed(activation *dqkv, double *dbias, const float *gradient, float factor,
-                               int first, const struct window *window, const struct attention_sizes *z)
-{
-    for (int t = 0; t < z->tokens; t++) {
-        const float *from = gradient + t;
-        if (window->padding[t]) {
-            for (int d = 0; d < z->head_dim; d++) {
-                dbias[first + d] += (double)from[(size_t)d * z->keys] * factor;
-            }
-            continue;
-        }
-        activation *to = dqkv + window->row[t] * 3 * z->channels + first;
-        for (int d = 0; d < z->head_dim; d++) {
-            to[d] = activation_of(from[(size_t)d * z->keys] * factor);
-        }
-    }
-}
-
 static void backward_of_window(activation *dqkv, double *dbias, struct backward_work *work,
                                const activation *qkv, const struct upstream *upstream, int head,
                                const struct attention_sizes *z)
@@ -228,32 +191,11 @@ static void backward_of_window(activation *dqkv, double *dbias, struct backward_
         } else {
             backward_of_queries(work, z->width, z->keys);
         }
-        write_dqueries(dqkv, work, head, z);
+        KERNEL(write_query_gradients)
+        (dqkv, work->dqueries, z->width, 1 / sqrtf((float)z->head_dim), first, &work->window, z);
         /* The queries carry log2(e), which the gradient of the keys must not. */
-        scatter_transposed(dqkv, dbias, work->dkeys, log_of_2, z->channels + first, &work->window, z);
-        scatter_transposed(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &work->window, z);
-    }
-}
-
-static void reduce_sums(float *dqkv_bias, float *dbias_table, const struct thread_sums *sums, int threads,
-                        int heads, int channels)
-{
-    for (int k = 0; k < 3 * channels; k++) {
-        double sum = 0;
-        for (int part = 0; part < threads; part++) {
-            sum += sums[part].dbias[k];
-        }
-        dqkv_bias[k] += (float)sum;
-    }
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int row = 0; row < relative_table_rows; row++) {
-        for (int head = 0; head < heads; head++) {
-            double sum = 0;
-            for (int part = 0; part < threads; part++) {
-                sum += sums[part].dtable[(size_t)head * relative_table_rows + row];
-            }
-            dbias_table[(size_t)row * heads + head] += (float)sum;
-        }
+        KERNEL(scatter_transposed)(dqkv, dbias, work->dkeys, log_of_2, z->channels + first, &work->window, z);
+        KERNEL(scatter_transposed)(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &work->window, z);
     }
 }
 
@@ -262,18 +204,16 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
                                        const float *logsumexp, const activation *qkv, const float *qkv_bias,
                                        const float *bias_table, const struct attention_shape *s)
 {
-    enum { most_threads = 256 };
     struct attention_sizes z;
     if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
     const struct upstream upstream = {.dout = dout, .out = out, .logsumexp = logsumexp};
     struct backward_work measured;
-    const size_t work_bytes = lay_out_work(&measured, NULL, &z);
-    const int threads = cpu_state(c)->threads < most_threads ? cpu_state(c)->threads : most_threads;
-    const size_t tasks = z.windows * s->heads, matrix = (size_t)z.tokens * z.keys;
-    const size_t table = (size_t)s->heads * relative_table_rows, sums_length = table + 3 * (size_t)z.channels;
-    const size_t bytes = work_bytes + float_bytes(2 * sums_length);
+    const size_t work_bytes = lay_out_work(&measured, NULL, &z),
+                 bytes = work_bytes + attention_sums_bytes(&z);
+    const int threads = attention_threads(c);
+    const size_t tasks = z.windows * s->heads;
     const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
     activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
     if (padded_row == NULL) {
@@ -281,35 +221,24 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
     }
     activations_of(padded_row, qkv_bias, row_length);
     unsigned char *memory = (unsigned char *)padded_row + row_bytes;
-    struct thread_sums sums[most_threads];
+    struct attention_sums sums[most_attention_threads];
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct backward_work work;
         lay_out_work(&work, memory + part * bytes, &z);
-        sums[part].dtable = (double *)(memory + part * bytes + work_bytes);
-        sums[part].dbias = sums[part].dtable + table;
-        memset(sums[part].dtable, 0, sums_length * sizeof(double));
-        int prepared = -1;
+        KERNEL(begin_attention_sums)(&sums[part], memory + part * bytes + work_bytes, work.dbias, &z);
         for (size_t task = share_begin(tasks, part, threads); task < share_begin(tasks, part + 1, threads);
              task++) {
             const struct attention_task at = KERNEL(attention_task)(task, &z);
-            const int head = at.head;
-            if (head != prepared) {
-                if (prepared >= 0) {
-                    KERNEL(add_table_gradient)
-                    (sums[part].dtable + (size_t)prepared * relative_table_rows, work.dbias, &z);
-                }
-                KERNEL(head_bias)(work.bias, bias_table, head, &z);
-                memset(work.dbias, 0, matrix * sizeof(float));
-                prepared = head;
+            if (at.head != sums[part].head) {
+                KERNEL(end_attention_head)(&sums[part], &z);
+                KERNEL(head_bias)(work.bias, bias_table, at.head, &z);
+                sums[part].head = at.head;
             }
             KERNEL(cut_window)(&work.window, at.window, qkv, padded_row, s);
-            backward_of_window(dqkv, sums[part].dbias, &work, qkv, &upstream, head, &z);
+            backward_of_window(dqkv, sums[part].dqkv_bias, &work, qkv, &upstream, at.head, &z);
         }
-        if (prepared >= 0) {
-            KERNEL(add_table_gradient)
-            (sums[part].dtable + (size_t)prepared * relative_table_rows, work.dbias, &z);
-        }
+        KERNEL(end_attention_head)(&sums[part], &z);
     }
-    reduce_sums(dqkv_bias, dbias_table, sums, threads, s->heads, z.channels);
+    KERNEL(reduce_attention_sums)(dqkv_bias, dbias_table, sums, threads, &z);
 }
