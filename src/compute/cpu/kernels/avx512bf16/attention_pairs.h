@@ -18,7 +18,8 @@ static inline vec multiply_pairs(vec sums, const void *pair, factor_vec pairs)
     return add_products(sums, pair, pairs);
 }
 
-/* 2^x to 8e-5 of it, a fraction of what rounding it to bf16 costs; NaN gives NaN. See exp2_of. */
+/* 2^x to 8e-5 of it, a fraction of what rounding it to bf16 costs; zero below -126; NaN gives NaN. See
+ * exp2_of. */
 static inline vec rough_exp2(vec x)
 {
     const vec n = (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -27,7 +28,8 @@ static inline vec rough_exp2(vec x)
     p = p * f + 0.24261114F;
     p = p * f + 0.69326097F;
     p = p * f + 0.99992806F;
-    return (vec)_mm512_scalef_ps((__m512)p, (__m512)n);
+    return (vec)_mm512_maskz_scalef_ps(
+        _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ), (__m512)p, (__m512)n);
 }
 
 /* 32 floats as bf16. */
