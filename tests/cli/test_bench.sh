@@ -35,7 +35,7 @@ succeeds "the smallest recipe" "$voco" bench --recipe smallest.yaml --batch 1 --
 says "a table for people" '^recipe smallest.yaml, float32, 1 thread: 1 volume, 3 crops a step$' \
     '^[0-9.]+ s per step, median of 2 ' '^part +seconds +share +GFLOP/s +of peak +GB/s +of peak$' \
     '^convolution +[0-9.]+ +[0-9.]+ % +[0-9.]+ +[0-9]+ %' '^attention +[0-9.]+' '^norms +[0-9.]+ +[0-9.]+ % +[0-9.]+ +[0-9]+ %' \
-    '^waiting for data +[0-9.]+' '^whole step +[0-9.]+ +100.0 %' 'GFLOP/s in float32 \((avx512bf16|avx512|avx2|portable)\)' \
+    '^waiting for data +[0-9.]+' '^whole step +[0-9.]+ +100.0 %' 'GFLOP/s in float32 \((amx|avx512bf16|avx512|avx2|portable)\)' \
     '^Peak memory: [0-9.]+ [MG]B. A loader thread makes a batch in [0-9.]+ s'
 absent "files of a measurement" out.safetensors cache run
 

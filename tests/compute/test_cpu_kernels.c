@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-static const char *const instruction_sets[] = {"portable", "avx2", "avx512", "avx512bf16"};
+static const char *const instruction_sets[] = {"portable", "avx2", "avx512", "avx512bf16", "amx"};
 enum { instruction_set_count = sizeof instruction_sets / sizeof *instruction_sets };
 
 /* Opens "cpu" with this instruction set; 0 where the processor lacks it. */

@@ -69,6 +69,23 @@ static void bf16_rounds_are_products(void **state)
     }
 }
 
+/* The result is the first sum of the first tile: 32 products of a round, of the bf16 that is 0x3C3C. */
+static void tile_rounds_are_products(void **state)
+{
+    (void)state;
+    struct peak_loops loops = {0};
+    if (!loops_of_isa(&loops, ISA_AMX)) {
+        skip();
+        return;
+    }
+    const double tiles = loops.bf16_flops / flops_per_product / (16 * 16 * 32), factor = 0.01147460938;
+    assert_true(tiles == 6);
+    for (size_t rounds = 0; rounds < 3000; rounds = 3 * rounds + 7) {
+        const double expected = (double)rounds * 32 * factor * factor;
+        assert_true(fabs(loops.bf16(rounds) - expected) <= 1e-4 * expected);
+    }
+}
+
 static void triad_adds_a_multiple(void **state)
 {
     (void)state;
@@ -120,6 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float32_rounds_are_multiply_adds),
         cmocka_unit_test(bf16_rounds_are_products),
+        cmocka_unit_test(tile_rounds_are_products),
         cmocka_unit_test(triad_adds_a_multiple),
         cmocka_unit_test(rates_are_those_of_a_machine),
         cmocka_unit_test(an_unknown_instruction_set_is_refused),

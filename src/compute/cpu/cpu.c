@@ -74,6 +74,7 @@ static void install_kernels(struct compute *c, enum isa isa)
         [ISA_AVX2] = {install_kernels_avx2_float32, install_kernels_avx2_bf16},
         [ISA_AVX512] = {install_kernels_avx512_float32, install_kernels_avx512_bf16},
         [ISA_AVX512BF16] = {install_kernels_avx512_float32, install_kernels_avx512bf16_bf16},
+        [ISA_AMX] = {install_kernels_avx512_float32, install_kernels_amx_bf16},
 #endif
     };
     installations[isa][c->precision](c);
@@ -85,7 +86,7 @@ static void fill(struct compute *c, struct cpu_state *state, enum compute_precis
         .name = "cpu",
         .state = state,
         .precision = precision,
-        .multiplies_bf16 = isa == ISA_AVX512BF16,
+        .multiplies_bf16 = isa >= ISA_AVX512BF16,
         .conv3d_forward = cpu_conv3d_forward,
         .conv3d_backward = cpu_conv3d_backward,
         .normed_conv3d_forward = cpu_normed_conv3d_forward,

@@ -4,9 +4,10 @@
 
 #include "voco/status.h"
 
-enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AVX512BF16, isa_count };
+enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AVX512BF16, ISA_AMX, isa_count };
 
-/* "portable", "avx2", "avx512", "avx512bf16": AVX-512 with products of bf16 */
+/* "portable", "avx2", "avx512", "avx512bf16": AVX-512 with products of bf16, "amx": and matrix
+ * products of bf16 in tiles */
 const char *isa_name(enum isa isa);
 
 /* The best one that this processor and this build have; the environment variable VOCO_ISA names a lesser one.

@@ -31,6 +31,10 @@ struct peak_loops peak_loops_of(enum isa isa)
     if (isa >= ISA_AVX512) {
         struct peak_loops loops = peak_loops_avx512();
         loops.bf16 = isa >= ISA_AVX512BF16 ? loops.bf16 : NULL;
+        if (isa >= ISA_AMX) {
+            loops.bf16 = tile_products;
+            loops.bf16_flops = tile_products_flops;
+        }
         return loops;
     }
     if (isa == ISA_AVX2) {

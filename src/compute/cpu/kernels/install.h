@@ -13,5 +13,6 @@ void install_kernels_avx2_bf16(struct compute *c);
 void install_kernels_avx512_float32(struct compute *c);
 void install_kernels_avx512_bf16(struct compute *c);
 void install_kernels_avx512bf16_bf16(struct compute *c);
+void install_kernels_amx_bf16(struct compute *c);
 
 #endif

@@ -1,4 +1,4 @@
-/* The functions of one build of this folder. KERNEL_ISA is portable, avx2, avx512 or avx512bf16,
+/* The functions of one build of this folder. KERNEL_ISA is portable, avx2, avx512, avx512bf16 or amx,
  * KERNEL_STORAGE is float32 or bf16 (then KERNEL_BF16 is 1, too): how activations are kept. compute.h and
  * cpu_state.h say what the functions do. */
 #ifndef COMPUTE_CPU_KERNELS_KERNELS_H

@@ -25,6 +25,10 @@ struct peak_loops peak_loops_portable(void);
 struct peak_loops peak_loops_avx2(void);
 struct peak_loops peak_loops_avx512(void);
 
+/* bf16 in tiles: the loop of the amx build, and what a round of it comes to. */
+float tile_products(size_t rounds);
+extern const double tile_products_flops;
+
 /* What a processor of this instruction set can run (in machine_peak.c). */
 struct peak_loops peak_loops_of(enum isa isa);
 

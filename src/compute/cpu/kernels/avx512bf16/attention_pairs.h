@@ -1,5 +1,5 @@
 /* Window attention whose products multiply pairs of bf16 (vdpbf16ps), for heads of a multiple of 4 channels.
- * This folder is compiled for avx512bf16 alone; other processors, and other heads, take
+ * This folder is compiled for avx512bf16 and amx alone; other processors, and other heads, take
  * kernels/window_attention_*.c.
  *
  * A pair are two neighbours along what a product sums over, in one 32-bit word: two channels of a key for the

@@ -1,0 +1,36 @@
+/* The tiles of AMX: eight registers of 16 rows of 64 bytes. _tile_dpbf16ps(c, a, b) adds to c (rows, columns)
+ * of floats the product of a (rows, depth) and b, both of bf16, where b lies as pairs along the depth: (depth /
+ * 2, columns, 2). This folder is compiled for amx alone.
+ *
+ * A thread configures the tiles before it uses them and releases them when it is done: what a configuration
+ * holds is the thread's own, but oneDNN, which works on the same threads, loads its own. */
+#ifndef COMPUTE_CPU_KERNELS_AMX_TILES_H
+#define COMPUTE_CPU_KERNELS_AMX_TILES_H
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { tile_count = 8, tile_rows = 16, tile_columns = 16, tile_depth = 32, tile_row_bytes = 64 };
+
+/* As LDTILECFG reads it (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2). */
+struct tile_configuration {
+    uint8_t palette, first_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+/* All eight tiles whole. */
+static inline void configure_whole_tiles(void)
+{
+    struct tile_configuration configuration;
+    memset(&configuration, 0, sizeof configuration);
+    configuration.palette = 1;
+    for (int k = 0; k < tile_count; k++) {
+        configuration.row_bytes[k] = tile_row_bytes;
+        configuration.rows[k] = tile_rows;
+    }
+    _tile_loadconfig(&configuration);
+}
+
+#endif
