@@ -139,7 +139,10 @@ static void require_nan_comes_through(struct compute *c)
     assert_int_equal(count_nan(&r, out, size), rows);
     const struct conv3d_shape shape = {1, 6, 6, 6, channels, channels, 3, 1};
     c->conv3d_forward(c, out, inp, weight, NULL, &shape);
-    assert_int_equal(count_nan(&r, out, size), 18 * channels); /* voxel (1, 0, 4) has 3 x 2 x 3 neighbours */
+    /* Voxel (1, 0, 4) has 3 x 2 x 3 neighbours. Tiles also multiply what lies behind a neighbourhood along w,
+     * by zero. */
+    const int spread = count_nan(&r, out, size), most = c->multiplies_bf16 ? 2 * 18 : 18;
+    assert_in_range(spread, 18 * channels, most * channels);
     c->linear_forward(c, out, inp, weight, NULL, rows, channels, channels);
     assert_int_equal(count_nan(&r, out, size), channels);
     free_results(&r);

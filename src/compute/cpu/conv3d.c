@@ -23,13 +23,13 @@ static int unsupported(struct compute *c, const struct conv3d_shape *s)
 }
 
 /* What computes a convolution. */
-enum way { BY_WINOGRAD, BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
+enum way { BY_FUSED_KERNEL, BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
 
 static enum way way_of(const struct compute *c, const struct conv3d_shape *s, int of_weight_gradient)
 {
     const int is_small = of_weight_gradient ? has_small_grid_gradient(s) : is_small_grid(s);
-    if (kernels_of(c)->winograd_fits(s)) {
-        return BY_WINOGRAD;
+    if (kernels_of(c)->fused_convolution_fits(s)) {
+        return BY_FUSED_KERNEL;
     }
     if (c->precision == PRECISION_BF16 && c->multiplies_bf16) {
         return of_weight_gradient && is_small ? BY_PRODUCT : BY_ONEDNN;
@@ -72,8 +72,8 @@ void cpu_conv3d_forward(struct compute *c, activation *out, const activation *in
         return;
     }
     switch (way) {
-    case BY_WINOGRAD:
-        kernels_of(c)->winograd_forward(c, out, NULL, NULL, inp, NULL, weight, shape);
+    case BY_FUSED_KERNEL:
+        kernels_of(c)->fused_convolution_forward(c, out, NULL, NULL, inp, NULL, weight, shape);
         break;
     case BY_NARROW_KERNEL:
         kernels_of(c)->narrow_convolution(c, out, inp, weight, shape, 0);
@@ -111,8 +111,8 @@ static void input_gradient(struct compute *c, activation *dinp, const activation
         return;
     }
     switch (way) {
-    case BY_WINOGRAD:
-        kernels_of(c)->winograd_input_gradient(c, dinp, NULL, NULL, dout, weight, NULL, NULL, shape);
+    case BY_FUSED_KERNEL:
+        kernels_of(c)->fused_convolution_input_gradient(c, dinp, NULL, NULL, dout, weight, NULL, NULL, shape);
         break;
     case BY_NARROW_KERNEL:
         kernels_of(c)->narrow_convolution(c, dinp, dout, weight, shape, 1);
@@ -147,8 +147,8 @@ static void weight_gradient(struct compute *c, float *dweight, const activation 
         return;
     }
     switch (way) {
-    case BY_WINOGRAD:
-        kernels_of(c)->winograd_weight_gradient(c, dweight, dout, inp, NULL, shape);
+    case BY_FUSED_KERNEL:
+        kernels_of(c)->fused_convolution_weight_gradient(c, dweight, dout, inp, NULL, shape);
         break;
     case BY_NARROW_KERNEL:
         kernels_of(c)->narrow_convolution_gradient(c, dweight, dout, inp, shape);
@@ -183,7 +183,7 @@ void cpu_conv3d_backward(struct compute *c, activation *dinp, float *dweight, fl
 size_t cpu_normed_conv3d_work(struct compute *c, const struct conv3d_shape *s)
 {
     const size_t size = (size_t)s->n * s->d * s->h * s->w * s->in_channels;
-    return way_of(c, s, 0) == BY_WINOGRAD ? 0 : size;
+    return way_of(c, s, 0) == BY_FUSED_KERNEL ? 0 : size;
 }
 
 void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, float *rstd,
@@ -195,8 +195,8 @@ void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, 
     if (c->status != VOCO_OK || unsupported(c, s)) {
         return;
     }
-    if (way_of(c, s, 0) == BY_WINOGRAD) {
-        kernels->winograd_forward(c, out, mean, rstd, inp, norm, weight, s);
+    if (way_of(c, s, 0) == BY_FUSED_KERNEL) {
+        kernels->fused_convolution_forward(c, out, mean, rstd, inp, norm, weight, s);
         return;
     }
     if (norm != NULL) {
@@ -207,10 +207,10 @@ void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, 
     c->instance_norm_moments(c, mean, rstd, out, s->n, space, s->out_channels);
 }
 
-/* The input gradient by Winograd's algorithm, through the norm of the input where there is one. */
-static void winograd_gradient_of_input(struct compute *c, activation *dinp, const activation *dout,
-                                       const activation *inp, const struct norm_activation *norm,
-                                       const float *weight, const struct conv3d_shape *s)
+/* The input gradient through the norm of the input where there is one. */
+static void fused_gradient_of_input(struct compute *c, activation *dinp, const activation *dout,
+                                    const activation *inp, const struct norm_activation *norm,
+                                    const float *weight, const struct conv3d_shape *s)
 {
     const struct kernels *kernels = kernels_of(c);
     const size_t moments = (size_t)s->n * s->in_channels;
@@ -222,7 +222,7 @@ static void winograd_gradient_of_input(struct compute *c, activation *dinp, cons
     if (norm != NULL) {
         factor = shift + moments;
     }
-    kernels->winograd_input_gradient(c, dinp, shift, factor, dout, weight, inp, norm, s);
+    kernels->fused_convolution_input_gradient(c, dinp, shift, factor, dout, weight, inp, norm, s);
     if (norm != NULL) {
         kernels->norm_input_gradient(c, dinp, inp, norm, shift, factor, s->n, (size_t)s->d * s->h * s->w,
                                      s->in_channels);
@@ -238,10 +238,10 @@ void cpu_normed_conv3d_backward(struct compute *c, activation *dinp, float *dwei
     if (c->status != VOCO_OK || unsupported(c, s)) {
         return;
     }
-    if (way_of(c, s, 0) == BY_WINOGRAD) {
-        kernels_of(c)->winograd_weight_gradient(c, dweight, dout, inp, norm, s);
+    if (way_of(c, s, 0) == BY_FUSED_KERNEL) {
+        kernels_of(c)->fused_convolution_weight_gradient(c, dweight, dout, inp, norm, s);
         if (dinp != NULL) {
-            winograd_gradient_of_input(c, dinp, dout, inp, norm, weight, s);
+            fused_gradient_of_input(c, dinp, dout, inp, norm, weight, s);
         }
         return;
     }

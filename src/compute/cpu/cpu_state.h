@@ -26,21 +26,23 @@ struct kernels {
     void (*narrow_convolution_gradient)(struct compute *c, float *dweight, const activation *dout,
                                         const activation *inp, const struct conv3d_shape *shape);
 
-    /* The same for the shapes where Winograd's algorithm is fastest. */
-    int (*winograd_fits)(const struct conv3d_shape *shape);
+    /* The same together with norms, for most shapes: by Winograd's algorithm, or in tiles where the processor
+     * has them. */
+    int (*fused_convolution_fits)(const struct conv3d_shape *shape);
     /* norm as in normed_conv3d_forward; mean and rstd: of out, or both NULL. */
-    void (*winograd_forward)(struct compute *c, activation *out, float *mean, float *rstd,
-                             const activation *inp, const struct norm_activation *norm, const float *weight,
-                             const struct conv3d_shape *shape);
+    void (*fused_convolution_forward)(struct compute *c, activation *out, float *mean, float *rstd,
+                                      const activation *inp, const struct norm_activation *norm,
+                                      const float *weight, const struct conv3d_shape *shape);
     /* With norm, the norm of inp, dinp is g, the gradient taken back through the activation, and shift and
      * factor (n, in_channels) are what norm_input_gradient goes on with. */
-    void (*winograd_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor,
-                                    const activation *dout, const float *weight, const activation *inp,
-                                    const struct norm_activation *norm, const struct conv3d_shape *shape);
+    void (*fused_convolution_input_gradient)(struct compute *c, activation *dinp, float *shift, float *factor,
+                                             const activation *dout, const float *weight,
+                                             const activation *inp, const struct norm_activation *norm,
+                                             const struct conv3d_shape *shape);
     /* Adds to dweight. */
-    void (*winograd_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
-                                     const activation *inp, const struct norm_activation *norm,
-                                     const struct conv3d_shape *shape);
+    void (*fused_convolution_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                              const activation *inp, const struct norm_activation *norm,
+                                              const struct conv3d_shape *shape);
 
     /* dinp = rstd g - (shift + (inp - mean) factor), where dinp holds g. */
     void (*norm_input_gradient)(struct compute *c, activation *dinp, const activation *inp,

@@ -65,5 +65,6 @@ enum voco_status isa_choose(enum isa *isa)
         }
     }
     return fail(VOCO_BAD_INPUT,
-                "VOCO_ISA=%s: not one of portable, avx2, avx512, avx512bf16, amx that this processor has", wanted);
+                "VOCO_ISA=%s: not one of portable, avx2, avx512, avx512bf16, amx that this processor has",
+                wanted);
 }

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum packed_order { PACKED_WINOGRAD, PACKED_WINOGRAD_BACKWARD };
+enum packed_order { PACKED_FORWARD, PACKED_BACKWARD };
 
 struct packed_weights;
 

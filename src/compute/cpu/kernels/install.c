@@ -5,6 +5,9 @@
 #if defined(__AVX512BF16__)
 #include "compute/cpu/kernels/avx512bf16/attention_pairs.h"
 #endif
+#if defined(__AMX_BF16__)
+#include "compute/cpu/kernels/amx/tile_convolution.h"
+#endif
 
 void KERNEL(install_kernels)(struct compute *c)
 {
@@ -35,16 +38,23 @@ void KERNEL(install_kernels)(struct compute *c)
     c->moving_average = KERNEL(moving_average);
     c->zero = KERNEL(zero);
     c->sum_of_squares = KERNEL(sum_of_squares);
-    cpu_state(c)->kernels[c->precision] = (struct kernels){
-        .add_row_sums = KERNEL(add_row_sums),
-        .add_bias = KERNEL(add_bias),
+    cpu_state(c)->kernels[c->precision] = (struct kernels)
+    {
+        .add_row_sums = KERNEL(add_row_sums), .add_bias = KERNEL(add_bias),
         .narrow_convolution_fits = KERNEL(narrow_convolution_fits),
         .narrow_convolution = KERNEL(narrow_convolution),
         .narrow_convolution_gradient = KERNEL(narrow_convolution_gradient),
-        .winograd_fits = KERNEL(winograd_fits),
-        .winograd_forward = KERNEL(winograd_forward),
-        .winograd_input_gradient = KERNEL(winograd_input_gradient),
-        .winograd_weight_gradient = KERNEL(winograd_weight_gradient),
+#if defined(__AMX_BF16__)
+        .fused_convolution_fits = KERNEL(tile_convolution_fits),
+        .fused_convolution_forward = KERNEL(tile_convolution_forward),
+        .fused_convolution_input_gradient = KERNEL(tile_convolution_input_gradient),
+        .fused_convolution_weight_gradient = KERNEL(tile_convolution_weight_gradient),
+#else
+        .fused_convolution_fits = KERNEL(winograd_fits),
+        .fused_convolution_forward = KERNEL(winograd_forward),
+        .fused_convolution_input_gradient = KERNEL(winograd_input_gradient),
+        .fused_convolution_weight_gradient = KERNEL(winograd_weight_gradient),
+#endif
         .norm_input_gradient = KERNEL(norm_input_gradient),
     };
 }

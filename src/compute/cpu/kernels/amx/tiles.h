@@ -1,6 +1,6 @@
 /* The tiles of AMX: eight registers of 16 rows of 64 bytes. _tile_dpbf16ps(c, a, b) adds to c (rows, columns)
- * of floats the product of a (rows, depth) and b, both of bf16, where b lies as pairs along the depth: (depth /
- * 2, columns, 2). This folder is compiled for amx alone.
+ * of floats the product of a (rows, depth) and b, both of bf16, where b lies as pairs along the depth: (depth
+ * / 2, columns, 2). This folder is compiled for amx alone.
  *
  * A thread configures the tiles before it uses them and releases them when it is done: what a configuration
  * holds is the thread's own, but oneDNN, which works on the same threads, loads its own. */
