@@ -13,7 +13,7 @@ import torch
 from choices import AUTOCAST, Choices, as_chosen, autocast, build_model
 from reference import model_input
 from safetensors.torch import load_file
-from stopwatch import Duration, Stopwatch, give_way_in_memory
+from stopwatch import Duration, Stopwatch, prepare_process
 from torch import nn
 from workload import Workload, read_workload
 
@@ -57,10 +57,10 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tuned", action="store_true", help="subnormal numbers are zero")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # MONAI announces coming changes
-    give_way_in_memory()
-    torch.set_num_threads(arguments.threads)
+    prepare_process(arguments.threads, arguments.tuned)
     every = [Choices(**choices) for choices in arguments.choices]
     workload = read_workload(arguments.recipe, arguments.folder)
     print(json.dumps(try_choices(workload, every, arguments.precision, arguments.crops, arguments.rounds)))

@@ -132,7 +132,7 @@ def _first_that_fits(
 def _published(settings: Settings, workload: Workload, precision: str) -> Steps | None:
     steps = Steps()
     try:
-        steps.add_pytorch(pytorch_steps(settings, workload, PUBLISHED, precision, 1, keep_memory=False))
+        steps.add_pytorch(pytorch_steps(settings, workload, PUBLISHED, precision, 1, tuned=False))
     except NotMeasured as failure:
         _say(f"as published: {failure}")
         return None

@@ -34,10 +34,11 @@ class NotMeasured(Exception):
     """A process of PyTorch ended without a result; the text says why, in a few words."""
 
 
-def _run_script(settings: Settings, script: str, workload: Workload, keep_memory: bool, *options: object) -> object:
+def _run_script(settings: Settings, script: str, workload: Workload, tuned: bool, *options: object) -> object:
     command = [sys.executable, HERE / script, workload.recipe, workload.batch.parent, "--threads", settings.threads, *options]
     environment = os.environ | {"OMP_NUM_THREADS": str(settings.threads), "PYTHONWARNINGS": "ignore"}
-    environment |= KEEP_MEMORY if keep_memory else {}
+    environment |= KEEP_MEMORY if tuned else {}
+    command += ["--tuned"] * tuned
     words = [str(word) for word in command]
     try:
         # Standard error is shown as it comes: it says how far a long measurement is.
@@ -52,10 +53,10 @@ def _run_script(settings: Settings, script: str, workload: Workload, keep_memory
 
 
 def pytorch_steps(
-    settings: Settings, workload: Workload, choices: Choices, precision: str, steps: int, keep_memory: bool = True
+    settings: Settings, workload: Workload, choices: Choices, precision: str, steps: int, tuned: bool = True
 ) -> dict:
     options = ("--choices", json.dumps(choices.as_dict()), "--precision", precision, "--steps", steps)
-    return _run_script(settings, "training_step.py", workload, keep_memory, *options)
+    return _run_script(settings, "training_step.py", workload, tuned, *options)
 
 
 def pytorch_trials(

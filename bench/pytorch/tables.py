@@ -71,7 +71,8 @@ def trials_section(pairs: Sequence[Pair]) -> Section:
         f"Encoder forward and backward, {TRIAL_CROPS} crops (that is \"all\" here), seconds a crop, fastest round, and the"
         " difference of the embeddings (relative L2) to the plain model in float32. The best is taken for the steps above: by"
         f" {clocks} seconds (CPU where other programs are at work as the run begins). Everywhere `MALLOC_MMAP_THRESHOLD_` and"
-        " `MALLOC_TRIM_THRESHOLD_` keep glibc from giving memory back, and AdamW is fused. PyTorch's"
+        " `MALLOC_TRIM_THRESHOLD_` keep glibc from giving memory back, subnormal numbers are zero (torch.set_flush_denormal), and AdamW is"
+        " fused. PyTorch's"
         " scaled_dot_product_attention has a fused kernel on CPUs only where its mask needs no gradient, but the position bias,"
         " which is part of the mask, is trained.",
         ["recipe, precision", "choices", "s", "CPU s", "difference"],
@@ -83,7 +84,8 @@ def trials_section(pairs: Sequence[Pair]) -> Section:
 def published_section(pairs: Sequence[Pair]) -> Section:
     section = Section(
         "PyTorch as published",
-        "A step with the choices of the published code (Swin blocks checkpointed, all crops at once) and glibc's defaults.",
+        "A step with the choices of the published code (Swin blocks checkpointed, all crops at once), glibc's defaults and"
+        " subnormal numbers.",
         ["recipe, precision", "PyTorch, s", "PyTorch, CPU s", "CPU s, PyTorch / voco", "PyTorch, GiB"],
     )
     for pair in pairs:

@@ -12,7 +12,7 @@ import torch
 from choices import AUTOCAST, Choices, as_chosen, autocast, build_model
 from reference import model_input, optimizer_of, voco_loss
 from safetensors.torch import load_file
-from stopwatch import Stopwatch, give_way_in_memory, peak_memory
+from stopwatch import Stopwatch, peak_memory, prepare_process
 from workload import LEARNING_RATE, WEIGHT_DECAY, Workload, read_workload
 
 
@@ -45,10 +45,10 @@ def main() -> None:
     parser.add_argument("--precision", choices=list(AUTOCAST), default="float32")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tuned", action="store_true", help="subnormal numbers are zero")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # MONAI announces coming changes
-    give_way_in_memory()
-    torch.set_num_threads(arguments.threads)
+    prepare_process(arguments.threads, arguments.tuned)
     workload = read_workload(arguments.recipe, arguments.folder)
     taken = take_steps(workload, Choices(**arguments.choices), arguments.precision, arguments.steps)
     print(json.dumps({"steps": taken, "peak_memory_bytes": peak_memory()}))

@@ -79,7 +79,7 @@ static void tile_rounds_are_products(void **state)
         return;
     }
     const double tiles = loops.bf16_flops / flops_per_product / (16 * 16 * 32), factor = 0.01147460938;
-    assert_true(tiles == 6);
+    assert_true(tiles == 4);
     for (size_t rounds = 0; rounds < 3000; rounds = 3 * rounds + 7) {
         const double expected = (double)rounds * 32 * factor * factor;
         assert_true(fabs(loops.bf16(rounds) - expected) <= 1e-4 * expected);

@@ -3,34 +3,37 @@
 #include "compute/cpu/kernels/channel_sums.h"
 #include "compute/cpu/packed_weights.h"
 
+/* Shares of the second-level cache. */
+static const size_t strip_bytes = (size_t)640 << 10; /* of three padded strips */
+static const size_t block_bytes = (size_t)128 << 10; /* of a block's sums */
+
 enum {
-    rows_together = 2 * tile_rows, /* positions that four tiles of sums hold, for two tiles of channels */
-    block_bytes = 128 << 10,       /* of sums of a block: a share of the second-level cache */
-};
+    rows_together = 2 * tile_rows
+}; /* positions that four tiles of sums hold, for two tiles of channels */
 
 int KERNEL(tile_convolution_fits)(const struct conv3d_shape *s)
 {
-    /* Below, oneDNN's products over several grids read fewer weights. */
+    /* On smaller grids oneDNN's products over several of them read fewer weights. */
     enum { least_channels = 12, least_voxels = 5 * 5 * 5 };
-    return s->kernel == 3 && s->stride == 1 && s->in_channels >= least_channels &&
+    return s->kernel == 3 && s->stride == 1 && (s->in_channels == 1 || s->in_channels >= least_channels) &&
            s->out_channels >= least_channels && s->d * s->h * s->w >= least_voxels;
 }
 
 /* One convolution, forward or of the input's gradient. */
 struct pass {
-    struct plane_sizes z;
-    struct plane_source source;
+    struct strip_sizes z;
+    struct strip_source source;
     struct convolution_output output;
     const activation *weights; /* as tiles */
-    const activation *nothing; /* a plane of zeros */
-    int block_positions, plane_blocks;
-    float *sums;    /* (n d, blocks of a plane, 2, whole tiles of output channels) */
-    size_t *voxels; /* (n d, blocks of a plane) */
+    const activation *nothing; /* a padded strip of zeros */
+    int block_positions, strip_blocks;
+    float *sums;    /* (strips, blocks of a strip, 2, whole tiles of output channels) */
+    size_t *voxels; /* (strips, blocks of a strip) */
 };
 
 /* One thread's memory. */
 struct pass_memory {
-    activation *planes[plane_taps]; /* plane z lies at z % 3 */
+    activation *padded[plane_taps]; /* of plane z at z % 3 */
     float *out;                     /* of a block */
 };
 
@@ -42,8 +45,9 @@ static int whole_channels(int channels)
 /* Sums of products of 32 positions and 32 channels, or 16 where `two` is 0, over the places along h and w of
  * one plane's taps, added to what is there unless it is the first plane. run: where the neighbourhood of the
  * first position begins in the plane. weights: of two tiles of channels, `other` elements apart. */
-static ALWAYS_INLINE void plane_products(float *out, size_t out_pitch, int add, const activation *run, int row,
-                                         int channels, const activation *weights, size_t other, int two)
+static ALWAYS_INLINE void plane_products(float *out, size_t out_pitch, int add, const activation *run,
+                                         int row, int channels, const activation *weights, size_t other,
+                                         int two)
 {
     const size_t pitch = channels * sizeof(activation), lower = tile_rows * (size_t)channels;
     const size_t sums_pitch = out_pitch * sizeof *out;
@@ -89,7 +93,7 @@ static ALWAYS_INLINE void plane_products(float *out, size_t out_pitch, int add, 
 
 /* Plane by plane, so that the weights at hand stay in the first-level cache for all positions. */
 static void convolve_block(const struct pass *p, const struct position_block *block,
-                           const activation *const planes[plane_taps], float *out)
+                           const activation *const padded[plane_taps], float *out)
 {
     const int inner = p->source.channels, tiles = channel_tiles(p->output.channels);
     const size_t tile_length = tile_weights_length(inner, 1), pitch = (size_t)tiles * tile_columns;
@@ -97,53 +101,57 @@ static void convolve_block(const struct pass *p, const struct position_block *bl
         for (int tap = 0; tap < plane_taps; tap++) {
             const activation *weights = p->weights + tile * tile_length + tap * (tile_length / plane_taps);
             for (int k = 0; k < block->count; k += rows_together) {
-                const activation *run = planes[tap] + (size_t)(block->first + k) * inner;
+                const activation *run = padded[tap] + (size_t)(block->first + k) * inner;
                 float *to = out + k * pitch + (size_t)tile * tile_columns;
                 if (tile + 1 < tiles) {
-                    plane_products(to, pitch, tap > 0, run, p->z.row, inner, weights, tile_length, 1);
+                    plane_products(to, pitch, tap > 0, run, p->z.w + border, inner, weights, tile_length, 1);
                 } else {
-                    plane_products(to, pitch, tap > 0, run, p->z.row, inner, weights, tile_length, 0);
+                    plane_products(to, pitch, tap > 0, run, p->z.w + border, inner, weights, tile_length, 0);
                 }
             }
         }
     }
 }
 
-static void convolve_plane(const struct pass *p, int grid, int depth, const struct pass_memory *m)
+static void convolve_strip(const struct pass *p, size_t index, const struct strip *strip,
+                           const struct pass_memory *m)
 {
-    const activation *planes[plane_taps];
+    const activation *padded[plane_taps];
     for (int k = 0; k < plane_taps; k++) {
-        const int at = depth + k - 1;
-        planes[k] = at < 0 || at >= p->z.d ? p->nothing : m->planes[at % plane_taps];
+        const int depth = strip->depth + k - 1;
+        padded[k] = depth < 0 || depth >= p->z.d ? p->nothing : m->padded[depth % plane_taps];
     }
-    const size_t plane = (size_t)grid * p->z.d + depth;
-    for (int k = 0; k < p->plane_blocks; k++) {
-        const int first = k * p->block_positions, left = p->z.positions - first;
-        const struct position_block block = {.grid = grid,
-                                             .depth = depth,
-                                             .first = first,
-                                             .count = left < p->block_positions ? left : p->block_positions};
-        const size_t index = plane * p->plane_blocks + k;
-        convolve_block(p, &block, planes, m->out);
-        p->voxels[index] = KERNEL(write_outputs)(
-            &p->output, p->sums + index * 2 * whole_channels(p->output.channels), m->out, &block, &p->z);
+    const size_t sums_length = 2 * (size_t)whole_channels(p->output.channels);
+    for (int k = 0; k < p->strip_blocks; k++) {
+        const int first = k * p->block_positions, left = padded_positions(&p->z, strip->rows) - first;
+        const struct position_block block = {
+            .strip = *strip, .first = first, .count = left < p->block_positions ? left : p->block_positions};
+        const size_t place = index * p->strip_blocks + k;
+        float *sums = p->sums + place * sums_length;
+        if (left <= 0) { /* a last strip of fewer rows */
+            memset(sums, 0, sums_length * sizeof *sums);
+            p->voxels[place] = 0;
+            continue;
+        }
+        convolve_block(p, &block, padded, m->out);
+        p->voxels[place] = KERNEL(write_outputs)(&p->output, sums, m->out, &block, &p->z);
     }
 }
 
-/* Planes [begin, end) of all grids. */
 static void convolve_share(const struct pass *p, const struct pass_memory *m, size_t begin, size_t end)
 {
-    int grid = -1, padded = 0; /* planes before this one of the grid are there */
-    for (size_t plane = begin; plane < end; plane++) {
-        const int depth = (int)(plane % p->z.d), own = (int)(plane / p->z.d);
-        if (own != grid) {
-            grid = own;
-            padded = depth > 0 ? depth - 1 : 0;
+    int padded = 0; /* planes before this one are there */
+    for (size_t index = begin; index < end; index++) {
+        const struct strip strip = strip_at(&p->z, index);
+        if (index == begin || strip.depth == 0) {
+            padded = strip.depth > 0 ? strip.depth - 1 : 0;
         }
-        for (; padded < p->z.d && padded <= depth + 1; padded++) {
-            KERNEL(pad_plane)(m->planes[padded % plane_taps], &p->source, grid, padded, &p->z);
+        for (; padded < p->z.d && padded <= strip.depth + 1; padded++) {
+            struct strip next = strip;
+            next.depth = padded;
+            KERNEL(pad_strip)(m->padded[padded % plane_taps], &p->source, &next, &p->z);
         }
-        convolve_plane(p, grid, depth, m);
+        convolve_strip(p, index, &strip, m);
     }
 }
 
@@ -156,34 +164,40 @@ static size_t activation_bytes(size_t count)
 static int convolve(struct compute *c, struct pass *p)
 {
     const int threads = cpu_state(c)->threads, outer = whole_channels(p->output.channels);
-    const int fitting = (int)(block_bytes / (outer * sizeof(float))) / rows_together * rows_together;
-    const int most = rounded_up(p->z.positions, rows_together);
-    p->block_positions = fitting < rows_together ? rows_together : fitting < most ? fitting : most;
-    p->plane_blocks = (p->z.positions + p->block_positions - 1) / p->block_positions;
-    const size_t planes = (size_t)p->z.n * p->z.d, blocks = planes * p->plane_blocks;
-    const size_t plane = activation_bytes(plane_length(&p->z, p->source.channels));
-    const size_t out = float_bytes((size_t)p->block_positions * outer), own = plane_taps * plane + out;
+    const int fitting = (int)(block_bytes / ((size_t)outer * sizeof(float))) / rows_together * rows_together;
+    const int most = padded_positions(&p->z, p->z.rows), rounded = rounded_up(most, rows_together);
+    p->block_positions = fitting < rows_together ? rows_together : fitting < rounded ? fitting : rounded;
+    p->strip_blocks = (most + p->block_positions - 1) / p->block_positions;
+    const size_t strips = strip_count(&p->z), blocks = strips * p->strip_blocks;
+    const size_t padded = activation_bytes(padded_length(&p->z, p->source.channels));
+    const size_t out = float_bytes((size_t)p->block_positions * outer), own = plane_taps * padded + out;
     const size_t sums = float_bytes(blocks * 2 * outer);
-    unsigned char *memory = cpu_scratch(c, plane + sums + blocks * sizeof(size_t) + 64 + threads * own);
+    unsigned char *memory = cpu_scratch(c, padded + sums + blocks * sizeof(size_t) + 64 + threads * own);
     if (memory == NULL) {
         return 0;
     }
-    p->nothing = memset(memory, 0, plane);
-    p->sums = (float *)(memory + plane);
-    unsigned char *shares = memory + plane + sums;
+    p->nothing = memset(memory, 0, padded);
+    p->sums = (float *)(memory + padded);
+    unsigned char *shares = memory + padded + sums;
     p->voxels = (size_t *)(shares + threads * own);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         unsigned char *mine = shares + part * own;
-        struct pass_memory m = {.out = (float *)(mine + plane_taps * plane)};
+        struct pass_memory m = {.out = (float *)(mine + plane_taps * padded)};
         for (int k = 0; k < plane_taps; k++) {
-            m.planes[k] = memset(mine + k * plane, 0, plane);
+            m.padded[k] = memset(mine + k * padded, 0, padded);
         }
-        configure_whole_tiles();
-        convolve_share(p, &m, share_begin(planes, part, threads), share_begin(planes, part + 1, threads));
+        configure_tiles(run_depth(p->source.channels));
+        convolve_share(p, &m, share_begin(strips, part, threads), share_begin(strips, part + 1, threads));
         _tile_release();
     }
     return 1;
+}
+
+/* Of the three padded strips of a convolution that reads so many channels. */
+static struct strip_sizes strips_of(const struct conv3d_shape *s, int channels)
+{
+    return cut_strips(s, plane_taps * (size_t)(s->w + border) * channels * sizeof(activation), strip_bytes);
 }
 
 /* The weights as tiles, kept until they change. */
@@ -208,7 +222,8 @@ static const activation *weights_of(struct compute *c, const float *weight, cons
 /* The sums of a grid's blocks. */
 static struct block_sums sums_of_grid(const struct pass *p, int grid)
 {
-    const size_t second = whole_channels(p->output.channels), blocks = (size_t)p->z.d * p->plane_blocks;
+    const size_t second = whole_channels(p->output.channels),
+                 blocks = (size_t)p->z.strips * p->z.d * p->strip_blocks;
     return (struct block_sums){.sums = p->sums + grid * blocks * 2 * second,
                                .stride = 2 * second,
                                .second = second,
@@ -222,7 +237,7 @@ void KERNEL(tile_convolution_forward)(struct compute *c, activation *out, float 
                                       const float *weight, const struct conv3d_shape *s)
 {
     struct pass p = {
-        .z = plane_sizes(s),
+        .z = strips_of(s, s->in_channels),
         .source = {.x = inp, .channels = s->in_channels, .norm = norm},
         .output = {.x = out, .channels = s->out_channels, .sums = mean != NULL ? MOMENTS : NO_SUMS},
         .weights = weights_of(c, weight, s, 0)};
@@ -241,7 +256,7 @@ void KERNEL(tile_convolution_input_gradient)(struct compute *c, activation *dinp
                                              const activation *inp, const struct norm_activation *norm,
                                              const struct conv3d_shape *s)
 {
-    struct pass p = {.z = plane_sizes(s),
+    struct pass p = {.z = strips_of(s, s->out_channels),
                      .source = {.x = dout, .channels = s->out_channels},
                      .output = {.x = dinp,
                                 .channels = s->in_channels,

@@ -2,12 +2,12 @@
  * (../winograd.h) makes do with 8, but nothing else: with AMX products are so cheap that its transforms would
  * cost more than they save.
  *
- * Three taps along w and all channels lie side by side in a padded plane (padded_planes.h), so a run of 3
+ * Three taps along w and all channels lie side by side in a padded strip (strips.h), so a run of 3
  * channels elements at each of 9 places is the neighbourhood of an output; 16 outputs are a tile's rows. */
 #ifndef COMPUTE_CPU_KERNELS_AMX_TILE_CONVOLUTION_H
 #define COMPUTE_CPU_KERNELS_AMX_TILE_CONVOLUTION_H
 
-#include "compute/cpu/kernels/amx/padded_planes.h"
+#include "compute/cpu/kernels/amx/strips.h"
 
 int KERNEL(tile_convolution_fits)(const struct conv3d_shape *shape);
 
@@ -36,6 +36,13 @@ static inline int run_steps(int inner)
     return (plane_taps * inner + tile_depth - 1) / tile_depth;
 }
 
+/* Elements of a step that are multiplied: all, unless a single step has more than the run. */
+static inline int run_depth(int inner)
+{
+    const int run = plane_taps * inner;
+    return run < tile_depth ? (run + 1) / 2 * 2 : tile_depth;
+}
+
 static inline int channel_tiles(int channels)
 {
     return (channels + tile_columns - 1) / tile_columns;
@@ -61,15 +68,15 @@ struct convolution_output {
     const struct norm_activation *norm;
 };
 
-/* Positions [first, first + count) of a plane. */
+/* Positions [first, first + count) of a padded strip. */
 struct position_block {
-    int grid, depth;
+    struct strip strip;
     int first, count;
 };
 
 /* Writes a block from floats (positions, whole tiles of channels), and its sums (2, whole tiles of channels).
  * Returns how many voxels it has. */
 size_t KERNEL(write_outputs)(const struct convolution_output *output, float *sums, const float *from,
-                             const struct position_block *block, const struct plane_sizes *sizes);
+                             const struct position_block *block, const struct strip_sizes *sizes);
 
 #endif

@@ -8,13 +8,14 @@ struct voxel_row {
 
 /* The row that begins at this position of the block. *next: where the one behind begins. */
 static struct voxel_row row_at(int position, int *next, const struct position_block *b,
-                               const struct plane_sizes *z)
+                               const struct strip_sizes *z)
 {
-    const int place = b->first + position, y = place / z->row, x = place % z->row;
+    const int row = z->w + border, place = b->first + position, y = place / row, x = place % row;
     const int end = b->count - position, left = z->w - x;
-    *next = position + (z->row - x);
+    const size_t plane = (size_t)b->strip.grid * z->d + b->strip.depth;
+    *next = position + (row - x);
     return (struct voxel_row){.position = position,
-                              .voxel = (((size_t)b->grid * z->d + b->depth) * z->h + y) * z->w + x,
+                              .voxel = (plane * z->h + b->strip.first + y) * z->w + x,
                               .length = left < 0     ? 0
                                         : left < end ? left
                                                      : end};
@@ -22,7 +23,7 @@ static struct voxel_row row_at(int position, int *next, const struct position_bl
 
 /* Up to 16 channels of all voxels. */
 static ALWAYS_INLINE size_t write_channels(const struct convolution_output *o, float *sums, const float *from,
-                                           const struct position_block *b, const struct plane_sizes *z,
+                                           const struct position_block *b, const struct strip_sizes *z,
                                            int channel, int count, enum output_sums kind)
 {
     const size_t pitch = (size_t)channel_tiles(o->channels) * tile_columns, channels = o->channels;
@@ -30,7 +31,7 @@ static ALWAYS_INLINE size_t write_channels(const struct convolution_output *o, f
     float slope = 1;
     size_t voxels = 0;
     if (kind == NORM_GRADIENT) {
-        shift = load_part(o->norm->mean + (size_t)b->grid * channels + channel, count);
+        shift = load_part(o->norm->mean + (size_t)b->strip.grid * channels + channel, count);
         slope = o->norm->slope;
     }
     int next;
@@ -71,7 +72,7 @@ static ALWAYS_INLINE size_t write_channels(const struct convolution_output *o, f
 }
 
 size_t KERNEL(write_outputs)(const struct convolution_output *o, float *sums, const float *from,
-                             const struct position_block *b, const struct plane_sizes *z)
+                             const struct position_block *b, const struct strip_sizes *z)
 {
     size_t voxels = 0;
     for (int channel = 0; channel < o->channels; channel += lanes) {

@@ -20,15 +20,15 @@ struct tile_configuration {
     uint8_t rows[16];
 };
 
-/* All eight tiles whole. */
-static inline void configure_whole_tiles(void)
+/* Tiles 0 .. 3 for sums; 4 and 5 for b and 6 and 7 for a, of this depth, an even one up to tile_depth. */
+static inline void configure_tiles(int depth)
 {
     struct tile_configuration configuration;
     memset(&configuration, 0, sizeof configuration);
     configuration.palette = 1;
     for (int k = 0; k < tile_count; k++) {
-        configuration.row_bytes[k] = tile_row_bytes;
-        configuration.rows[k] = tile_rows;
+        configuration.row_bytes[k] = (uint16_t)(k >= 6 ? 2 * depth : tile_row_bytes);
+        configuration.rows[k] = (uint8_t)(k == 4 || k == 5 ? depth / 2 : tile_rows);
     }
     _tile_loadconfig(&configuration);
 }

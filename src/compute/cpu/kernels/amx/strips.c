@@ -1,9 +1,14 @@
-#include "compute/cpu/kernels/amx/padded_planes.h"
+#include "compute/cpu/kernels/amx/strips.h"
 
-static const activation *row_of(const activation *x, int channels, int grid, int depth, int y,
-                                const struct plane_sizes *z)
+/* The row y of the strip, which may be one of the grid beside it; NULL outside the grid. */
+static const activation *row_of(const activation *x, int channels, const struct strip *strip, int y,
+                                const struct strip_sizes *z)
 {
-    return x + (((size_t)grid * z->d + depth) * z->h + y) * z->w * channels;
+    const int row = strip->first + y;
+    if (row < 0 || row >= z->h) {
+        return NULL;
+    }
+    return x + (((size_t)strip->grid * z->d + strip->depth) * z->h + row) * z->w * channels;
 }
 
 /* The norm of up to 16 channels, beginning at one; none leaves values as they are. */
@@ -13,7 +18,7 @@ struct channel_norm {
     float slope;
 };
 
-static struct channel_norm channel_norm(const struct plane_source *s, int grid, int channel, int count)
+static struct channel_norm channel_norm(const struct strip_source *s, int grid, int channel, int count)
 {
     struct channel_norm norm = {.present = s->norm != NULL};
     if (s->norm != NULL) {
@@ -31,20 +36,24 @@ static ALWAYS_INLINE vec through_norm(vec v, const struct channel_norm *norm)
     return larger(normal, normal * norm->slope); /* slope is at most 1 */
 }
 
-void KERNEL(pad_plane)(activation *to, const struct plane_source *s, int grid, int depth,
-                       const struct plane_sizes *z)
+void KERNEL(pad_strip)(activation *to, const struct strip_source *s, const struct strip *strip,
+                       const struct strip_sizes *z)
 {
     const size_t channels = s->channels;
-    for (int y = 0; y < z->h; y++) {
-        const activation *from = row_of(s->x, s->channels, grid, depth, y, z);
-        activation *row = to + ((size_t)(y + 1) * z->row + 1) * channels;
+    for (int y = -1; y <= strip->rows; y++) {
+        const activation *from = row_of(s->x, s->channels, strip, y, z);
+        activation *row = to + ((size_t)(y + 1) * (z->w + border) + 1) * channels;
+        if (from == NULL) {
+            memset(row, 0, z->w * channels * sizeof *row);
+            continue;
+        }
         if (s->norm == NULL) {
             memcpy(row, from, z->w * channels * sizeof *row);
             continue;
         }
         for (int channel = 0; channel < s->channels; channel += lanes) {
             const int left = s->channels - channel, count = left < lanes ? left : lanes;
-            const struct channel_norm norm = channel_norm(s, grid, channel, count);
+            const struct channel_norm norm = channel_norm(s, strip->grid, channel, count);
             size_t place = channel;
             for (int x = 0; x < z->w; x++, place += channels) {
                 store_activations_part(
@@ -101,8 +110,22 @@ static ALWAYS_INLINE __m512i load_channels(const activation *from, int count, co
     return _mm512_maskz_mov_epi16(present, (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
 }
 
+/* Where up to 16 voxels of a row go in the three copies. */
+struct copy_places {
+    activation *to;
+    size_t pitch, copy_length;
+    __mmask16 present, left, right; /* of the copies that hold what is there, to the left, to the right */
+};
+
+static ALWAYS_INLINE void store_copies(activation *to, const struct copy_places *at, __m256i voxels)
+{
+    _mm256_mask_storeu_epi16(to + 1, at->left, voxels);
+    _mm256_mask_storeu_epi16(to + at->copy_length, at->present, voxels);
+    _mm256_mask_storeu_epi16(to + 2 * at->copy_length - 1, at->right, voxels);
+}
+
 /* 32 channels, or what is left of them, of up to 16 voxels of a row. */
-static ALWAYS_INLINE void transpose_block(activation *to, size_t pitch, const activation *from, int channels,
+static ALWAYS_INLINE void transpose_block(const struct copy_places *at, const activation *from, int channels,
                                           int count, int voxels, const struct channel_norm *low,
                                           const struct channel_norm *high)
 {
@@ -113,75 +136,78 @@ static ALWAYS_INLINE void transpose_block(activation *to, size_t pitch, const ac
                              : _mm512_setzero_si512();
     }
     transpose_pairs(columns, rows);
-    const __mmask16 present = (__mmask16)((1U << voxels) - 1);
-    for (int k = 0; 2 * k < count; k++, to += 2 * pitch) {
-        _mm256_mask_storeu_epi16(to, present, _mm512_cvtepi32_epi16(columns[k]));
+    activation *to = at->to;
+    for (int k = 0; 2 * k < count; k++, to += 2 * at->pitch) {
+        store_copies(to, at, _mm512_cvtepi32_epi16(columns[k]));
         if (2 * k + 1 < count) {
-            _mm256_mask_storeu_epi16(to + pitch, present,
-                                     _mm512_cvtepi32_epi16(_mm512_srli_epi32(columns[k], 16)));
+            store_copies(to + at->pitch, at, _mm512_cvtepi32_epi16(_mm512_srli_epi32(columns[k], 16)));
         }
     }
 }
 
-void KERNEL(pad_plane_transposed)(activation *to, const struct plane_source *s, int grid, int depth,
-                                  const struct plane_sizes *z)
+/* A row of w voxels of zeros, of some channels. */
+static void clear_row(activation *row, size_t pitch, size_t copy_length, int count, int w)
 {
-    const size_t pitch = transposed_pitch(z);
+    for (int copy = 0; copy < plane_taps; copy++) {
+        for (int channel = 0; channel < count; channel++) {
+            memset(row + copy * copy_length + channel * pitch, 0, w * sizeof *row);
+        }
+    }
+}
+
+void KERNEL(transpose_strip)(activation *to, const struct strip_source *s, const struct strip *strip,
+                             const struct strip_sizes *z)
+{
+    const size_t copy_length = transposed_copy_length(z, s->channels);
+    struct copy_places at = {.pitch = transposed_pitch(z), .copy_length = copy_length};
     for (int channel = 0; channel < s->channels; channel += 2 * lanes) {
         const int left = s->channels - channel, count = left < 2 * lanes ? left : 2 * lanes;
         const int low_count = count < lanes ? count : lanes;
-        const struct channel_norm low = channel_norm(s, grid, channel, low_count);
-        const struct channel_norm high = channel_norm(s, grid, channel + low_count, count - low_count);
-        for (int y = 0; y < z->h; y++) {
-            const activation *from = row_of(s->x, s->channels, grid, depth, y, z) + channel;
-            activation *row = to + channel * pitch + (size_t)(y + 1) * z->row + 1;
+        const struct channel_norm low = channel_norm(s, strip->grid, channel, low_count);
+        const struct channel_norm high = channel_norm(s, strip->grid, channel + low_count, count - low_count);
+        for (int y = -1; y <= strip->rows; y++) {
+            const activation *from = row_of(s->x, s->channels, strip, y, z);
+            activation *row = to + channel * at.pitch + (size_t)(y + 1) * z->w;
+            if (from == NULL) {
+                clear_row(row, at.pitch, copy_length, count, z->w);
+                continue;
+            }
             for (int x = 0; x < z->w; x += lanes) {
-                const int voxels = z->w - x < lanes ? z->w - x : lanes;
-                transpose_block(row + x, pitch, from + (size_t)x * s->channels, s->channels, count, voxels,
+                const int before_end = z->w - x, voxels = before_end < lanes ? before_end : lanes;
+                at.to = row + x;
+                at.present = (__mmask16)((1U << voxels) - 1);
+                at.left =
+                    before_end <= lanes ? at.present >> 1 : at.present; /* the last voxel is left of none */
+                at.right = x == 0 ? at.present & ~1U : at.present;
+                transpose_block(&at, from + (size_t)x * s->channels + channel, s->channels, count, voxels,
                                 &low, &high);
             }
         }
     }
 }
 
-/* The channels of one position to its places in pairs. */
-static void store_single(activation *to, const activation *from, int channels, int second)
-{
-    for (int channel = 0; channel < channels; channel++) {
-        to[2 * channel + second] = from[channel];
-    }
-}
-
-static void store_pair(activation *to, const activation *from, int channels)
+/* The channels of two voxels, or of one where second is NULL, in turns. */
+static void store_pair(activation *to, const activation *first, const activation *second, int channels)
 {
     for (int channel = 0; channel < channels; channel += lanes) {
         const int left = channels - channel, count = left < lanes ? left : lanes;
         const __mmask16 present = (__mmask16)((1U << count) - 1);
-        const __m256i a = _mm256_maskz_loadu_epi16(present, from + channel);
-        const __m256i b = _mm256_maskz_loadu_epi16(present, from + channels + channel);
+        const __m256i a = _mm256_maskz_loadu_epi16(present, first + channel);
+        const __m256i b =
+            second != NULL ? _mm256_maskz_loadu_epi16(present, second + channel) : _mm256_setzero_si256();
         _mm512_storeu_si512(to + 2 * (size_t)channel, in_turns((half_vec)a, (half_vec)b));
     }
 }
 
-void KERNEL(pair_positions)(activation *to, const activation *x, int channels, int grid, int depth,
-                            const struct plane_sizes *z)
+void KERNEL(pair_voxels)(activation *to, const activation *x, int channels, const struct strip *strip,
+                         const struct strip_sizes *z)
 {
     const size_t pair_pitch = 2 * (size_t)rounded_up(channels, tile_columns);
-    for (int y = 0; y < z->h; y++) {
-        const activation *from = row_of(x, channels, grid, depth, y, z);
-        const int first = y * z->row, end = first + z->w;
-        int position = first;
-        while (position < end) {
-            activation *pair = to + position / 2 * pair_pitch;
-            if (position % 2 == 0 && position + 1 < end) {
-                store_pair(pair, from, channels);
-                position += 2;
-                from += 2 * (size_t)channels;
-            } else {
-                store_single(pair, from, channels, position % 2);
-                position++;
-                from += channels;
-            }
-        }
+    const activation *from = row_of(x, channels, strip, 0, z);
+    const int voxels = strip->rows * z->w, end = rounded_up(z->rows * z->w, tile_depth);
+    int k = 0;
+    for (; k < voxels; k += 2, from += 2 * (size_t)channels, to += pair_pitch) {
+        store_pair(to, from, k + 1 < voxels ? from + channels : NULL, channels);
     }
+    memset(to, 0, (size_t)(end - k + 1) / 2 * pair_pitch * sizeof *to);
 }
