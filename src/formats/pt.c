@@ -167,7 +167,11 @@ static enum voco_status index_names(struct pt *file)
 {
     file->by_name = sorted(file->count, compare_tensor_name, file->tensors);
     uint32_t *scalars = sorted(file->scalar_count, compare_scalar_name, file->scalars);
-    enum voco_status status = file->by_name == NULL || scalars == NULL ? no_memory(file) : VOCO_OK;
+    enum voco_status status = VOCO_OK;
+    if (file->by_name == NULL || scalars == NULL) {
+        free(scalars);
+        return no_memory(file);
+    }
     for (size_t i = 1; status == VOCO_OK && i < file->count; i++) {
         const char *name = file->tensors[file->by_name[i]].name;
         if (strcmp(file->tensors[file->by_name[i - 1]].name, name) == 0) {
@@ -214,13 +218,12 @@ static enum voco_status read_contents(struct pt *file)
 static enum voco_status open_archive(struct pt *file, const char *path, const void *bytes, size_t size)
 {
     *file = (struct pt){.path = strdup(path), .archive = calloc(1, sizeof *file->archive)};
-    enum voco_status status = file->path == NULL || file->archive == NULL
-                                  ? fail(VOCO_NO_MEMORY, "%s: out of memory", path)
-                                  : VOCO_OK;
-    if (status == VOCO_OK) {
-        status = bytes == NULL ? pt_archive_open(file->archive, path)
-                               : pt_archive_open_memory(file->archive, bytes, size, path);
+    if (file->path == NULL || file->archive == NULL) {
+        pt_close(file);
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", path);
     }
+    enum voco_status status = bytes == NULL ? pt_archive_open(file->archive, path)
+                                            : pt_archive_open_memory(file->archive, bytes, size, path);
     if (status == VOCO_OK) {
         status = read_contents(file);
     }

@@ -139,22 +139,17 @@ static FILE *open_stream(enum voco_status *status, uint64_t *size, const char *p
     struct stat info;
     /* Without O_NONBLOCK, opening a named pipe would wait for a writer. */
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        *status = fail_errno("%s: cannot open", path);
-        return NULL;
-    }
-    FILE *stream = NULL;
-    if (fstat(descriptor, &info) != 0) {
-        *status = fail_errno("%s: cannot open", path);
-    } else if (!S_ISREG(info.st_mode)) {
-        *status = fail(VOCO_BAD_INPUT, "%s: not a file", path);
-    } else if ((stream = fdopen(descriptor, "rb")) == NULL) {
-        *status = fail_errno("%s: cannot open", path);
-    } else {
+    const int known = descriptor >= 0 && fstat(descriptor, &info) == 0;
+    FILE *stream = known && S_ISREG(info.st_mode) ? fdopen(descriptor, "rb") : NULL;
+    if (stream != NULL) {
         *size = (uint64_t)info.st_size;
         return stream;
     }
-    (void)close(descriptor);
+    *status = known && !S_ISREG(info.st_mode) ? fail(VOCO_BAD_INPUT, "%s: not a file", path)
+                                              : fail_errno("%s: cannot open", path);
+    if (descriptor >= 0) {
+        (void)close(descriptor);
+    }
     return NULL;
 }
 

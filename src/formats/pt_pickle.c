@@ -522,7 +522,10 @@ enum voco_status pickle_read(struct pickle *pickle, const unsigned char *bytes, 
     struct machine machine = {
         .pickle = pickle, .path = path, .begin = bytes, .at = bytes, .end = bytes + size, .capacity = 256};
     machine.stack = calloc(machine.capacity, sizeof *machine.stack);
-    enum voco_status status = machine.stack == NULL ? no_memory(&machine) : VOCO_OK;
+    if (machine.stack == NULL) {
+        return no_memory(&machine);
+    }
+    enum voco_status status = VOCO_OK;
     while (status == VOCO_OK && !machine.stopped) {
         status = machine.at < machine.end ? step(&machine) : damaged(&machine, "it has no end");
     }

@@ -194,10 +194,11 @@ static enum voco_status measure(struct pickle_tensor *tensor, uint64_t stored, c
     tensor->reach = empty ? 0 : reach;
     tensor->count = empty ? 0 : tensor->count;
     if (tensor->first > stored || tensor->reach > stored - tensor->first) {
+        const uint64_t end = tensor->first + tensor->reach;
         return fail(VOCO_BAD_INPUT,
                     "%s: the pickle has a tensor %s that needs elements %llu to %llu of a storage of %llu",
-                    path, shape, (unsigned long long)tensor->first,
-                    (unsigned long long)(tensor->first + tensor->reach), (unsigned long long)stored);
+                    path, shape, (unsigned long long)tensor->first, (unsigned long long)end,
+                    (unsigned long long)stored);
     }
     return VOCO_OK;
 }

@@ -39,6 +39,13 @@ static enum voco_status read_beginning(unsigned char *bytes, size_t *count, cons
     return status;
 }
 
+/* Zip, or the pickles and tar archives of old, about which pt_open says what to do. */
+static int is_archive_or_pickle(const unsigned char *bytes, size_t count)
+{
+    return (count >= 4 && (memcmp(bytes, "PK\3\4", 4) == 0 || bytes[0] == 0x80)) ||
+           (count >= tar_magic_at + 5 && memcmp(bytes + tar_magic_at, "ustar", 5) == 0);
+}
+
 static enum voco_status tell_format(enum tensor_file_format *format, const char *path)
 {
     unsigned char bytes[beginning_bytes];
@@ -47,12 +54,9 @@ static enum voco_status tell_format(enum tensor_file_format *format, const char 
     if (status != VOCO_OK) {
         return status;
     }
-    /* pt_open says what to do about pickles and tar archives of old. */
-    if (count >= 4 && (memcmp(bytes, "PK\3\4", 4) == 0 || bytes[0] == 0x80)) {
-        *format = TENSOR_FILE_PT;
-    } else if (count > safetensors_brace_at && bytes[safetensors_brace_at] == '{') {
-        *format = TENSOR_FILE_SAFETENSORS;
-    } else if (count >= tar_magic_at + 5 && memcmp(bytes + tar_magic_at, "ustar", 5) == 0) {
+    if (count > safetensors_brace_at && bytes[safetensors_brace_at] == '{') {
+        *format = TENSOR_FILE_SAFETENSORS; /* first: the length of a header may look like any other mark */
+    } else if (is_archive_or_pickle(bytes, count)) {
         *format = TENSOR_FILE_PT;
     } else {
         return fail(VOCO_BAD_INPUT, "%s: neither a safetensors file nor a .pt file of torch.save", path);

@@ -133,21 +133,20 @@ enum voco_status tensorboard_events_scalars(struct tensorboard_events *events, i
                                             const struct tensorboard_scalar *scalars, size_t count)
 {
     Voco__Events__Value *values = calloc(count + 1, sizeof *values);
-    Voco__Events__Value **list = calloc(count + 1, sizeof *list);
-    enum voco_status status = VOCO_OK;
+    Voco__Events__Value **list = calloc(count + 1, sizeof(void *));
     if (values == NULL || list == NULL) {
-        status = fail(VOCO_NO_MEMORY, "%s: out of memory", events->path);
+        free(list);
+        free(values);
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", events->path);
     }
-    for (size_t i = 0; status == VOCO_OK && i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         voco__events__value__init(&values[i]);
         values[i].tag = (char *)scalars[i].tag;
         values[i].value_case = VOCO__EVENTS__VALUE__VALUE_SIMPLE_VALUE;
         values[i].simple_value = scalars[i].value;
         list[i] = &values[i];
     }
-    if (status == VOCO_OK) {
-        status = append_summary(events, step, time, list, count);
-    }
+    const enum voco_status status = append_summary(events, step, time, list, count);
     free(list);
     free(values);
     return status;

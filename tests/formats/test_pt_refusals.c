@@ -153,6 +153,9 @@ static void tensors_outside_their_storage_are_refused(void **state)
     REFUSED(TENSOR_OF_16(BIG, "K\001\205", "K\001\205"), "needs elements");
     REFUSED(TENSOR_OF_16("K\000", "K\002K\002\206", "K\020K\001\206"), "needs elements 0 to 18");
     REFUSED(TENSOR_OF_16("K\000", BIG "\205", "K\000\205"), "too large to exist");
+    REFUSED(
+        TENSOR_OF_16("K\000", "\212\010\000\000\000\000\000\000\000\040\205", "K\000\205"), /* 2^63 bytes */
+        "too large to exist");
     REFUSED(TENSOR_OF_16("K\000", BIG BIG "\206", "K\000K\000\206"), "too large to exist");
     REFUSED(TENSOR_OF_16("K\000", "K\005\205", BIG "\205"), "too large to exist");
     REFUSED(TENSOR_OF_16("K\000", "K\002K\002K\002\207", BIG BIG BIG "\207"), "needs elements");
@@ -215,7 +218,8 @@ static void deep_and_cyclic_nesting_is_refused(void **state)
     enum { levels = 100000 };
     char *pickle = malloc(2 * levels + 8);
     assert_non_null(pickle);
-    memcpy(pickle, PT_BEGIN, 2);
+    pickle[0] = '\200';
+    pickle[1] = 2;
     memset(pickle + 2, ']', levels);
     memset(pickle + 2 + levels, 'a', levels - 1);
     pickle[2 * levels + 1] = '.';
@@ -231,7 +235,9 @@ static void long_names_are_refused(void **state)
     enum { length = 2000 };
     char pickle[length + 64] = PT_BEGIN "}X\320\007\000\000";
     memset(pickle + 8, 'n', length);
-    memcpy(pickle + 8 + length, "Ns.", 3);
+    pickle[8 + length] = 'N';
+    pickle[9 + length] = 's';
+    pickle[10 + length] = '.';
     expect_refused_pickle(pickle, 8 + length + 3, VOCO_BAD_INPUT, "a name of more than 1024 bytes");
 }
 
@@ -241,9 +247,13 @@ static void too_many_values_are_refused(void **state)
     enum { count = pt_max_values + 10 };
     char *pickle = malloc(count + 8);
     assert_non_null(pickle);
-    memcpy(pickle, PT_BEGIN "](", 4);
+    pickle[0] = '\200';
+    pickle[1] = 2;
+    pickle[2] = ']';
+    pickle[3] = '(';
     memset(pickle + 4, 'N', count);
-    memcpy(pickle + 4 + count, "e.", 2);
+    pickle[4 + count] = 'e';
+    pickle[5 + count] = '.';
     expect_refused_pickle(pickle, count + 6, VOCO_BAD_INPUT, "more than 1048576 values");
     free(pickle);
 }
@@ -274,7 +284,7 @@ static void files_of_other_kinds_are_refused_by_their_kind(void **state)
     expect_fixture_refused("no such file.pt", VOCO_IO, "cannot open");
     expect_fixture_refused("", VOCO_BAD_INPUT, "not a file");
     char tar[1024] = "sys_info";
-    memcpy(tar + 257, "ustar", 5);
+    (void)snprintf(tar + 257, 6, "ustar");
     expect_refused_bytes(tar, sizeof tar, VOCO_BAD_INPUT,
                          "PyTorch before 0.4; load and save it again with PyTorch");
     expect_refused_bytes("\200\002}.", 4, VOCO_BAD_INPUT, "a bare pickle");

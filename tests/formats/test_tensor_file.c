@@ -86,6 +86,29 @@ static void scalars_are_found_by_name(void **state)
     (void)unlink(name);
 }
 
+/* Whatever the length of a header, its bytes are not taken for another format's mark. */
+static void a_header_of_any_length_is_safetensors(void **state)
+{
+    (void)state;
+    char name[] = "/tmp/voco-tensor-file-XXXXXX";
+    const int descriptor = mkstemp(name);
+    assert_true(descriptor >= 0);
+    (void)close(descriptor);
+    char text[300] = "";
+    for (size_t length = 0; length + 1 < sizeof text; length++) {
+        struct tensor_file file;
+        struct safetensors_writer *w = NULL;
+        assert_int_equal(safetensors_writer_open(&w, name), VOCO_OK);
+        assert_int_equal(safetensors_writer_metadata(w, "text", text), VOCO_OK);
+        assert_int_equal(safetensors_writer_commit(w), VOCO_OK);
+        assert_int_equal(tensor_file_open(&file, name), VOCO_OK);
+        assert_int_equal(file.format, TENSOR_FILE_SAFETENSORS);
+        tensor_file_close(&file);
+        text[length] = 'x';
+    }
+    (void)unlink(name);
+}
+
 static void expect_refused(const char *path, enum voco_status status, const char *message)
 {
     struct tensor_file file;
@@ -119,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_formats_give_the_same_tensors),
         cmocka_unit_test(scalars_are_found_by_name),
+        cmocka_unit_test(a_header_of_any_length_is_safetensors),
         cmocka_unit_test(other_files_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
