@@ -11,59 +11,60 @@
 
 #define REPEATED(level) "](h" level "h" level "h" level "h" level "h" level "h" level "h" level "h" level "e"
 
+#define KEY(letter) PT_TEXT("\001", letter)
+
+/* clang-format off: a line for each value of a pickle */
 static const struct {
     const char *name;
     const char *bytes;
     size_t count;
-} pickles[] =
-    {
-        PICKLE("tensor.pkl", PT_DICT_OF(PT_SOUND_TENSOR)),
-        PICKLE("strides.pkl", PT_DICT_OF(PT_TENSOR(PT_STORAGE("ByteStorage", "0", "K\100"), "K\005",
-                                                   "(K\002K\003K\001K\004t", "(K\001K\014K\007K\002t"))),
-        PICKLE("untyped.pkl",
-               PT_DICT_OF("ctorch._utils\n_rebuild_tensor_v3\n((" PT_TEXT(
-                   "\007", "storage") "ctorch.storage\nUntypedStorage\n" PT_TEXT("\001", "0")
-                              PT_TEXT("\003", "cpu") "K\100tQK\000K\004\205K\001\205\211"
-                                                     "ccollections\nOrderedDict\n)Rctorch\nuint16\ntR")),
-        PICKLE("parameter.pkl", PT_DICT_OF("ctorch._utils\n_rebuild_parameter\n(" PT_SOUND_TENSOR
-                                           "\210ccollections\nOrderedDict\n)RtR")),
-        PICKLE(
-            "scalars.pkl",
-            PT_BEGIN "}(" PT_TEXT("\001", "a") "N" PT_TEXT("\001", "b") "\210K\003J\377\377\377\377" PT_TEXT(
-                "\001",
-                "c") "G\077\340\000\000\000\000\000\000" PT_TEXT("\001",
-                                                                 "d") "]("
-                                                                      "M\377\377\212\011\001\002\003\004\005"
-                                                                      "\006\007\010\011e" PT_TEXT("\001", "e")
-                                                                          PT_TEXT("\002", "xy")
-                                                                              PT_TEXT(
-                                                                                  "\001",
-                                                                                  "f") "ctorch\nSize\nK\001K"
-                                                                                       "\002K\003\207\205"
-                                                                                       "R" PT_TEXT("\001",
-                                                                                                   "g") "ctor"
-                                                                                                        "ch\n"
-                                                                                                        "floa"
-                                                                                                        "t32"
-                                                                                                        "\nu"
-                                                                                                        "."),
-        PICKLE("memo.pkl", PT_BEGIN "}q\000(" PT_TEXT("\001", "a") "q\001]r\002\000\000\000" PT_TEXT(
-                               "\001", "b") "h\000j\001\000\000\000u."),
-        PICKLE("attributes.pkl", PT_BEGIN "ccollections\nOrderedDict\n)R}" PT_TEXT("\001", "a") "}sb."),
-        PICKLE("system.pkl", PT_BEGIN "cos\nsystem\n" PT_TEXT("\004", "true") "\205R."),
-        PICKLE("cycle.pkl", PT_BEGIN "]q\000h\000a."),
-        PICKLE(
-            "repeated.pkl",
-            PT_BEGIN "(](NNNNNNNNeq\000" REPEATED("\000") "q\001" REPEATED("\001") "q\002" REPEATED("\002") "q\003" REPEATED(
-                "\003") "q\004" REPEATED("\004") "q\005" REPEATED("\005") "q\006" REPEATED("\006") "t."),
-        PICKLE("overflow.pkl", PT_DICT_OF(PT_TENSOR(PT_STORAGE("FloatStorage", "0", "K\020"),
-                                                    "\212\010\377\377\377\377\377\377\377\177",
-                                                    "\212\010\000\000\000\000\000\000\000\100K\002\206",
-                                                    "\212\010\000\000\000\000\000\000\000\100K\000\206"))),
-        PICKLE("memo_far.pkl", PT_BEGIN "Nr\377\377\377\177."),
-        PICKLE("expanded.pkl", PT_DICT_OF(PT_TENSOR(PT_STORAGE("FloatStorage", "0", "K\020"), "K\000",
-                                                    "J\000\000\000\020\205", "K\000\205"))),
+} pickles[] = {
+    PICKLE("tensor.pkl", PT_DICT_OF(PT_SOUND_TENSOR)),
+    PICKLE("strides.pkl",
+        PT_DICT_OF(PT_TENSOR(PT_STORAGE("ByteStorage", "0", "K\100"), "K\005",
+                             "(K\002K\003K\001K\004t", "(K\001K\014K\007K\002t"))),
+    PICKLE("untyped.pkl",
+        PT_DICT_OF("ctorch._utils\n_rebuild_tensor_v3\n("
+                   "(" PT_TEXT("\007", "storage") "ctorch.storage\nUntypedStorage\n" KEY("0") PT_TEXT("\003", "cpu") "K\100tQ"
+                   "K\000K\004\205K\001\205\211ccollections\nOrderedDict\n)Rctorch\nuint16\ntR")),
+    PICKLE("parameter.pkl",
+        PT_DICT_OF("ctorch._utils\n_rebuild_parameter\n(" PT_SOUND_TENSOR "\210ccollections\nOrderedDict\n)RtR")),
+    PICKLE("scalars.pkl",
+        PT_BEGIN "}("
+        KEY("a") "N"
+        KEY("b") "\210"
+        KEY("c") "J\377\377\377\377"
+        KEY("d") "G\077\340\000\000\000\000\000\000"
+        KEY("e") "](M\377\377\212\011\001\002\003\004\005\006\007\010\011e"
+        KEY("f") PT_TEXT("\002", "xy")
+        KEY("g") "ctorch\nSize\nK\001K\002K\003\207\205R"
+        KEY("h") "ctorch\nfloat32\n"
+        "u."),
+    PICKLE("memo.pkl", PT_BEGIN "}(" KEY("a") "q\001]r\002\000\000\000" KEY("b") "h\001j\002\000\000\000" "u."),
+    PICKLE("attributes.pkl", PT_BEGIN "ccollections\nOrderedDict\n)R}" KEY("a") "}sb."),
+    PICKLE("system.pkl", PT_BEGIN "cos\nsystem\n" PT_TEXT("\004", "true") "\205R."),
+    PICKLE("cycle.pkl", PT_BEGIN "]q\000h\000a."),
+    PICKLE("repeated.pkl",
+        PT_BEGIN "("
+        "](NNNNNNNNeq\000"
+        REPEATED("\000") "q\001"
+        REPEATED("\001") "q\002"
+        REPEATED("\002") "q\003"
+        REPEATED("\003") "q\004"
+        REPEATED("\004") "q\005"
+        REPEATED("\005") "q\006"
+        REPEATED("\006")
+        "t."),
+    PICKLE("overflow.pkl",
+        PT_DICT_OF(PT_TENSOR(PT_STORAGE("FloatStorage", "0", "K\020"),
+                             "\212\010\377\377\377\377\377\377\377\177",
+                             "\212\010\000\000\000\000\000\000\000\100K\002\206",
+                             "\212\010\000\000\000\000\000\000\000\100K\000\206"))),
+    PICKLE("memo_far.pkl", PT_BEGIN "Nr\377\377\377\177."),
+    PICKLE("expanded.pkl",
+        PT_DICT_OF(PT_TENSOR(PT_STORAGE("FloatStorage", "0", "K\020"), "K\000", "J\000\000\000\020\205", "K\000\205"))),
 };
+/* clang-format on */
 
 static int write_seed(const char *folder, const char *name, const void *bytes, size_t count)
 {
