@@ -13,7 +13,8 @@
 
 #define KEY(letter) PT_TEXT("\001", letter)
 
-/* clang-format off: a line for each value of a pickle */
+/* A line for each value of a pickle. */
+/* clang-format off */
 static const struct {
     const char *name;
     const char *bytes;
@@ -40,7 +41,7 @@ static const struct {
         KEY("g") "ctorch\nSize\nK\001K\002K\003\207\205R"
         KEY("h") "ctorch\nfloat32\n"
         "u."),
-    PICKLE("memo.pkl", PT_BEGIN "}(" KEY("a") "q\001]r\002\000\000\000" KEY("b") "h\001j\002\000\000\000" "u."),
+    PICKLE("memo.pkl", PT_BEGIN "}(" KEY("a") "q\001]r\002\000\000\000" KEY("b") "j\002\000\000\000" KEY("c") "h\001u."),
     PICKLE("attributes.pkl", PT_BEGIN "ccollections\nOrderedDict\n)R}" KEY("a") "}sb."),
     PICKLE("system.pkl", PT_BEGIN "cos\nsystem\n" PT_TEXT("\004", "true") "\205R."),
     PICKLE("cycle.pkl", PT_BEGIN "]q\000h\000a."),
