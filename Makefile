@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 DEMO ?= demo
 
-.PHONY: all setup demo test test-asan fuzz bench bench-data install format lint clean
+.PHONY: all setup demo test test-asan fuzz bench bench-precision bench-data install format lint clean
 
 all: setup
 	@cmake --preset release -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
@@ -41,6 +41,10 @@ VENV ?= .venv
 # A training step beside PyTorch; QUICK=1: a few minutes, RESUME=1: goes on where the last one was stopped.
 bench: all
 	@scripts/bench $(BUILD) $(VENV) $(if $(QUICK),--quick) $(if $(RESUME),--resume)
+
+# Training in bf16 beside training in float32: two times the demo.
+bench-precision: all
+	@scripts/compare-precisions $(BUILD)/voco $(BUILD)/bench-precision
 
 # The data engine beside MONAI; QUICK=1: two minutes.
 bench-data: all

@@ -114,10 +114,12 @@ static enum voco_status open_step(struct run *r)
     const int pairs_a_volume = recipe->sampling.crops * sampling_bases(&recipe->sampling);
     const int crops = recipe->volumes * (recipe->sampling.crops + sampling_bases(&recipe->sampling));
     const struct memory_limit limit = memory_limit_of(recipe->memory);
+    const struct batch_source source = source_of(r);
     struct train_step_settings settings = train_step_settings_of(recipe, crops);
     struct memory_demand demand = {
         .projection = train_step_projection_bytes(&recipe->model, (size_t)crops,
                                                   (size_t)recipe->volumes * (size_t)pairs_a_volume),
+        .batches = loader_memory(&source, recipe->loader_threads, recipe->loader_ahead),
         .crops = crops,
         .crops_at_once = settings.crops_at_once,
     };
@@ -127,10 +129,11 @@ static enum voco_status open_step(struct run *r)
         status = training_state_create(&r->state, &r->model.table);
     }
     if (status == VOCO_OK) {
-        parameters_initialise(r->state.params, &r->model.table, recipe->seed);
         status = machine_open(&r->compute, recipe->compute, r->settings->threads, recipe->precision);
     }
     if (status == VOCO_OK) {
+        training_state_place(&r->state, &r->model.table, &r->compute);
+        parameters_initialise(r->state.params, &r->model.table, recipe->seed);
         status = train_step_create(&r->step, &r->model, &r->compute, &r->state, &settings);
     }
     if (status == VOCO_OK && r->settings->activation_budget > 0) {

@@ -23,7 +23,7 @@ static void a_step_with_pytorchs_gradients_agrees_sharply(void **state)
 static void bf16_stays_near_pytorch_and_repeats_itself(void **state)
 {
     (void)state;
-    check_bf16(VOCO_TEST_DATA, "own_v2");
+    check_bf16(VOCO_TEST_DATA, "own_v2", 3e-2, 1e-1); /* 6 channels */
 }
 
 int main(void)

@@ -48,6 +48,17 @@ static void check_sets(void (*check_set)(const char *, const char *))
     }
 }
 
+static void check_bf16_closely(const char *sets, const char *name)
+{
+    check_bf16(sets, name, 2e-2, 2e-2);
+}
+
+static void bf16_stays_near_pytorch(void **state)
+{
+    (void)state;
+    check_sets(check_bf16_closely);
+}
+
 static void two_steps_agree_with_pytorch(void **state)
 {
     (void)state;
@@ -64,6 +75,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_steps_agree_with_pytorch),
+        cmocka_unit_test(bf16_stays_near_pytorch),
         cmocka_unit_test(a_step_with_pytorchs_gradients_agrees_sharply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
