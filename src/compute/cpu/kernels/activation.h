@@ -104,6 +104,13 @@ static inline quad load_activation_quad(const activation *from)
     return (quad)(__builtin_convertvector(halves, bit_quad) << 16);
 }
 
+static inline void store_activation_quad(activation *to, quad value)
+{
+    for (int k = 0; k < 4; k++) {
+        to[k] = activation_of(value[k]);
+    }
+}
+
 #else
 
 struct activation {
@@ -144,6 +151,11 @@ static inline void store_activations_part(activation *to, vec value, int count)
 static inline quad load_activation_quad(const activation *from)
 {
     return load_quad((const float *)from);
+}
+
+static inline void store_activation_quad(activation *to, quad value)
+{
+    store_quad((float *)to, value);
 }
 
 #endif

@@ -66,27 +66,59 @@ void KERNEL(write_query_gradients)(activation *dqkv, const float *dqueries, int 
                                    int first, const struct window *window, const struct attention_sizes *z)
 {
     for (int k = 0; k < window->queries; k++) {
+        const float *from = dqueries + (size_t)k * width;
         activation *to = dqkv + window->row[window->query[k]] * 3 * z->channels + first;
-        for (int d = 0; d < z->head_dim; d++) {
-            to[d] = activation_of(dqueries[(size_t)k * width + d] * factor);
+        int d = 0;
+        for (; d + 4 <= z->head_dim; d += 4) {
+            store_activation_quad(to + d, load_quad(from + d) * factor);
         }
+        for (; d < z->head_dim; d++) {
+            to[d] = activation_of(from[d] * factor);
+        }
+    }
+}
+
+/* Token t, columns from `begin` on, of scatter_transposed. */
+static void scatter_token(activation *dqkv, double *dqkv_bias, const float *gradient, float factor, int t,
+                          int begin, int first, const struct window *window, const struct attention_sizes *z)
+{
+    const float *from = gradient + t;
+    if (window->padding[t]) {
+        for (int d = begin; d < z->head_dim; d++) {
+            dqkv_bias[first + d] += (double)from[(size_t)d * z->keys] * factor;
+        }
+        return;
+    }
+    activation *to = dqkv + window->row[t] * 3 * z->channels + first;
+    for (int d = begin; d < z->head_dim; d++) {
+        to[d] = activation_of(from[(size_t)d * z->keys] * factor);
     }
 }
 
 void KERNEL(scatter_transposed)(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
                                 int first, const struct window *window, const struct attention_sizes *z)
 {
-    for (int t = 0; t < z->tokens; t++) {
-        const float *from = gradient + t;
-        if (window->padding[t]) {
-            for (int d = 0; d < z->head_dim; d++) {
-                dqkv_bias[first + d] += (double)from[(size_t)d * z->keys] * factor;
+    const size_t keys = z->keys;
+    const int whole = z->head_dim / 4 * 4;
+    int t = 0;
+    for (; t + 4 <= z->tokens; t += 4) {
+        const unsigned char *padding = window->padding + t;
+        const int all_real = !(padding[0] | padding[1] | padding[2] | padding[3]);
+        for (int d = 0; all_real && d < whole; d += 4) {
+            const float *from = gradient + d * keys + t;
+            float block[16]; /* tokens by channels */
+            store_transposed(block, 4, load_quad(from), load_quad(from + keys), load_quad(from + 2 * keys),
+                             load_quad(from + 3 * keys));
+            for (int j = 0; j < 4; j++) {
+                activation *to = dqkv + window->row[t + j] * 3 * z->channels + first + d;
+                store_activation_quad(to, load_quad(block + 4 * (size_t)j) * factor);
             }
-            continue;
         }
-        activation *to = dqkv + window->row[t] * 3 * z->channels + first;
-        for (int d = 0; d < z->head_dim; d++) {
-            to[d] = activation_of(from[(size_t)d * z->keys] * factor);
+        for (int j = 0; j < 4; j++) {
+            scatter_token(dqkv, dqkv_bias, gradient, factor, t + j, all_real ? whole : 0, first, window, z);
         }
+    }
+    for (; t < z->tokens; t++) {
+        scatter_token(dqkv, dqkv_bias, gradient, factor, t, 0, first, window, z);
     }
 }

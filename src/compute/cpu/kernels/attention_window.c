@@ -149,19 +149,35 @@ void KERNEL(gather_transposed)(float *result, int first, const struct window *wi
     }
 }
 
+/* One row of a head's channels, times factor, and zeros up to width. */
+static inline void gather_row(float *to, const activation *from, float factor,
+                              const struct attention_sizes *z)
+{
+    int d = 0;
+    for (; d + 4 <= z->head_dim; d += 4) {
+        store_quad(to + d, load_activation_quad(from + d) * factor);
+    }
+    for (; d < z->width; d++) {
+        to[d] = d < z->head_dim ? float_of(from[d]) * factor : 0;
+    }
+}
+
+void KERNEL(gather_tokens)(float *result, int first, const struct window *window,
+                           const struct attention_sizes *z)
+{
+    for (int k = 0; k < z->tokens; k++) {
+        gather_row(result + (size_t)k * z->width, window->qkv[k] + first, 1, z);
+    }
+    memset(result + (size_t)z->tokens * z->width, 0,
+           (size_t)(z->keys - z->tokens) * z->width * sizeof *result);
+}
+
 void KERNEL(gather_queries)(float *result, const activation *rows, size_t row_length, int first, float factor,
                             const struct window *window, const struct attention_sizes *z)
 {
-    memset(result + (size_t)window->queries * z->width, 0, (size_t)query_tile * z->width * sizeof *result);
     for (int k = 0; k < window->queries; k++) {
-        const activation *from = rows + window->row[window->query[k]] * row_length + first;
-        float *to = result + (size_t)k * z->width;
-        int d = 0;
-        for (; d + 4 <= z->head_dim; d += 4) {
-            store_quad(to + d, load_activation_quad(from + d) * factor);
-        }
-        for (; d < z->width; d++) {
-            to[d] = d < z->head_dim ? float_of(from[d]) * factor : 0;
-        }
+        gather_row(result + (size_t)k * z->width, rows + window->row[window->query[k]] * row_length + first,
+                   factor, z);
     }
+    memset(result + (size_t)window->queries * z->width, 0, (size_t)query_tile * z->width * sizeof *result);
 }

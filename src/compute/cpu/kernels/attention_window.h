@@ -16,8 +16,8 @@
 enum {
     window_tokens_max = relative_table_window * relative_table_window * relative_table_window,
     whole_window_keys = (window_tokens_max + 2 * lanes - 1) / (2 * lanes) * (2 * lanes),
-    query_tile = 4,      /* queries that are worked on together ... */
-    most_query_tile = 8, /* ... whatever the build */
+    query_tile = lanes == 16 ? 8 : 4, /* queries that are worked on together ... */
+    most_query_tile = 8,              /* ... whatever the build */
 };
 
 static const float log2_of_e = 1.44269504F;
@@ -69,6 +69,10 @@ void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const str
  * tokens, zero where there is no channel or token. */
 void KERNEL(gather_transposed)(float *result, int first, const struct window *window,
                                const struct attention_sizes *sizes);
+
+/* The same, tokens by channels: result (keys, width). */
+void KERNEL(gather_tokens)(float *result, int first, const struct window *window,
+                           const struct attention_sizes *sizes);
 
 /* result (queries + query_tile, width): columns of the real tokens of rows (n d h w, row_length), times
  * factor, zero as well. */

@@ -97,6 +97,18 @@ static inline vec larger(vec a, vec b)
 #endif
 }
 
+/* The smaller of a and b. NaN where b is; where only a is NaN, b. */
+static inline vec smaller(vec a, vec b)
+{
+#if defined(__AVX512F__)
+    return (vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vec)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return choose(a < b, a, b);
+#endif
+}
+
 static inline float sum_of_lanes(vec v)
 {
 #if defined(__AVX512F__)
@@ -233,12 +245,56 @@ static inline vec exp2_of(vec x)
     p = p * f + 0.693147182F;
     p = p * f + 1.0F;
 #if defined(__AVX512F__)
-    return (vec)_mm512_maskz_scalef_ps(
-        _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ), (__m512)p, (__m512)n);
+    return (vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ),
+                                       (__m512)p, (__m512)n);
 #else
     const uvec power = ((uvec)shifted << 23) + (127U << 23); /* the low bits of shifted hold n */
     return (vec)(~(x < -126) & (ivec)(p * (vec)power));
 #endif
+}
+
+/* The same pointer, of which the compiler knows nothing: what is read through it is not kept in registers
+ * across a loop that needs them for other things. */
+static inline const float *unforeseen(const float *pointer)
+{
+    __asm__ volatile("" : "+r"(pointer));
+    return pointer;
+}
+
+/* Each x becomes 2^x, but 2^-64 for x below -64, relatively to within 2.5e-7; at least 2^126, or infinity,
+ * for x of 127 and more. For sums of exponentials around 1, which what lies below 2^-64 does not reach. NaN
+ * gives NaN. 2^x = 2^n 2^f, with polynomials of least relative error for f in [0, 1) or [-1/2, 1/2]. */
+static inline void raise_two_to(vec *x, int count)
+{
+#if defined(__AVX512F__)
+    static const float coefficients[] = {0.00187757681F, 0.00898970943F, 0.055826664F,
+                                         0.240152523F,   0.693153441F,   1.0F};
+#else
+    static const float coefficients[] = {0.00132764725F, 0.00967580266F, 0.0555079021F,
+                                         0.240221187F,   0.693146765F,   1.00000012F};
+#endif
+    const float *c = unforeseen(coefficients);
+    for (int k = 0; k < count; k++) {
+        vec bounded = larger(broadcast(-64), x[k]);
+#if defined(__AVX512F__)
+        const vec f = (vec)_mm512_reduce_ps((__m512)bounded, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#else
+        const float round_by_adding = 0x1.8p23F; /* 1.5 2^23: the unit of the last place is 1 */
+        bounded = smaller(broadcast(127), bounded);
+        const vec shifted = bounded + round_by_adding;
+        const vec f = bounded - (shifted - round_by_adding);
+#endif
+        vec p = c[0] * f + c[1];
+        p = p * f + c[2];
+        p = p * f + c[3];
+        p = p * f + c[4];
+        p = p * f + c[5];
+#if defined(__AVX512F__)
+        x[k] = (vec)_mm512_scalef_ps((__m512)p, (__m512)bounded);
+#else
+        x[k] = p * (vec)(((uvec)shifted << 23) + (127U << 23)); /* the low bits of shifted hold n */
+#endif
+    }
 }
 
 /* log2(x) of a positive, normal x to about 1e-7 (absolute, or relative beyond 1). NaN gives NaN. With x = 2^n

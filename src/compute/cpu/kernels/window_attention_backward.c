@@ -1,16 +1,32 @@
+#include "compute/cpu/kernels/attention_ahead.h"
+#include "compute/cpu/kernels/attention_products.h"
 #include "compute/cpu/kernels/attention_sums.h"
 #include "compute/cpu/kernels/attention_window.h"
 #include "compute/cpu/kernels/kernels.h"
 
 #include <math.h>
 
+/* What registers hold at a time: queries whose scores are made with their gradients, channels whose gradients
+ * of keys and values are. */
+enum { score_queries = lanes == 16 ? 4 : 2, gradient_channels = lanes == 16 ? 4 : 2 };
+
+/* The tensors. */
+struct backward_rows {
+    activation *dqkv;
+    const activation *dout, *out, *qkv;
+    const float *logsumexp;
+};
+
 /* The memory of one thread. */
 struct backward_work {
-    struct window window;
+    const struct window *window;
+    struct window_ahead ahead;
     float *bias, *dbias;                    /* (tokens, keys), of the head at work */
     float *keys, *values, *dkeys, *dvalues; /* (width, keys) */
+    float *key_rows;                        /* (keys, width), where sums are by rows */
     float *queries, *douts, *dqueries;      /* (queries + query_tile, width) */
     float *probabilities, *dscores;         /* (query_tile, keys) */
+    float *tile_bias;                       /* (query_tile, keys) */
     float *log2_sum, *dout_out;             /* (queries + query_tile) */
 };
 
@@ -20,12 +36,12 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
     const size_t queries = z->tokens + query_tile;
     const size_t matrix = (size_t)z->tokens * z->keys, columns = (size_t)z->width * z->keys;
     const size_t rows = queries * z->width, tile = (size_t)query_tile * z->keys;
-    const size_t counts[] = {matrix, matrix, columns, columns, columns, columns, rows,
-                             rows,   rows,   tile,    tile,    queries, queries};
-    float **const arrays[] = {&work->bias,     &work->dbias,         &work->keys,    &work->values,
-                              &work->dkeys,    &work->dvalues,       &work->queries, &work->douts,
-                              &work->dqueries, &work->probabilities, &work->dscores, &work->log2_sum,
-                              &work->dout_out};
+    const size_t counts[] = {matrix, matrix, columns, columns, columns, columns, columns, rows,
+                             rows,   rows,   tile,    tile,    tile,    queries, queries};
+    float **const arrays[] = {&work->bias,      &work->dbias,    &work->keys,          &work->values,
+                              &work->dkeys,     &work->dvalues,  &work->key_rows,      &work->queries,
+                              &work->douts,     &work->dqueries, &work->probabilities, &work->dscores,
+                              &work->tile_bias, &work->log2_sum, &work->dout_out};
     size_t bytes = 0;
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         *arrays[k] = (float *)(memory + bytes);
@@ -34,153 +50,182 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
     return bytes;
 }
 
-/* The probabilities of keys from .. to - 1 again, from the sum that forward left: P = 2^(S - log2 sum). Then,
- * with dP = dout values^T, dS = P (dP - dout . out), which the gradient of the bias takes up. Queries behind
- * `last` have an infinite sum, and P and dS of 0. */
-static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int first, int count, int from, int to,
-                                           int width, int masked, int keys)
+/* A tile of queries at work. */
+struct query_rows {
+    int first;
+    const float *bias[query_tile]; /* mask included */
+    float *dbias[query_tile];
+};
+
+/* The probabilities of two vectors of keys from k again, from the sum that forward left: P = 2^(S - log2
+ * sum). Then, with dP = dout values^T, dS = P (dP - dout . out), which the gradient of the bias takes up. For
+ * score_queries queries from `from` of the tile; those behind the last have queries, dout and dS of 0. */
+static ALWAYS_INLINE void softmax_backward(struct backward_work *work, const struct query_rows *tile,
+                                           int from, int k, int width, int keys)
 {
+    const int first = tile->first + from;
     const float *queries = work->queries + (size_t)first * width,
                 *douts = work->douts + (size_t)first * width;
-    for (int k = from; k < to; k += 2 * lanes) {
-        vec p[2 * query_tile], dp[2 * query_tile];
-        for (int i = 0; i < query_tile; i++) {
-            const int query = work->window.query[first + i];
-            const float *bias = work->bias + (size_t)query * keys + k;
-            p[2 * i] = load(bias) - work->log2_sum[first + i];
-            p[2 * i + 1] = load(bias + lanes) - work->log2_sum[first + i];
-            if (masked) {
-                const int32_t own = work->window.region[query];
-                p[2 * i] = add_mask(p[2 * i], work->window.region + k, own);
-                p[2 * i + 1] = add_mask(p[2 * i + 1], work->window.region + k + lanes, own);
-            }
-            dp[2 * i] = dp[2 * i + 1] = broadcast(-work->dout_out[first + i]);
-        }
-        for (int d = 0; d < width; d++) {
-            const float *key = work->keys + (size_t)d * keys + k,
-                        *value = work->values + (size_t)d * keys + k;
-            for (int i = 0; i < query_tile; i++) {
-                p[2 * i] += queries[i * width + d] * load(key);
-                p[2 * i + 1] += queries[i * width + d] * load(key + lanes);
-                dp[2 * i] += douts[i * width + d] * load(value);
-                dp[2 * i + 1] += douts[i * width + d] * load(value + lanes);
-            }
-        }
-#pragma GCC unroll 8
-        for (int i = 0; i < 2 * query_tile; i++) {
-            const size_t place = (size_t)(i / 2) * keys + k + (size_t)(i % 2) * lanes;
-            const vec probability = exp2_of(p[i]);
-            store(work->probabilities + place, probability);
-            store(work->dscores + place, probability * dp[i]);
+    vec p[2 * score_queries], dp[2 * score_queries];
+    for (int i = 0; i < score_queries; i++) {
+        p[2 * i] = load(tile->bias[from + i] + k) - work->log2_sum[first + i];
+        p[2 * i + 1] = load(tile->bias[from + i] + k + lanes) - work->log2_sum[first + i];
+        dp[2 * i] = dp[2 * i + 1] = broadcast(-work->dout_out[first + i]);
+    }
+    for (int d = 0; d < width; d++) {
+        const float *key = work->keys + (size_t)d * keys + k, *value = work->values + (size_t)d * keys + k;
+        const vec key_low = load(key), key_high = load(key + lanes);
+        const vec value_low = load(value), value_high = load(value + lanes);
+        for (int i = 0; i < score_queries; i++) {
+            const vec query = broadcast(queries[i * width + d]), dout = broadcast(douts[i * width + d]);
+            p[2 * i] += query * key_low;
+            p[2 * i + 1] += query * key_high;
+            dp[2 * i] += dout * value_low;
+            dp[2 * i + 1] += dout * value_high;
         }
     }
-    for (int i = 0; i < count; i++) {
-        float *dbias = work->dbias + (size_t)work->window.query[first + i] * keys;
-        for (int k = from; k < to; k += lanes) {
-            store(dbias + k, load(dbias + k) + load(work->dscores + (size_t)i * keys + k));
-        }
+    raise_two_to(p, 2 * score_queries);
+    for (int i = 0; i < 2 * score_queries; i++) {
+        const int key = k + i % 2 * lanes;
+        const size_t place = (size_t)(from + i / 2) * keys + key;
+        float *dbias = tile->dbias[from + i / 2] + key;
+        const vec dscore = p[i] * dp[i];
+        store(work->probabilities + (size_t)(from + i / 2) * 2 * lanes + (size_t)(i % 2) * lanes, p[i]);
+        store(work->dscores + place, dscore);
+        store(dbias, load(dbias) + dscore);
     }
 }
 
-/* Columns d .. d + 3, over keys from .. to - 1: dqueries += dS keys^T, dkeys += queries^T dS, dvalues +=
- * douts^T P. */
-static ALWAYS_INLINE void products_backward(struct backward_work *work, int first, int from, int to, int d,
-                                            int width, int keys)
+/* Two vectors of keys from k, gradient_channels channels from d: dkeys += queries^T dS, dvalues += douts^T P.
+ */
+static ALWAYS_INLINE void gradients_of_tokens(struct backward_work *work, int first, int k, int d, int width,
+                                              int keys)
 {
-    const float *restrict key = work->keys + (size_t)d * keys;
-    const float *restrict dscores = work->dscores, *restrict probabilities = work->probabilities;
-    float *restrict dkey = work->dkeys + (size_t)d * keys, *restrict dvalue =
-                                                               work->dvalues + (size_t)d * keys;
-    float query[16], dout[16]; /* by query and column */
-    for (int i = 0; i < query_tile; i++) {
-        store_quad(query + 4 * (size_t)i, load_quad(work->queries + (size_t)(first + i) * width + d));
-        store_quad(dout + 4 * (size_t)i, load_quad(work->douts + (size_t)(first + i) * width + d));
+    const float *queries = work->queries + (size_t)first * width + d;
+    const float *douts = work->douts + (size_t)first * width + d;
+    float *dkeys = work->dkeys + (size_t)d * keys + k, *dvalues = work->dvalues + (size_t)d * keys + k;
+    vec dkey[2 * gradient_channels], dvalue[2 * gradient_channels];
+    for (int j = 0; j < 2 * gradient_channels; j++) {
+        const size_t place = (size_t)(j / 2) * keys + (size_t)(j % 2) * lanes;
+        dkey[j] = load(dkeys + place);
+        dvalue[j] = load(dvalues + place);
     }
-    vec products[16] = {{0}};
-    for (int k = from; k < to; k += lanes) {
-        vec dscore[query_tile], probability[query_tile];
-        for (int i = 0; i < query_tile; i++) {
-            dscore[i] = load(dscores + (size_t)i * keys + k);
-            probability[i] = load(probabilities + (size_t)i * keys + k);
-        }
-        for (int j = 0; j < 4; j++) {
-            const size_t place = (size_t)j * keys + k;
-            const vec column = load(key + place);
-            vec dkey_sum = load(dkey + place), dvalue_sum = load(dvalue + place);
-            for (int i = 0; i < query_tile; i++) {
-                products[4 * i + j] += dscore[i] * column;
-                dkey_sum += query[4 * i + j] * dscore[i];
-                dvalue_sum += dout[4 * i + j] * probability[i];
-            }
-            store(dkey + place, dkey_sum);
-            store(dvalue + place, dvalue_sum);
+    for (int i = 0; i < query_tile; i++) {
+        const float *dscore = work->dscores + (size_t)i * keys + k;
+        const float *probability = work->probabilities + (size_t)i * 2 * lanes;
+        const vec dscore_low = load(dscore), dscore_high = load(dscore + lanes);
+        const vec probability_low = load(probability), probability_high = load(probability + lanes);
+        for (int j = 0; j < gradient_channels; j++) {
+            const vec query = broadcast(queries[i * width + j]), dout = broadcast(douts[i * width + j]);
+            dkey[2 * j] += query * dscore_low;
+            dkey[2 * j + 1] += query * dscore_high;
+            dvalue[2 * j] += dout * probability_low;
+            dvalue[2 * j + 1] += dout * probability_high;
         }
     }
-    float sums[16];
-    sums_of_16(sums, products);
-    for (int i = 0; i < query_tile; i++) {
-        float *dquery = work->dqueries + (size_t)(first + i) * width + d;
-        store_quad(dquery, load_quad(dquery) + load_quad(sums + 4 * (size_t)i));
+    for (int j = 0; j < 2 * gradient_channels; j++) {
+        const size_t place = (size_t)(j / 2) * keys + (size_t)(j % 2) * lanes;
+        store(dkeys + place, dkey[j]);
+        store(dvalues + place, dvalue[j]);
     }
+}
+
+static ALWAYS_INLINE void backward_of_tile(struct backward_work *work, const struct query_rows *tile,
+                                           int from, int to, int width, int keys)
+{
+    float *dqueries = work->dqueries + (size_t)tile->first * width;
+    for (int k = from; k < to; k += 2 * lanes) {
+        fetch_ahead(&work->ahead);
+        for (int i = 0; i < query_tile; i += score_queries) {
+            softmax_backward(work, tile, i, k, width, keys);
+        }
+        for (int d = 0; d < width; d += gradient_channels) {
+            gradients_of_tokens(work, tile->first, k, d, width, keys);
+        }
+        if (sums_by_rows(width)) {
+            add_sums_by_rows(dqueries, work->dscores, work->key_rows, k, k + 2 * lanes, width, keys);
+        }
+    }
+    if (!sums_by_rows(width)) {
+        add_sums_by_columns(dqueries, work->dscores, work->keys, from, to, width, keys);
+    }
+}
+
+/* What the next window reads and writes. */
+static void look_ahead(struct backward_work *work, const struct backward_rows *rows,
+                       const struct window *next, int head, const struct attention_sizes *z)
+{
+    struct window_ahead *ahead = &work->ahead;
+    const size_t length = z->channels, first = (size_t)head * z->head_dim;
+    const int tiles = (work->window->queries + query_tile - 1) / query_tile;
+    begin_ahead(ahead, next, tiles * (z->keys / (2 * lanes)));
+    for (int part = 0; part < 3; part++) {
+        add_ahead(ahead, rows->qkv, sizeof(activation), 3 * length, part * length + first, z->head_dim);
+        add_ahead(ahead, rows->dqkv, sizeof(activation), 3 * length, part * length + first, z->head_dim);
+    }
+    add_ahead(ahead, rows->dout, sizeof(activation), length, first, z->head_dim);
+    add_ahead(ahead, rows->out, sizeof(activation), length, first, z->head_dim);
+    add_ahead(ahead, rows->logsumexp, sizeof(float), z->heads, head, 1);
 }
 
 /* Works through the keys in chunks whose keys, values and gradients stay in the first-level cache. */
 static ALWAYS_INLINE void backward_of_queries(struct backward_work *work, int width, int keys)
 {
-    const int vectors = 1536 / width / (2 * lanes), chunk = (vectors > 0 ? vectors : 1) * 2 * lanes;
+    const int vectors = (width == 16 ? 2 : 1) * 3072 / width / (2 * lanes),
+              chunk = (vectors > 0 ? vectors : 1) * 2 * lanes;
     for (int from = 0; from < keys; from += chunk) {
         const int to = keys - from < chunk ? keys : from + chunk;
-        for (int first = 0; first < work->window.queries; first += query_tile) {
-            const int left = work->window.queries - first, count = left < query_tile ? left : query_tile;
-            if (work->window.masked) {
-                softmax_backward(work, first, count, from, to, width, 1, keys);
-            } else {
-                softmax_backward(work, first, count, from, to, width, 0, keys);
+        for (int first = 0; first < work->window->queries; first += query_tile) {
+            struct query_rows tile = {.first = first};
+            bias_of_tile(tile.bias, work->tile_bias, work->bias, work->window, first, from, to, keys);
+            for (int i = 0; i < query_tile; i++) {
+                tile.dbias[i] = work->dbias + (size_t)work->window->query[first + i] * keys;
             }
-            for (int d = 0; d < width; d += 4) {
-                products_backward(work, first, from, to, d, width, keys);
-            }
+            backward_of_tile(work, &tile, from, to, width, keys);
         }
     }
 }
 
-/* What backward reads besides qkv. */
-struct upstream {
-    const activation *dout, *out;
-    const float *logsumexp;
-};
-
 /* log2 of the sum of each query's exponentials, and dout . out. */
-static void gather_statistics(struct backward_work *work, const struct upstream *upstream, int head,
+static void gather_statistics(struct backward_work *work, const struct backward_rows *rows, int head,
                               const struct attention_sizes *z)
 {
-    const struct window *window = &work->window;
+    const struct window *window = work->window;
     for (int k = 0; k < window->queries + query_tile; k++) {
         const size_t row = window->row[window->query[k]];
-        const activation *out = upstream->out + row * z->channels + head * z->head_dim;
-        float sum = 0;
-        for (int d = 0; d < z->head_dim; d++) {
-            sum += work->douts[(size_t)k * z->width + d] * float_of(out[d]);
+        const activation *out = rows->out + row * z->channels + head * z->head_dim;
+        const float *dout = work->douts + (size_t)k * z->width;
+        quad sums = {0};
+        int d = 0;
+        for (; d + 4 <= z->head_dim; d += 4) {
+            sums += load_quad(dout + d) * load_activation_quad(out + d);
+        }
+        float sum = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+        for (; d < z->head_dim; d++) {
+            sum += dout[d] * float_of(out[d]);
         }
         work->dout_out[k] = sum;
         work->log2_sum[k] =
-            k < window->queries ? upstream->logsumexp[row * z->heads + head] * log2_of_e : -absent_key;
+            k < window->queries ? rows->logsumexp[row * z->heads + head] * log2_of_e : -absent_key;
     }
 }
 
-static void backward_of_window(activation *dqkv, double *dbias, struct backward_work *work,
-                               const activation *qkv, const struct upstream *upstream, int head,
-                               const struct attention_sizes *z)
+static void backward_of_window(const struct backward_rows *rows, double *dbias, struct backward_work *work,
+                               int head, const struct attention_sizes *z)
 {
     const size_t columns = (size_t)z->width * z->keys;
     const int first = head * z->head_dim;
     const float factor = log2_of_e / sqrtf((float)z->head_dim);
-    if (work->window.queries > 0) {
-        KERNEL(gather_transposed)(work->keys, z->channels + first, &work->window, z);
-        KERNEL(gather_transposed)(work->values, 2 * z->channels + first, &work->window, z);
-        KERNEL(gather_queries)(work->queries, qkv, 3 * (size_t)z->channels, first, factor, &work->window, z);
-        KERNEL(gather_queries)(work->douts, upstream->dout, z->channels, first, 1, &work->window, z);
-        gather_statistics(work, upstream, head, z);
+    if (work->window->queries > 0) {
+        KERNEL(gather_transposed)(work->keys, z->channels + first, work->window, z);
+        KERNEL(gather_transposed)(work->values, 2 * z->channels + first, work->window, z);
+        if (sums_by_rows(z->width)) {
+            KERNEL(gather_tokens)(work->key_rows, z->channels + first, work->window, z);
+        }
+        KERNEL(gather_queries)
+        (work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, work->window, z);
+        KERNEL(gather_queries)(work->douts, rows->dout, z->channels, first, 1, work->window, z);
+        gather_statistics(work, rows, head, z);
         memset(work->dqueries, 0, (size_t)(z->tokens + query_tile) * z->width * sizeof(float));
         memset(work->dkeys, 0, columns * sizeof(float));
         memset(work->dvalues, 0, columns * sizeof(float));
@@ -192,10 +237,12 @@ static void backward_of_window(activation *dqkv, double *dbias, struct backward_
             backward_of_queries(work, z->width, z->keys);
         }
         KERNEL(write_query_gradients)
-        (dqkv, work->dqueries, z->width, 1 / sqrtf((float)z->head_dim), first, &work->window, z);
+        (rows->dqkv, work->dqueries, z->width, 1 / sqrtf((float)z->head_dim), first, work->window, z);
         /* The queries carry log2(e), which the gradient of the keys must not. */
-        KERNEL(scatter_transposed)(dqkv, dbias, work->dkeys, log_of_2, z->channels + first, &work->window, z);
-        KERNEL(scatter_transposed)(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &work->window, z);
+        KERNEL(scatter_transposed)
+        (rows->dqkv, dbias, work->dkeys, log_of_2, z->channels + first, work->window, z);
+        KERNEL(scatter_transposed)
+        (rows->dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, work->window, z);
     }
 }
 
@@ -208,7 +255,8 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
     if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
-    const struct upstream upstream = {.dout = dout, .out = out, .logsumexp = logsumexp};
+    const struct backward_rows rows = {
+        .dqkv = dqkv, .dout = dout, .out = out, .qkv = qkv, .logsumexp = logsumexp};
     struct backward_work measured;
     const size_t work_bytes = lay_out_work(&measured, NULL, &z),
                  bytes = work_bytes + attention_sums_bytes(&z);
@@ -225,18 +273,24 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct backward_work work;
+        struct window windows[2];
         lay_out_work(&work, memory + part * bytes, &z);
         KERNEL(begin_attention_sums)(&sums[part], memory + part * bytes + work_bytes, work.dbias, &z);
-        for (size_t task = share_begin(tasks, part, threads); task < share_begin(tasks, part + 1, threads);
-             task++) {
-            const struct attention_task at = KERNEL(attention_task)(task, &z);
-            if (at.head != sums[part].head) {
+        const size_t begin = share_begin(tasks, part, threads), end = share_begin(tasks, part + 1, threads);
+        struct attention_task at = KERNEL(attention_task)(begin, &z);
+        KERNEL(cut_window)(&windows[begin % 2], at.window, qkv, padded_row, s);
+        for (size_t task = begin; task < end; task++) {
+            const int head = at.head;
+            if (head != sums[part].head) {
                 KERNEL(end_attention_head)(&sums[part], &z);
-                KERNEL(head_bias)(work.bias, bias_table, at.head, &z);
-                sums[part].head = at.head;
+                KERNEL(head_bias)(work.bias, bias_table, head, &z);
+                sums[part].head = head;
             }
-            KERNEL(cut_window)(&work.window, at.window, qkv, padded_row, s);
-            backward_of_window(dqkv, sums[part].dqkv_bias, &work, qkv, &upstream, at.head, &z);
+            at = KERNEL(attention_task)(task + 1 < end ? task + 1 : task, &z);
+            KERNEL(cut_window)(&windows[(task + 1) % 2], at.window, qkv, padded_row, s);
+            work.window = &windows[task % 2];
+            look_ahead(&work, &rows, &windows[(task + 1) % 2], at.head, &z);
+            backward_of_window(&rows, sums[part].dqkv_bias, &work, head, &z);
         }
         KERNEL(end_attention_head)(&sums[part], &z);
     }

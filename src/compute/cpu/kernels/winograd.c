@@ -18,9 +18,8 @@ static const factor *weights_of(struct compute *c, const float *weight, const st
     const int inner = backward ? s->out_channels : s->in_channels,
               outer = backward ? s->in_channels : s->out_channels;
     int fresh;
-    factor *at =
-        packed_weights(cpu_state(c)->packed, weight, backward ? PACKED_BACKWARD : PACKED_FORWARD,
-                       winograd_weights_length(inner, outer) * sizeof *at, &fresh);
+    factor *at = packed_weights(cpu_state(c)->packed, weight, backward ? PACKED_BACKWARD : PACKED_FORWARD,
+                                winograd_weights_length(inner, outer) * sizeof *at, &fresh);
     if (at == NULL) {
         compute_failed(c, VOCO_NO_MEMORY, "weights of a convolution");
     } else if (!fresh) {
