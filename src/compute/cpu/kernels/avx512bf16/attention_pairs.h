@@ -28,8 +28,8 @@ static inline vec rough_exp2(vec x)
     p = p * f + 0.24261114F;
     p = p * f + 0.69326097F;
     p = p * f + 0.99992806F;
-    return (vec)_mm512_maskz_scalef_ps(
-        _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ), (__m512)p, (__m512)n);
+    return (vec)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126), _CMP_NLT_UQ),
+                                       (__m512)p, (__m512)n);
 }
 
 /* 32 floats as bf16. */
