@@ -35,8 +35,9 @@ static void backward_in_float(struct compute *c, float *dinp, float *dweight, co
     }
 }
 
-/* The layer as a convolution with a kernel of one voxel over a line of rows: as fast as oneDNN's matrix
- * products in bf16, with weights in the order that it wants and sums over rows that threads share. */
+/* The layer as a convolution with a kernel of one voxel over a line of rows: faster than oneDNN's matrix
+ * products in float and as fast as those in bf16, with weights in the order that it wants and sums over rows
+ * that threads share. */
 static struct conv3d_shape line_of(size_t rows, int in_features, int out_features)
 {
     return (struct conv3d_shape){.n = 1,
@@ -51,6 +52,10 @@ static struct conv3d_shape line_of(size_t rows, int in_features, int out_feature
 
 /* Below, oneDNN's own order of the weight's gradient costs more than products in bf16 save. */
 static const size_t least_rows = 32;
+
+/* From so many rows on, weights in the order that a convolution wants save more in products of floats than
+ * they cost when they are made: the rows of a projector are fewer. Gradients gain nothing by it. */
+static const size_t least_float_rows = 64;
 
 /* Activations in bf16 by products in float. */
 static void forward_through_floats(struct compute *c, activation *out, const activation *inp,
@@ -91,9 +96,10 @@ void cpu_linear_forward(struct compute *c, activation *out, const activation *in
         return;
     }
     use_threads(c);
-    if (c->precision == PRECISION_FLOAT32) {
+    const int in_float = c->precision == PRECISION_FLOAT32;
+    if (in_float && rows < least_float_rows) {
         forward_in_float(c, (float *)out, (const float *)inp, weight, bias, rows, in_features, out_features);
-    } else if (c->multiplies_bf16) {
+    } else if (in_float || c->multiplies_bf16) {
         const struct conv3d_shape shape = line_of(rows, in_features, out_features);
         convolution_forward(c, out, inp, weight, bias, &shape);
     } else {

@@ -22,7 +22,8 @@ void KERNEL(install_kernels)(struct compute *c)
     c->instance_norm_apply = KERNEL(instance_norm_apply);
     c->pooled_norm_forward = KERNEL(pooled_norm_forward);
     c->pooled_norm_backward = KERNEL(pooled_norm_backward);
-#if defined(__AVX512BF16__)
+    /* Processors with tiles multiply pairs no faster than floats. */
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
     c->window_attention_forward = KERNEL(pair_attention_forward);
     c->window_attention_backward = KERNEL(pair_attention_backward);
 #else
