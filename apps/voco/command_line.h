@@ -69,5 +69,6 @@ extern const struct verb verb_eval;
 extern const struct verb verb_info;
 extern const struct verb verb_replay;
 extern const struct verb verb_bench;
+extern const struct verb verb_convert;
 
 #endif

@@ -138,6 +138,10 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"compute", OPTION_TEXT, &given.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
         {"precision", OPTION_TEXT, &given.precision, "P",
          "float32, or bf16: half the memory for activations, faster where the processor multiplies it", 0, 0},
+        {"init", OPTION_TEXT, &options.init, "CKPT",
+         "begin with these weights: any file that voco convert reads; moments 0, step 0", 0, 0},
+        {"init-partial", OPTION_FLAG, &options.init_partial, NULL,
+         "take what CKPT has; what it lacks is drawn anew", 0, 0},
         {"resume", OPTION_FLAG, &options.resume, NULL, "go on where RUN stopped; begin where there is none",
          0, 0},
         {"dump-batch", OPTION_LONG, &options.dump_batch, "STEP",
@@ -199,6 +203,7 @@ const struct verb verb_pretrain = {
     .examples =
         "  voco pretrain ct-folder --out run --recipe base --preset chest\n"
         "  voco pretrain Task07/dataset.json --out run --recipe mine.yaml --steps 20000 --batch 4\n"
+        "  voco pretrain ct-folder --out run --init VoCo_B_SSL_head.pt --patch-merging legacy\n"
         "  voco pretrain --out run --resume\n"
         "  voco pretrain --out run --resume --dump-batch 1234     a step to look into with voco replay\n",
     .run = run,

@@ -1,6 +1,7 @@
 #include "train/checkpoint.h"
 
 #include "base/error.h"
+#include "model/checkpoint_names.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,10 +9,9 @@
 
 _Static_assert(sizeof(real) == sizeof(float), "checkpoints hold float32");
 
-static const char checkpoint_format[] = "voco-checkpoint-1";
+const char checkpoint_format[] = "voco-checkpoint-1";
 
-enum { moment_count = 3, tensor_name_size = parameter_name_size + 32 };
-static const char *const moment_names[moment_count] = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
+enum { tensor_name_size = parameter_name_size + 32 };
 
 /* The buffer that belongs to a name of moment_names. */
 static real *moment_of(const struct training_state *state, int moment)

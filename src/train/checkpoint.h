@@ -18,6 +18,9 @@
 
 enum { checkpoint_path_size = 4096 };
 
+/* "voco-checkpoint-1", the format in the metadata */
+extern const char checkpoint_format[];
+
 /* The whole state of a training run between two steps. */
 struct training_state {
     real *params;             /* (table.total) */

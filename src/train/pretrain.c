@@ -8,6 +8,7 @@
 #include "base/machine_memory.h"
 #include "data/loader.h"
 #include "train/checkpoint.h"
+#include "train/initial_weights.h"
 #include "train/machine.h"
 #include "train/metrics_log.h"
 #include "train/run_folder.h"
@@ -36,6 +37,7 @@ struct run {
     struct chunk_cache *chunks;
     struct loader *loader;
     struct metrics_log metrics;
+    int initialised;      /* with the weights of options->init */
     long long first_step; /* of this life */
     double started;
     double last_progress;
@@ -77,6 +79,20 @@ static enum voco_status settle_folder(struct run *run)
         status = run_folder_place(&run->folder, options->out, options->data, options->cache);
     }
     return status;
+}
+
+/* Before volumes are prepared: whether the weights to begin with are there and fit. */
+static enum voco_status check_initial_weights(const struct run *run)
+{
+    const struct pretrain_options *options = run->options;
+    char path[checkpoint_path_size] = "";
+    if (options->init == NULL || options->dump_batch >= 0) {
+        return VOCO_OK;
+    }
+    const enum voco_status status = checkpoint_newest(path, options->out);
+    return status != VOCO_OK || path[0] != '\0'
+               ? status
+               : initial_weights_check(options->init, options->init_partial, &run->folder.recipe.model);
 }
 
 static enum voco_status prepare(struct run *run)
@@ -124,7 +140,8 @@ static enum voco_status create_state(struct run *run)
     return status;
 }
 
-/* Parameters and moments: from the newest whole checkpoint where there is one, else drawn anew. */
+/* Parameters and moments: from the newest whole checkpoint where there is one; else drawn anew, and then the
+ * initial weights that were asked for. */
 static enum voco_status load_state(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
@@ -139,7 +156,10 @@ static enum voco_status load_state(struct run *run)
     }
     if (path[0] == '\0') {
         parameters_initialise(run->state.params, &run->model.table, recipe->seed);
-        return VOCO_OK;
+        run->initialised = run->options->init != NULL;
+        return run->initialised ? initial_weights_load(run->state.params, &run->model, run->options->init,
+                                                       run->options->init_partial)
+                                : VOCO_OK;
     }
     struct checkpoint checkpoint;
     status = checkpoint_open(&checkpoint, path);
@@ -149,7 +169,8 @@ static enum voco_status load_state(struct run *run)
     checkpoint_close(&checkpoint);
     if (status == VOCO_OK) {
         snprintf(run->report->checkpoint, sizeof run->report->checkpoint, "%s", path);
-        log_line(LOG_INFO, "going on from %s", path);
+        log_line(LOG_INFO, "going on from %s%s", path,
+                 run->options->init != NULL ? "; --init is for the beginning and not looked at" : "");
     }
     return status;
 }
@@ -212,6 +233,14 @@ static enum voco_status save(struct run *run)
     }
     snprintf(run->report->checkpoint, sizeof run->report->checkpoint, "%s", path);
     return checkpoint_prune(run->options->out, run->folder.recipe.keep);
+}
+
+/* Initial weights become the run's own before run.json says that there is one: stopped before its first
+ * checkpoint, it goes on from them and not from others. */
+static enum voco_status save_beginning(struct run *run)
+{
+    const enum voco_status status = make_folders(run->options->out);
+    return status == VOCO_OK ? save(run) : status;
 }
 
 /* At most four lines a second, so that a terminal stays readable; the last step is always said. */
@@ -410,6 +439,9 @@ static enum voco_status live(struct run *run)
 {
     enum voco_status status = settle_folder(run);
     if (status == VOCO_OK) {
+        status = check_initial_weights(run);
+    }
+    if (status == VOCO_OK) {
         status = prepare(run);
     }
     if (status == VOCO_OK && run->options->dump_batch >= 0) {
@@ -423,6 +455,9 @@ static enum voco_status live(struct run *run)
     }
     if (status == VOCO_OK) {
         status = open_step(run);
+    }
+    if (status == VOCO_OK && run->initialised) {
+        status = save_beginning(run);
     }
     if (status == VOCO_OK) {
         status = run_folder_write(&run->folder, run->options->out);

@@ -29,6 +29,10 @@ struct pretrain_options {
     enum voco_status (*override)(struct recipe *recipe, int resumed, void *context);
     void *context;
     struct recipe recipe; /* of a new run */
+    /* What a new run begins with (train/initial_weights.h): NULL, all drawn from the seed. The run's first
+     * checkpoint is then that of step 0. A run that goes on from a checkpoint does not look at it. */
+    const char *init;
+    int init_partial;
     long long dump_batch; /* >= 0: write this step's batch to `out` and do not train; -1: train */
     const volatile sig_atomic_t
         *stop; /* non-zero: finish the step, write a checkpoint, return VOCO_STOPPED; may be NULL */
