@@ -44,15 +44,12 @@ def _read(path: Path) -> tuple[dict, dict]:
     import torch
 
     content, about = torch.load(path, map_location="cpu", weights_only=True), {}
-    while isinstance(content, dict):
-        about |= {key: value for key, value in content.items() if isinstance(value, (str, int, float))}
-        for key in ("state_dict", "model", "network_weights"):
-            if isinstance(content.get(key), dict):
-                content = content[key]
-                break
-        else:
+    while True:
+        about |= content.get("voco", {})  # what voco convert says of the weights
+        inner = [content[key] for key in ("state_dict", "model", "network_weights") if isinstance(content.get(key), dict)]
+        if not inner:
             break
-        about |= content.get("metadata", {}) if isinstance(content.get("metadata"), dict) else {}
+        content = inner[0]
     return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}, about
 
 
