@@ -17,6 +17,10 @@ struct kernels {
     /* x (rows, channels) += bias (channels) in each row */
     void (*add_bias)(struct compute *c, activation *x, const float *bias, size_t rows, int channels);
 
+    /* dweight (out_features, in_features) += dout^T inp; NULL where oneDNN's is as good. */
+    void (*linear_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                   const activation *inp, size_t rows, int in_features, int out_features);
+
     /* 3^3 convolutions of stride 1 between so few channels that they are faster than oneDNN's. */
     int (*narrow_convolution_fits)(int in_channels, int out_channels);
     /* result is out of first, inp; or, backward, dinp of first, dout. */

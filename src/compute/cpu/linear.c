@@ -52,6 +52,7 @@ static struct conv3d_shape line_of(size_t rows, int in_features, int out_feature
 
 /* Below, oneDNN's own order of the weight's gradient costs more than products in bf16 save. */
 static const size_t least_rows = 32;
+static const size_t least_kernel_rows = 512; /* for a kernel of our own, whose threads' sums are added up */
 
 /* From so many rows on, weights in the order that a convolution wants save more in products of floats than
  * they cost when they are made: the rows of a projector are fewer. Gradients gain nothing by it. */
@@ -123,7 +124,9 @@ void cpu_linear_backward(struct compute *c, activation *dinp, float *dweight, fl
         if (dinp != NULL) {
             convolution_input_gradient(c, dinp, dout, weight, &shape);
         }
-        if (dweight != NULL && rows >= least_rows) {
+        if (dweight != NULL && rows >= least_kernel_rows && kernels_of(c)->linear_weight_gradient != NULL) {
+            kernels_of(c)->linear_weight_gradient(c, dweight, dout, inp, rows, in_features, out_features);
+        } else if (dweight != NULL && rows >= least_rows) {
             convolution_weight_gradient(c, dweight, dout, inp, &shape);
         } else if (dweight != NULL) {
             backward_through_floats(c, NULL, dweight, dout, inp, weight, rows, in_features, out_features);

@@ -7,6 +7,7 @@
 #endif
 #if defined(__AMX_BF16__)
 #include "compute/cpu/kernels/amx/tile_convolution.h"
+#include "compute/cpu/kernels/amx/tile_linear.h"
 #endif
 
 void KERNEL(install_kernels)(struct compute *c)
@@ -46,6 +47,7 @@ void KERNEL(install_kernels)(struct compute *c)
         .narrow_convolution = KERNEL(narrow_convolution),
         .narrow_convolution_gradient = KERNEL(narrow_convolution_gradient),
 #if defined(__AMX_BF16__)
+        .linear_weight_gradient = KERNEL(tile_linear_weight_gradient),
         .fused_convolution_fits = KERNEL(tile_convolution_fits),
         .fused_convolution_forward = KERNEL(tile_convolution_forward),
         .fused_convolution_input_gradient = KERNEL(tile_convolution_input_gradient),

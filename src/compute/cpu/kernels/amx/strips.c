@@ -186,6 +186,30 @@ void KERNEL(transpose_strip)(activation *to, const struct strip_source *s, const
     }
 }
 
+void KERNEL(transpose_rows)(activation *to, size_t pitch, const activation *from, int channels, int rows)
+{
+    const struct channel_norm none = {.present = 0};
+    for (int channel = 0; channel < channels; channel += 2 * lanes) {
+        const int left = channels - channel, count = left < 2 * lanes ? left : 2 * lanes;
+        for (int row = 0; row < rows; row += lanes) {
+            const int some = rows - row < lanes ? rows - row : lanes;
+            __m512i block[16], columns[16];
+#pragma GCC unroll 16
+            for (int k = 0; k < 16; k++) {
+                block[k] = k < some ? load_channels(from + (size_t)(row + k) * channels + channel, count,
+                                                    &none, &none)
+                                    : _mm512_setzero_si512();
+            }
+            transpose_pairs(columns, block);
+            activation *place = to + channel * pitch + row;
+            for (int k = 0; k < count; k++, place += pitch) {
+                const __m512i pairs = k % 2 ? _mm512_srli_epi32(columns[k / 2], 16) : columns[k / 2];
+                _mm256_storeu_si256((void *)place, _mm512_cvtepi32_epi16(pairs));
+            }
+        }
+    }
+}
+
 /* The channels of two voxels, or of one where second is NULL, in turns. */
 static void store_pair(activation *to, const activation *first, const activation *second, int channels)
 {
@@ -199,15 +223,20 @@ static void store_pair(activation *to, const activation *first, const activation
     }
 }
 
+void KERNEL(pair_rows)(activation *to, const activation *from, int channels, int rows, int whole)
+{
+    const size_t pair_pitch = 2 * (size_t)rounded_up(channels, tile_columns);
+    int k = 0;
+    for (; k < rows; k += 2, from += 2 * (size_t)channels, to += pair_pitch) {
+        store_pair(to, from, k + 1 < rows ? from + channels : NULL, channels);
+    }
+    memset(to, 0, (size_t)(whole - k + 1) / 2 * pair_pitch * sizeof *to);
+}
+
 void KERNEL(pair_voxels)(activation *to, const activation *x, int channels, const struct strip *strip,
                          const struct strip_sizes *z)
 {
-    const size_t pair_pitch = 2 * (size_t)rounded_up(channels, tile_columns);
-    const activation *from = row_of(x, channels, strip, 0, z);
-    const int voxels = strip->rows * z->w, end = rounded_up(z->rows * z->w, tile_depth);
-    int k = 0;
-    for (; k < voxels; k += 2, from += 2 * (size_t)channels, to += pair_pitch) {
-        store_pair(to, from, k + 1 < voxels ? from + channels : NULL, channels);
-    }
-    memset(to, 0, (size_t)(end - k + 1) / 2 * pair_pitch * sizeof *to);
+    KERNEL(pair_rows)
+    (to, row_of(x, channels, strip, 0, z), channels, strip->rows * z->w,
+     rounded_up(z->rows * z->w, tile_depth));
 }

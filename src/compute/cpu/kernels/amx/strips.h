@@ -102,4 +102,9 @@ static inline size_t paired_length(const struct strip_sizes *z, int channels)
 void KERNEL(pair_voxels)(activation *to, const activation *x, int channels, const struct strip *strip,
                          const struct strip_sizes *sizes);
 
+/* The last two forms of plain rows (rows, channels): to (channels, pitch), of which whole 16 rows are
+ * written, zeros behind the last; and pairs up to `whole` rows, an even number. */
+void KERNEL(transpose_rows)(activation *to, size_t pitch, const activation *from, int channels, int rows);
+void KERNEL(pair_rows)(activation *to, const activation *from, int channels, int rows, int whole);
+
 #endif

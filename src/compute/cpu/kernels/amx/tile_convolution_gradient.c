@@ -1,4 +1,5 @@
 #include "compute/cpu/kernels/amx/tile_convolution.h"
+#include "compute/cpu/kernels/amx/tile_sums.h"
 
 /* The weights' gradient: for each tap, in_channels x positions times positions x out_channels. Sums of tiles
  * lie in memory (taps along d and w, tiles of in_channels,
@@ -29,83 +30,16 @@ struct gradient_work {
     activation *pairs;      /* of dout, those of a slab's planes */
 };
 
-/* One plane's part of a stretch. */
-struct stretch_plane {
-    const activation *inp[plane_taps]; /* transposed, of the taps along d */
-    const activation *pairs;
-};
-
-/* Positions of some planes that are summed over without leaving the registers. */
-struct stretch {
-    const struct stretch_plane *planes;
-    int plane_count;
-    int first, steps; /* of tile_depth positions */
-    size_t pitch;     /* of transposed strips */
-    int pair_tiles;   /* of out_channels */
-};
-
-/* A tile's rows: 16 input channels at a tap. */
-struct tap_rows {
-    int dz;
-    size_t offset; /* in a transposed strip */
-    float *sums;   /* (tiles of out_channels, 16, 16) */
-};
-
 /* Taps along h are the fastest: they read almost the same. */
-static struct tap_rows tap_rows(const struct gradient_pass *p, const struct gradient_work *work, int index)
+static struct tile_rows tap_rows(const struct gradient_pass *p, const struct gradient_work *work, int index)
 {
     const int tiles = channel_tiles(p->source.channels), dy = index % plane_taps;
     const int tile = index / plane_taps % tiles, dx = index / plane_taps / tiles % plane_taps;
-    return (struct tap_rows){.dz = index / plane_taps / tiles / plane_taps,
-                             .offset = dx * transposed_copy_length(&p->z, p->source.channels) +
-                                       tile * tile_rows * transposed_pitch(&p->z) + (size_t)dy * p->z.w,
-                             .sums = work->sums + (size_t)index * channel_tiles(p->out_channels) * tile_rows *
-                                                      tile_columns};
-}
-
-/* Adds the products of two tiles of rows and two of output channels; two: whether there is a second one. */
-static ALWAYS_INLINE void add_products_of(const struct stretch *s, const struct tap_rows *a,
-                                          const struct tap_rows *b, int tile, int two)
-{
-    enum { sums_length = tile_rows * tile_columns };
-    const size_t pitch = s->pitch * sizeof(activation);
-    const size_t pair_pitch = (size_t)s->pair_tiles * tile_columns * 2;
-    float *sums_a = a->sums + (size_t)tile * sums_length, *sums_b = b->sums + (size_t)tile * sums_length;
-    _tile_loadd(0, sums_a, tile_row_bytes);
-    _tile_loadd(2, sums_b, tile_row_bytes);
-    if (two) {
-        _tile_loadd(1, sums_a + sums_length, tile_row_bytes);
-        _tile_loadd(3, sums_b + sums_length, tile_row_bytes);
-    }
-    for (int plane = 0; plane < s->plane_count; plane++) {
-        const struct stretch_plane *at = &s->planes[plane];
-        const activation *rows_a = at->inp[a->dz] + a->offset + s->first;
-        const activation *rows_b = at->inp[b->dz] + b->offset + s->first;
-        const activation *pairs = at->pairs + s->first / 2 * pair_pitch + (size_t)tile * tile_columns * 2;
-        for (int k = 0; k < s->steps; k++) {
-            _tile_loadd(4, pairs, pair_pitch * sizeof *pairs);
-            _tile_loadd(6, rows_a, pitch);
-            _tile_dpbf16ps(0, 6, 4);
-            if (two) {
-                _tile_loadd(5, pairs + 2 * tile_columns, pair_pitch * sizeof *pairs);
-                _tile_dpbf16ps(1, 6, 5);
-            }
-            _tile_loadd(7, rows_b, pitch);
-            _tile_dpbf16ps(2, 7, 4);
-            if (two) {
-                _tile_dpbf16ps(3, 7, 5);
-            }
-            rows_a += tile_depth;
-            rows_b += tile_depth;
-            pairs += tile_depth / 2 * pair_pitch;
-        }
-    }
-    _tile_stored(0, sums_a, tile_row_bytes);
-    _tile_stored(2, sums_b, tile_row_bytes);
-    if (two) {
-        _tile_stored(1, sums_a + sums_length, tile_row_bytes);
-        _tile_stored(3, sums_b + sums_length, tile_row_bytes);
-    }
+    return (struct tile_rows){.tap = index / plane_taps / tiles / plane_taps,
+                              .offset = dx * transposed_copy_length(&p->z, p->source.channels) +
+                                        tile * tile_rows * transposed_pitch(&p->z) + (size_t)dy * p->z.w,
+                              .sums = work->sums + (size_t)index * channel_tiles(p->out_channels) *
+                                                       tile_rows * tile_columns};
 }
 
 static void add_stretch(const struct gradient_pass *p, const struct gradient_work *work,
@@ -113,17 +47,11 @@ static void add_stretch(const struct gradient_pass *p, const struct gradient_wor
 {
     const int rows = taps * channel_tiles(p->source.channels);
     for (int k = 0; k < rows; k += 2) {
-        const struct tap_rows a = tap_rows(p, work, k);
+        const struct tile_rows a = tap_rows(p, work, k);
         /* Behind an odd last one, the tile of sums that lies there takes what nobody reads. */
-        struct tap_rows b = k + 1 < rows ? tap_rows(p, work, k + 1) : a;
+        struct tile_rows b = k + 1 < rows ? tap_rows(p, work, k + 1) : a;
         b.sums = a.sums + (size_t)s->pair_tiles * tile_rows * tile_columns;
-        for (int tile = 0; tile < s->pair_tiles; tile += 2) {
-            if (tile + 1 < s->pair_tiles) {
-                add_products_of(s, &a, &b, tile, 1);
-            } else {
-                add_products_of(s, &a, &b, tile, 0);
-            }
-        }
+        add_row_products(s, &a, &b);
     }
 }
 
@@ -147,9 +75,9 @@ static void add_slab(const struct gradient_pass *p, const struct gradient_work *
         planes[k].pairs = pairs;
         for (int tap = 0; tap < plane_taps; tap++) {
             const int depth = at.depth + tap - 1;
-            planes[k].inp[tap] = depth < 0 || depth >= p->z.d
-                                     ? p->nothing
-                                     : work->transposed + depth % ring * transposed_length(p);
+            planes[k].rows[tap] = depth < 0 || depth >= p->z.d
+                                      ? p->nothing
+                                      : work->transposed + depth % ring * transposed_length(p);
         }
     }
     struct stretch s = {.planes = planes,
