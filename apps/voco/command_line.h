@@ -66,6 +66,7 @@ extern const struct verb verb_prepare;
 extern const struct verb verb_cache;
 extern const struct verb verb_pretrain;
 extern const struct verb verb_eval;
+extern const struct verb verb_encode;
 extern const struct verb verb_info;
 extern const struct verb verb_replay;
 extern const struct verb verb_bench;

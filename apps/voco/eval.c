@@ -35,18 +35,7 @@ static enum voco_status locate(char path[checkpoint_path_size], char cache[check
                                const struct request *request)
 {
     struct stat info;
-    if (stat(request->checkpoint, &info) != 0) {
-        return fail_errno("%s", request->checkpoint);
-    }
-    enum voco_status status = VOCO_OK;
-    if (S_ISDIR(info.st_mode)) {
-        status = checkpoint_newest(path, request->checkpoint);
-        if (status == VOCO_OK && path[0] == '\0') {
-            status = fail(VOCO_BAD_INPUT, "%s: no checkpoint is in this folder", request->checkpoint);
-        }
-    } else {
-        snprintf(path, checkpoint_path_size, "%s", request->checkpoint);
-    }
+    const enum voco_status status = checkpoint_find(path, request->checkpoint);
     if (status != VOCO_OK) {
         return status;
     }
@@ -60,7 +49,8 @@ static enum voco_status locate(char path[checkpoint_path_size], char cache[check
         return fail(VOCO_BAD_INPUT, "%s: the name is too long", path);
     }
     struct run_folder run;
-    if (S_ISDIR(info.st_mode) && run_folder_read(&run, request->checkpoint) == VOCO_OK) {
+    if (stat(request->checkpoint, &info) == 0 && S_ISDIR(info.st_mode) &&
+        run_folder_read(&run, request->checkpoint) == VOCO_OK) {
         snprintf(cache, checkpoint_path_size, "%s", run.cache);
         run_folder_free(&run);
     }

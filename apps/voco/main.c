@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct verb *const verbs[] = {&verb_phantom,  &verb_prepare, &verb_cache,
-                                           &verb_pretrain, &verb_eval,    &verb_convert,
-                                           &verb_info,     &verb_replay,  &verb_bench};
+static const struct verb *const verbs[] = {&verb_phantom, &verb_prepare, &verb_cache,   &verb_pretrain,
+                                           &verb_eval,    &verb_encode,  &verb_convert, &verb_info,
+                                           &verb_replay,  &verb_bench};
 enum { verb_count = sizeof verbs / sizeof verbs[0] };
 
 /* Elsewhere than on a terminal: at most a line of progress every ten seconds. */

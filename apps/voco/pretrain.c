@@ -24,6 +24,7 @@ struct overrides {
     const char *patch_merging;
     const char *compute;
     const char *precision;
+    const char *tensorboard;
     int bits;
     long long chunk_cache;
     long long memory;
@@ -74,6 +75,12 @@ static enum voco_status apply(struct recipe *recipe, int resumed, void *context)
     }
     if (status == VOCO_OK && given->precision != NULL) {
         status = compute_precision_from_name(&recipe->precision, given->precision);
+    }
+    if (status == VOCO_OK && given->tensorboard != NULL) {
+        recipe->tensorboard = strcmp(given->tensorboard, "yes") == 0;
+        if (!recipe->tensorboard && strcmp(given->tensorboard, "no") != 0) {
+            status = fail(VOCO_BAD_INPUT, "--tensorboard is yes or no, not \"%s\"", given->tensorboard);
+        }
     }
     recipe->steps = given->steps >= 0 ? given->steps : recipe->steps;
     recipe->volumes = given->batch >= 0 ? given->batch : recipe->volumes;
@@ -131,6 +138,8 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"keep", OPTION_INT, &given.keep, "N", "how many checkpoints stay", 1, 100000},
         {"cache", OPTION_TEXT, &options.cache, "DIR", "prepared volumes; RUN/cache where not given", 0, 0},
         {"bits", OPTION_INT, &given.bits, "N", "per voxel in the cache: 8, 12 or 16", 8, 16},
+        {"tensorboard", OPTION_TEXT, &given.tensorboard, "yes|no",
+         "event files for tensorboard --logdir RUN; the recipe's else", 0, 0},
         {"memory", OPTION_BYTES, &given.memory, "SIZE",
          "the most that the program takes, such as 16G; 0: 3/4 of what is free", 0, 1e15},
         {"chunk-cache", OPTION_BYTES, &given.chunk_cache, "SIZE",

@@ -19,6 +19,8 @@
 
 #include "voco/status.h"
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -41,6 +43,9 @@ struct voco_volume {
 enum voco_status voco_volume_prepare(struct voco_volume *volume, const char *path, const char *preset,
                                      int roi);
 
+/* Reads a NIfTI file as it is: its voxels, scaled as it says, on its own axes. */
+enum voco_status voco_volume_read(struct voco_volume *volume, const char *path);
+
 /* Copies the crop of roi^3 voxels that starts at voxel (x, y, z) into crop (roi, roi, roi) in the network's
  * order: x slowest, z fastest. VOCO_BAD_INPUT where it does not lie inside. */
 enum voco_status voco_volume_crop(float *crop, const struct voco_volume *volume, const int start[3], int roi);
@@ -50,13 +55,27 @@ void voco_volume_free(struct voco_volume *volume);
 
 struct voco_encoder;
 
-/* Opens a checkpoint of voco, or a safetensors file of weights under the published names. threads: 0 for all
- * cores. Close with voco_encoder_close. */
+/* Opens a checkpoint of voco, a run's folder (its newest checkpoint), or a safetensors file of weights under
+ * the published names. threads: 0 for all cores. Close with voco_encoder_close. */
 enum voco_status voco_encoder_open(struct voco_encoder **encoder, const char *path, int threads);
+
+/* What may be chosen; zeros and NULLs are what voco_encoder_open takes. */
+struct voco_encoder_options {
+    int threads;
+    const char *compute;       /* "cpu", "reference" */
+    const char *precision;     /* "float32", "bf16" */
+    const char *patch_merging; /* "legacy", "fixed", "v2", of a file of weights that does not say it */
+};
+enum voco_status voco_encoder_open_with(struct voco_encoder **encoder, const char *path,
+                                        const struct voco_encoder_options *options);
 void voco_encoder_close(struct voco_encoder *encoder);
 
 /* R, the voxels an axis of a crop that the encoder was trained with. */
 int voco_encoder_roi(const struct voco_encoder *encoder);
+
+/* How training prepared its volumes, for voco_volume_prepare: "abdomen", ...; "abdomen" where the file holds
+ * weights only. */
+const char *voco_encoder_preset(const struct voco_encoder *encoder);
 
 /* E = 24 C, the length of an embedding: the global average pools of its five levels (C, C, 2C, 4C, 16C
  * channels). */
@@ -66,6 +85,39 @@ int voco_encoder_width(const struct voco_encoder *encoder);
  * are embedded independently of each other. */
 enum voco_status voco_encoder_embed(struct voco_encoder *encoder, float *embedding, const float *crops,
                                     int count);
+
+/* embedding (E) of one box of any size: each axis a multiple of 16, from 48 on; axes as of crops. */
+enum voco_status voco_encoder_embed_box(struct voco_encoder *encoder, float *embedding, const float *box,
+                                        const int size[3]);
+
+/* One of the five levels whose pools make the embedding. */
+struct voco_level {
+    int first;    /* its part of the embedding: [first, first + channels) */
+    int channels; /* C, C, 2 C, 4 C, 16 C */
+    int stride;   /* voxels an axis of a token: 1, 2, 4, 8, 32 */
+};
+
+/* level: 0 to 4. */
+struct voco_level voco_encoder_level(const struct voco_encoder *encoder, int level);
+
+/* features (d, h, w, channels) of a level of one box, before pooling, with d = size[0] / stride rounded up
+ * and so on; features[t] are of the token of the voxels from t stride on. */
+enum voco_status voco_encoder_features(struct voco_encoder *encoder, float *features, int level,
+                                       const float *box, const int size[3]);
+
+/* Embeddings of a whole volume: of crops that slide over it, `stride` voxels apart (0: R / 2), the last of
+ * each axis ending with the volume, x slowest. An axis shorter than R is filled up with zeros. Free with
+ * voco_embeddings_free, also after a failure. */
+struct voco_embeddings {
+    size_t count;        /* crops */
+    float *embedding;    /* (count, E) */
+    float *mean;         /* (E) */
+    int (*position)[3];  /* (count) first voxel of each crop */
+    double (*centre)[3]; /* (count) its centre in mm, RAS */
+};
+enum voco_status voco_encoder_embed_volume(struct voco_encoder *encoder, struct voco_embeddings *embeddings,
+                                           const struct voco_volume *volume, int stride);
+void voco_embeddings_free(struct voco_embeddings *embeddings);
 
 #ifdef __cplusplus
 }

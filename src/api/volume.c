@@ -2,6 +2,7 @@
 #include "voco/voco.h"
 
 #include "base/error.h"
+#include "volume/nifti.h"
 #include "volume/prepare.h"
 
 #include <stdlib.h>
@@ -10,6 +11,25 @@
 const char *voco_version(void)
 {
     return VOCO_VERSION;
+}
+
+static void hand_over(struct voco_volume *volume, const struct volume *from)
+{
+    memcpy(volume->size, from->size, sizeof volume->size);
+    memcpy(volume->spacing, from->spacing, sizeof volume->spacing);
+    memcpy(volume->affine, from->affine, sizeof volume->affine);
+    volume->data = from->data;
+}
+
+enum voco_status voco_volume_read(struct voco_volume *volume, const char *path)
+{
+    struct volume read = {0};
+    *volume = (struct voco_volume){0};
+    const enum voco_status status = nifti_read(&read, path);
+    if (status == VOCO_OK) {
+        hand_over(volume, &read);
+    }
+    return status;
 }
 
 enum voco_status voco_volume_prepare(struct voco_volume *volume, const char *path, const char *preset,
@@ -27,10 +47,7 @@ enum voco_status voco_volume_prepare(struct voco_volume *volume, const char *pat
         status = prepare_volume(&prepared, path, &settings, at_least);
     }
     if (status == VOCO_OK) {
-        memcpy(volume->size, prepared.size, sizeof volume->size);
-        memcpy(volume->spacing, prepared.spacing, sizeof volume->spacing);
-        memcpy(volume->affine, prepared.affine, sizeof volume->affine);
-        volume->data = prepared.data;
+        hand_over(volume, &prepared);
     }
     return status;
 }

@@ -71,7 +71,7 @@ static enum voco_status create_file(struct tensorboard_events *events, const cha
     }
     (void)gethostname(host, sizeof host - 1);
     do {
-        (void)snprintf(events->path, size, "%s/events.out.tfevents.%010lld.%s.%ld.%u", folder,
+        (void)snprintf(events->path, size, "%s/events.out.tfevents.%010lld.%s.%07ld.%u", folder,
                        (long long)time, host, (long)getpid(), atomic_fetch_add(&serial, 1U));
         events->stream = fopen(events->path, "wbx");
     } while (events->stream == NULL && errno == EEXIST);

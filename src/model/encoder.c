@@ -97,20 +97,19 @@ static void encode_hidden_state(const struct layer_run *run, const struct residu
     arena_release(run->arena, mark);
 }
 
-enum voco_status encoder_forward(const struct model *model, struct compute *c, struct arena *arena,
-                                 const real *params, real *embedding, const real *crops, int n,
-                                 struct encoder_activations **kept)
+static enum voco_status embed(const struct model *model, struct compute *c, struct arena *arena,
+                              const real *params, real *embedding, const real *crops,
+                              const struct token_grid *crop_grid, struct encoder_activations **kept)
 {
     const struct model_layout *layout = model->layout;
     const struct layer_run run = {.compute = c, .arena = arena, .params = params};
     const int feature_size = model->config.feature_size;
     const size_t stride = (size_t)model_embedding_size(&model->config);
-    const struct token_grid crop_grid = token_cube(n, model->config.roi);
     struct token_grid grids[stage_count + 1];
-    hidden_grids(grids, &model->config, n);
+    hidden_grids(grids, crop_grid);
 
     const size_t mark = arena_mark(arena);
-    struct encoder_activations *a = kept != NULL ? keep_encoder(&run, model, &crop_grid, grids) : NULL;
+    struct encoder_activations *a = kept != NULL ? keep_encoder(&run, model, crop_grid, grids) : NULL;
     activation *x[stage_count + 1];
     for (int l = 0; l <= stage_count; l++) {
         x[l] = push_activations(&run, tensor_size(&grids[l], feature_size << l));
@@ -119,10 +118,10 @@ enum voco_status encoder_forward(const struct model *model, struct compute *c, s
         }
     }
     const size_t beyond_kept = arena_mark(arena);
-    const activation *inp = push_crops(&run, crops, &crop_grid);
-    pooled_block_forward(&run, &layout->encoders[0], embedding, stride, inp, &crop_grid,
+    const activation *inp = push_crops(&run, crops, crop_grid);
+    pooled_block_forward(&run, &layout->encoders[0], embedding, stride, inp, crop_grid,
                          a != NULL ? &a->encoders[0] : NULL);
-    patch_embed_forward(&run, &layout->embed, x[0], inp, &crop_grid);
+    patch_embed_forward(&run, &layout->embed, x[0], inp, crop_grid);
     arena_release(arena, beyond_kept);
     for (int l = 0; l < stage_count; l++) {
         stage_forward(&run, &layout->stages[l], x[l + 1], x[l], &grids[l], a != NULL ? &a->stages[l] : NULL);
@@ -134,12 +133,78 @@ enum voco_status encoder_forward(const struct model *model, struct compute *c, s
                             a != NULL ? &a->encoders[e] : NULL);
     }
 
-    const enum voco_status status = pass_status(c, arena, "encoder forward", n);
+    const enum voco_status status = pass_status(c, arena, "encoder forward", crop_grid->n);
     if (kept != NULL) {
         *kept = status == VOCO_OK ? a : NULL;
     }
     if (kept == NULL || status != VOCO_OK) {
         arena_release(arena, mark);
     }
+    return status;
+}
+
+enum voco_status encoder_forward(const struct model *model, struct compute *c, struct arena *arena,
+                                 const real *params, real *embedding, const real *crops, int n,
+                                 struct encoder_activations **kept)
+{
+    const struct token_grid grid = token_cube(n, model->config.roi);
+    return embed(model, c, arena, params, embedding, crops, &grid, kept);
+}
+
+enum voco_status encoder_box_forward(const struct model *model, struct compute *c, struct arena *arena,
+                                     const real *params, real *embedding, const real *boxes, int n,
+                                     const int size[3])
+{
+    const struct token_grid grid = {n, size[0], size[1], size[2]};
+    const enum voco_status status = encoder_box_check(size);
+    return status != VOCO_OK ? status : embed(model, c, arena, params, embedding, boxes, &grid, NULL);
+}
+
+/* The hidden state h, normed, from the box; NULL where the arena is used up. */
+static const activation *hidden_state(const struct layer_run *run, const struct model *model, int h,
+                                      const activation *inp, const struct token_grid *box,
+                                      const struct token_grid *grids)
+{
+    const int feature_size = model->config.feature_size;
+    activation *x = push_activations(run, tensor_size(&grids[0], feature_size));
+    patch_embed_forward(run, &model->layout->embed, x, inp, box);
+    for (int l = 0; l < h; l++) {
+        activation *next = push_activations(run, tensor_size(&grids[l + 1], feature_size << (l + 1)));
+        stage_forward(run, &model->layout->stages[l], next, x, &grids[l], NULL);
+        x = next;
+    }
+    activation *hidden = push_activations(run, tensor_size(&grids[h], feature_size << h));
+    hidden_norm_forward(run, hidden, x, feature_size << h, &grids[h]);
+    return hidden;
+}
+
+enum voco_status encoder_box_features(const struct model *model, struct compute *c, struct arena *arena,
+                                      const real *params, real *features, int level, const real *box,
+                                      const int size[3])
+{
+    const struct layer_run run = {.compute = c, .arena = arena, .params = params};
+    const struct token_grid box_grid = {1, size[0], size[1], size[2]};
+    const int h = hidden_of_encoder[level];
+    struct token_grid grids[stage_count + 1];
+    enum voco_status status = encoder_box_check(size);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    hidden_grids(grids, &box_grid);
+    const struct token_grid *grid = h < 0 ? &box_grid : &grids[h];
+    const struct residual_block *block = &model->layout->encoders[level];
+    const size_t count = tensor_size(grid, block->out_channels);
+    const size_t mark = arena_mark(arena);
+    activation *out = push_activations(&run, count);
+    const activation *inp = push_crops(&run, box, &box_grid);
+    if (h >= 0) {
+        inp = hidden_state(&run, model, h, inp, &box_grid, grids);
+    }
+    residual_block_forward(&run, block, out, inp, grid, NULL);
+    if (!arena->exhausted) {
+        c->reals_from_activations(c, features, out, count);
+    }
+    status = pass_status(c, arena, "encoder forward", 1);
+    arena_release(arena, mark);
     return status;
 }

@@ -80,7 +80,7 @@ enum voco_status encoder_backward(const struct model *model, struct compute *c, 
     const struct layer_run run = {.compute = c, .arena = arena, .params = params, .grads = grads};
     const struct token_grid crop_grid = token_cube(n, model->config.roi);
     struct token_grid grids[stage_count + 1];
-    hidden_grids(grids, &model->config, n);
+    hidden_grids(grids, &crop_grid);
 
     const size_t mark = arena_mark(arena);
     const activation *inp = push_crops(&run, crops, &crop_grid);

@@ -9,7 +9,7 @@
 #include "nn/residual_block.h"
 #include "nn/swin_block.h"
 
-enum { stage_count = 4, encoder_count = 5, projector_depth = 3 };
+enum { stage_count = 4, encoder_count = encoder_levels, projector_depth = 3 };
 
 /* layers{l}c and layers{l} */
 struct stage {
@@ -30,8 +30,8 @@ struct model_layout {
 extern const int hidden_of_encoder[encoder_count];
 extern const int embedding_column[encoder_count];
 
-/* The tokens of x[0], ..., x[4] of n crops: x[l] goes into stage l (from 0), which gives x[l + 1]. */
-void hidden_grids(struct token_grid grids[stage_count + 1], const struct model_config *config, int n);
+/* The tokens of x[0], ..., x[4] of these crops: x[l] goes into stage l (from 0), which gives x[l + 1]. */
+void hidden_grids(struct token_grid grids[stage_count + 1], const struct token_grid *crops);
 
 struct stage_activations {
     struct residual_block_activations conv;

@@ -159,9 +159,37 @@ int model_embedding_size(const struct model_config *config)
     return 24 * config->feature_size;
 }
 
-void hidden_grids(struct token_grid grids[stage_count + 1], const struct model_config *config, int n)
+struct encoder_level encoder_level_of(const struct model_config *config, int level)
 {
-    grids[0] = token_cube(n, config->roi / 2);
+    static const char *const names[encoder_count] = {"encoder1", "encoder2", "encoder3", "encoder4",
+                                                     "encoder10"};
+    const int h = hidden_of_encoder[level];
+    return (struct encoder_level){.name = names[level],
+                                  .channels = config->feature_size << (h > 0 ? h : 0),
+                                  .column = embedding_column[level] * config->feature_size,
+                                  .stride = h < 0 ? 1 : 2 << h};
+}
+
+enum voco_status encoder_box_check(const int size[3])
+{
+    double voxels = 1;
+    for (int axis = 0; axis < 3; axis++) {
+        if (size[axis] < 48 || size[axis] % 16 != 0) {
+            return fail(VOCO_BAD_INPUT,
+                        "%d x %d x %d voxels: the encoder takes axes that are multiples of 16, from 48 on",
+                        size[0], size[1], size[2]);
+        }
+        voxels *= size[axis];
+    }
+    return voxels <= encoder_most_voxels
+               ? VOCO_OK
+               : fail(VOCO_BAD_INPUT, "%d x %d x %d voxels: the encoder takes up to %d at once", size[0],
+                      size[1], size[2], encoder_most_voxels);
+}
+
+void hidden_grids(struct token_grid grids[stage_count + 1], const struct token_grid *crops)
+{
+    grids[0] = (struct token_grid){crops->n, crops->d / 2, crops->h / 2, crops->w / 2};
     for (int l = 0; l < stage_count; l++) {
         grids[l + 1] = merged_grid(&grids[l]);
     }

@@ -40,6 +40,37 @@ enum voco_status encoder_forward(const struct model *model, struct compute *c, s
                                  const real *params, real *embedding, const real *crops, int n,
                                  struct encoder_activations **kept);
 
+/* The five levels whose global average pools make the embedding, in its order. */
+enum { encoder_levels = 5 };
+
+struct encoder_level {
+    const char *name; /* "encoder1", "encoder2", "encoder3", "encoder4", "encoder10" */
+    int channels;     /* C, C, 2 C, 4 C, 16 C */
+    int column;       /* of the embedding, where its part begins */
+    int stride;       /* voxels an axis of a token: 1, 2, 4, 8, 32 */
+};
+
+/* level from 0 to encoder_levels - 1. */
+struct encoder_level encoder_level_of(const struct model_config *config, int level);
+
+/* Boxes that are no crops: each axis a multiple of 16 from 48 on, not more voxels than that in all, else
+ * VOCO_BAD_INPUT. */
+enum { encoder_most_voxels = 1 << 28 };
+enum voco_status encoder_box_check(const int size[3]);
+
+/* Embeddings (n, E) of boxes (n, size[0], size[1], size[2]) that encoder_box_check allows, as encoder_forward
+ * computes them of crops. Memory grows with the voxels. */
+enum voco_status encoder_box_forward(const struct model *model, struct compute *c, struct arena *arena,
+                                     const real *params, real *embedding, const real *boxes, int n,
+                                     const int size[3]);
+
+/* What the pool of a level is taken of: features (d, h, w, channels) of one box, with d = size[0] / stride
+ * rounded up and so on. Token (i, j, k) is that of the voxels from (i, j, k) stride on. Fails as
+ * encoder_forward does. */
+enum voco_status encoder_box_features(const struct model *model, struct compute *c, struct arena *arena,
+                                      const real *params, real *features, int level, const real *box,
+                                      const int size[3]);
+
 /* Adds the gradient of the backbone's parameters to grads (flat buffer), from dembedding (n, E). crops and n
  * as in forward. Uses the arena above its present mark and releases that; the activations stay for the caller
  * to release. */

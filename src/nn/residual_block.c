@@ -116,6 +116,26 @@ static void add_convolve_backward(const struct layer_run *run, const struct resi
     arena_release(run->arena, mark);
 }
 
+/* IN(conv3(inp)), on the arena; `between` (rows, out_channels) is written. */
+static const activation *project_channel(const struct layer_run *run, const struct residual_block *block,
+                                         activation *between, const activation *inp,
+                                         const struct token_grid *grid)
+{
+    struct compute *c = run->compute;
+    struct conv3d_shape shape = conv_shape(grid, block->in_channels, block->out_channels);
+    const size_t moments = (size_t)grid->n * (size_t)block->out_channels;
+    activation *out = push_activations(run, grid_rows(grid) * (size_t)block->out_channels);
+    real *mean = push_reals(run, moments);
+    real *rstd = push_reals(run, moments);
+    shape.kernel = 1;
+    if (!run->arena->exhausted) {
+        c->conv3d_forward(c, between, inp, run->params + block->conv3, NULL, &shape);
+        c->instance_norm_forward(c, out, mean, rstd, between, NULL, 1, grid->n, grid_space(grid),
+                                 block->out_channels);
+    }
+    return out;
+}
+
 void residual_block_forward(const struct layer_run *run, const struct residual_block *block, activation *out,
                             const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept)
@@ -123,10 +143,12 @@ void residual_block_forward(const struct layer_run *run, const struct residual_b
     const size_t mark = arena_mark(run->arena);
     const struct residual_block_activations a = activations_of(run, block, grid, kept);
     const struct norm_activation norm = second_norm(&a);
+    const activation *residual =
+        block->in_channels == block->out_channels ? inp : project_channel(run, block, out, inp, grid);
     convolve(run, block, inp, grid, &a);
     if (!run->arena->exhausted) {
-        run->compute->instance_norm_apply(run->compute, out, a.conv2, &norm, inp, grid->n, grid_space(grid),
-                                          block->out_channels);
+        run->compute->instance_norm_apply(run->compute, out, a.conv2, &norm, residual, grid->n,
+                                          grid_space(grid), block->out_channels);
     }
     arena_release(run->arena, mark);
 }

@@ -20,7 +20,7 @@
 #include "nn/layer.h"
 
 struct residual_block {
-    int in_channels, out_channels; /* equal, or in_channels is 1 (pooled blocks only) */
+    int in_channels, out_channels; /* equal, or in_channels is 1 (pooled blocks, and forward without kept) */
     size_t conv1, conv2;           /* places of the weights */
     size_t conv3;                  /* not read where in_channels == out_channels */
 };
@@ -37,8 +37,8 @@ struct residual_block_activations {
 void residual_block_keep(const struct layer_run *run, const struct residual_block *block,
                          const struct token_grid *grid, struct residual_block_activations *kept);
 
-/* out (rows, out_channels) from inp (rows, in_channels). Without kept it uses two more arrays of out's size.
- */
+/* out (rows, out_channels) from inp (rows, in_channels). Without kept it uses two more arrays of out's size,
+ * and a third where in_channels is 1. */
 void residual_block_forward(const struct layer_run *run, const struct residual_block *block, activation *out,
                             const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept);

@@ -240,6 +240,7 @@ enum voco_status checkpoint_open(struct checkpoint *checkpoint, const char *path
     const char *format = safetensors_metadata(&checkpoint->file, "format");
     const char *version = safetensors_metadata(&checkpoint->file, "voco");
     (void)snprintf(checkpoint->version, sizeof checkpoint->version, "%s", version != NULL ? version : "");
+    checkpoint->says_patch_merging = safetensors_metadata(&checkpoint->file, "patch_merging") != NULL;
     checkpoint->resumable = format != NULL && strcmp(format, checkpoint_format) == 0;
     if (!checkpoint->resumable && format != NULL && strncmp(format, "voco-checkpoint-", 16) == 0) {
         status = fail(VOCO_UNSUPPORTED, "%s: its format is %s, this voco reads %s", path, format,

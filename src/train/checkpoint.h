@@ -51,6 +51,7 @@ struct checkpoint {
     long long step, optimizer_step; /* 0 where it holds weights only */
     struct recipe recipe;           /* `base` with `config` where it holds weights only */
     char version[32];               /* of the voco that wrote it; empty: unknown */
+    int says_patch_merging;         /* its metadata has the order; else it counts as legacy */
 };
 
 /* Opens a checkpoint or a file of weights and reads what its metadata says. A file without patch_merging
@@ -77,6 +78,10 @@ enum voco_status checkpoint_path(char path[checkpoint_path_size], const char *ru
  * log (base/log.h). VOCO_OK with an empty path where the folder holds no checkpoint at all; VOCO_BAD_INPUT
  * where it holds only damaged ones. */
 enum voco_status checkpoint_newest(char path[checkpoint_path_size], const char *run);
+
+/* What the user calls CKPT: a checkpoint's file, or a run's folder, of which the newest whole checkpoint is
+ * meant. VOCO_IO where there is nothing of that name, VOCO_BAD_INPUT where the folder holds none. */
+enum voco_status checkpoint_find(char path[checkpoint_path_size], const char *file_or_run);
 
 /* Removes all but the newest `keep` whole checkpoints, and damaged ones that are older than the newest whole
  * one. */

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { file_name_size = 64 };
@@ -123,6 +124,23 @@ enum voco_status checkpoint_newest(char path[checkpoint_path_size], const char *
     }
     free(steps);
     return status;
+}
+
+enum voco_status checkpoint_find(char path[checkpoint_path_size], const char *file_or_run)
+{
+    struct stat info;
+    if (stat(file_or_run, &info) != 0) {
+        return fail_errno("%s", file_or_run);
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        return snprintf(path, checkpoint_path_size, "%s", file_or_run) < checkpoint_path_size
+                   ? VOCO_OK
+                   : fail(VOCO_BAD_INPUT, "%s: the name is too long", file_or_run);
+    }
+    const enum voco_status status = checkpoint_newest(path, file_or_run);
+    return status == VOCO_OK && path[0] == '\0'
+               ? fail(VOCO_BAD_INPUT, "%s: no checkpoint is in this folder", file_or_run)
+               : status;
 }
 
 enum voco_status checkpoint_prune(const char *run, int keep)

@@ -16,6 +16,7 @@
 #include "train/schedule.h"
 #include "train/step.h"
 #include "train/stored_batch.h"
+#include "train/tensorboard_log.h"
 #include "train/volumes.h"
 
 #include <stdio.h>
@@ -37,7 +38,8 @@ struct run {
     struct chunk_cache *chunks;
     struct loader *loader;
     struct metrics_log metrics;
-    int initialised;      /* with the weights of options->init */
+    int initialised; /* with the weights of options->init */
+    struct tensorboard_log tensorboard;
     long long first_step; /* of this life */
     double started;
     double last_progress;
@@ -218,7 +220,11 @@ static enum voco_status open_metrics(struct run *run)
     if (snprintf(path, sizeof path, "%s/metrics.jsonl", run->options->out) >= (int)sizeof path) {
         return fail(VOCO_BAD_INPUT, "%s: the name of the run's folder is too long", run->options->out);
     }
-    return metrics_log_open(&run->metrics, path, run->state.step);
+    const enum voco_status status = metrics_log_open(&run->metrics, path, run->state.step);
+    if (status == VOCO_OK && run->folder.recipe.tensorboard) {
+        tensorboard_log_open(&run->tensorboard, run->options->out, run->state.step);
+    }
+    return status;
 }
 
 static enum voco_status save(struct run *run)
@@ -314,6 +320,7 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
                               .skipped = result.skipped,
                               .seconds = seconds,
                               .crops_per_second = batch->volumes * (batch->crops + batch->bases) / seconds};
+    tensorboard_log_append(&run->tensorboard, metrics);
     return metrics_log_append(&run->metrics, metrics);
 }
 
@@ -487,6 +494,7 @@ enum voco_status pretrain(const struct pretrain_options *options, struct pretrai
     struct run run = {.options = options, .report = report, .metrics.descriptor = -1};
     const enum voco_status status = live(&run);
     prepared_volumes_report(&run.volumes);
+    tensorboard_log_close(&run.tensorboard);
     metrics_log_close(&run.metrics);
     train_step_free(&run.step);
     compute_close(&run.compute);

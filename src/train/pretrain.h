@@ -4,6 +4,7 @@
  *     run.json                          where the data lies and the resolved recipe, to go on without naming
  * them checkpoint-NNNNNNNN.safetensors   after that many steps (train/checkpoint.h); the newest `keep` stay
  *     metrics.jsonl                     a line per step (train/metrics_log.h)
+ *     events.out.tfevents.*             the same for TensorBoard, a file per life (train/tensorboard_log.h)
  *     cache/                            prepared volumes (store/volume_cache.h), unless another folder is
  * named
  *

@@ -39,6 +39,7 @@ void recipe_default(struct recipe *recipe)
         .checkpoint_every = 1000,
         .keep = 3,
         .max_skipped = 20,
+        .tensorboard = 1,
         .compute = "cpu",
         .precision = PRECISION_FLOAT32,
         .crops_at_once = 0,

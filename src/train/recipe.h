@@ -56,6 +56,7 @@ struct recipe {
     long long checkpoint_every; /* steps; 0: only at the end */
     int keep;                   /* checkpoints */
     int max_skipped; /* steps in a row without a finite loss and gradient, after which the run stops */
+    int tensorboard; /* 1: TensorBoard's event files beside metrics.jsonl (train/tensorboard_log.h) */
 
     char compute[16]; /* compute/compute.h: "cpu", "reference" */
     enum compute_precision precision;

@@ -12,6 +12,7 @@
 static const char *const merging_orders[] = {"legacy", "fixed", "v2", NULL};
 static const char *const drop_modes[] = {"crop", "feature", "none", NULL};
 static const char *const schedules[] = {"cosine", "constant", NULL};
+static const char *const answers[] = {"no", "yes", NULL};
 static const char *const windows[] = {"preset", "crop", "resize", NULL}; /* enum recipe_window */
 static const char *const presets[] = {"abdomen", "chest", "headneck", "mr", NULL};
 static const char *const computes[] = {"cpu", "reference", NULL};
@@ -58,6 +59,7 @@ const struct recipe_setting recipe_settings[] = {
     {"run", "checkpoint_every", SETTING_LONG, 1, AT(checkpoint_every), 0, 1e12, NULL, "steps; 0: only at the end"},
     {"run", "keep", SETTING_INT, 1, AT(keep), 1, 100000, NULL, "how many checkpoints stay"},
     {"run", "max_skipped", SETTING_INT, 1, AT(max_skipped), 1, 1000000, NULL, "the run stops after so many steps in a row without a finite loss and gradient"},
+    {"run", "tensorboard", SETTING_CHOICE, 1, AT(tensorboard), 0, 0, answers, "yes: event files for tensorboard --logdir beside metrics.jsonl; no: none"},
 
     {"machine", "compute", SETTING_WORD, 1, AT(compute), 0, 0, computes, "cpu, or reference: slow, for comparison"},
     {"machine", "precision", SETTING_CHOICE, 1, AT(precision), 0, 0, precisions, "of activations and products: float32, or bf16: half the memory, faster where the processor multiplies it"},

@@ -127,9 +127,9 @@ enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand 
     return train_step_resize(step, plan->crops_at_once, plan->activations);
 }
 
-/* What the process takes at most where so many crops pass at once: with their activations and `beside`. */
-static enum voco_status need_of_forward(uint64_t *need, const struct model *model, struct compute *compute,
-                                        const real *params, int crops, uint64_t beside)
+enum voco_status measure_forward_memory(uint64_t *need, uint64_t *activations, const struct model *model,
+                                        struct compute *compute, const real *params, int crops,
+                                        uint64_t beside)
 {
     const size_t side = (size_t)model->config.roi, voxels = (size_t)crops * side * side * side;
     struct arena arena;
@@ -146,10 +146,10 @@ static enum voco_status need_of_forward(uint64_t *need, const struct model *mode
         memset(batch, 0, voxels * sizeof *batch);
         status = encoder_forward(model, compute, &arena, params, embedding, batch, crops, NULL);
     }
-    const uint64_t activations = arena.peak;
+    *activations = arena.peak;
     arena_close(&arena);
     memory_give_back();
-    *need = memory_resident() + margin + activations + beside;
+    *need = memory_resident() + margin + *activations + beside;
     return status;
 }
 
@@ -159,14 +159,15 @@ enum voco_status fit_evaluation_memory(struct evaluation_settings *settings, con
 {
     const uint64_t beside = evaluation_memory(&model->config, settings, volumes);
     char size[byte_size_room];
-    uint64_t need = 0;
-    enum voco_status status = need_of_forward(&need, model, compute, params, settings->crops_at_once, beside);
+    uint64_t need = 0, activations = 0;
+    enum voco_status status =
+        measure_forward_memory(&need, &activations, model, compute, params, settings->crops_at_once, beside);
     if (status == VOCO_OK && need > limit->bytes && settings->crops_at_once > 1) {
         log_line(LOG_WARNING, "only 1 of %d crops fits into memory at a time", settings->crops_at_once);
         settings->crops_at_once = 1;
         status = compute_restart(compute);
         if (status == VOCO_OK) {
-            status = need_of_forward(&need, model, compute, params, 1, beside);
+            status = measure_forward_memory(&need, &activations, model, compute, params, 1, beside);
         }
     }
     if (status == VOCO_OK && need > limit->bytes && limit->asked_for) {

@@ -28,6 +28,12 @@ enum voco_status check_memory_for_state(const struct memory_limit *limit, const 
 enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand *demand,
                                  struct train_step *step, const struct memory_limit *limit);
 
+/* What the process takes at most where so many crops pass forward at once: measured with crops of zeros, and
+ * `beside` what else it will hold. *activations: what of it the passes alone take. */
+enum voco_status measure_forward_memory(uint64_t *need, uint64_t *activations, const struct model *model,
+                                        struct compute *compute, const real *params, int crops,
+                                        uint64_t beside);
+
 /* For an evaluation on so many volumes, with parameters loaded: passes crops forward to see what that takes.
  * Where settings->crops_at_once do not fit they become 1, which is said. VOCO_BAD_INPUT where 1 does not fit
  * into a limit that was asked for. */

@@ -50,4 +50,9 @@ enum voco_status nifti_read_memory(struct volume *out, const void *bytes, size_t
 enum voco_status nifti_write(const char *path, const int size[3], const double affine[3][4],
                              enum nifti_type type, const void *data);
 
+/* The same of a volume with `channels` values a voxel: a 4D file whose fourth axis they are. `data` holds the
+ * whole volume of the first channel, then that of the second, and so on. */
+enum voco_status nifti_write_channels(const char *path, const int size[3], int channels,
+                                      const double affine[3][4], enum nifti_type type, const void *data);
+
 #endif

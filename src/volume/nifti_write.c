@@ -50,17 +50,22 @@ static void fill_qform(nifti_1_header *header, const double affine[3][4], const 
     header->pixdim[0] = (float)face;
 }
 
-static nifti_1_header make_header(const int size[3], const double affine[3][4], enum nifti_type type,
-                                  int bytes)
+/* channels 0: a 3D file. */
+static nifti_1_header make_header(const int size[3], int channels, const double affine[3][4],
+                                  enum nifti_type type, int bytes)
 {
     nifti_1_header header = {.sizeof_hdr = nifti_1_header_size, .regular = 'r'};
     double spacing[3];
     affine_spacing(spacing, affine);
-    header.dim[0] = 3;
+    header.dim[0] = channels > 0 ? 4 : 3;
     header.pixdim[0] = 1;
     for (int axis = 0; axis < 7; axis++) {
         header.dim[axis + 1] = axis < 3 ? (short)size[axis] : 1;
         header.pixdim[axis + 1] = axis < 3 ? (float)spacing[axis] : 0;
+    }
+    if (channels > 0) {
+        header.dim[4] = (short)channels;
+        header.pixdim[4] = 1;
     }
     header.datatype = (short)type;
     header.bitpix = (short)(8 * bytes);
@@ -131,10 +136,10 @@ static enum voco_status write_packed(FILE *file, const unsigned char *head, cons
     return status;
 }
 
-enum voco_status nifti_write(const char *path, const int size[3], const double affine[3][4],
-                             enum nifti_type type, const void *data)
+static enum voco_status write_file(const char *path, const int size[3], int channels,
+                                   const double affine[3][4], enum nifti_type type, const void *data)
 {
-    size_t voxels = 1;
+    size_t voxels = channels > 0 ? (size_t)channels : 1;
     for (int axis = 0; axis < 3; axis++) {
         if (size[axis] < 1 || size[axis] > INT16_MAX) {
             return fail(VOCO_BAD_INPUT, "%s: NIfTI-1 cannot hold an axis of %d voxels", path, size[axis]);
@@ -145,7 +150,7 @@ enum voco_status nifti_write(const char *path, const int size[3], const double a
     if (!affine_is_regular(affine) || nifti_type_name(type, &voxel_bytes) == NULL) {
         return fail(VOCO_BAD_INPUT, "%s: the affine to write is singular", path);
     }
-    const nifti_1_header header = make_header(size, affine, type, voxel_bytes);
+    const nifti_1_header header = make_header(size, channels, affine, type, voxel_bytes);
     unsigned char head[header_and_extender] = {0};
     memcpy(head, &header, sizeof header);
     const size_t bytes = voxels * (size_t)voxel_bytes;
@@ -165,4 +170,18 @@ enum voco_status nifti_write(const char *path, const int size[3], const double a
         return add_context(status, "%s", path);
     }
     return atomic_file_commit(&file);
+}
+
+enum voco_status nifti_write(const char *path, const int size[3], const double affine[3][4],
+                             enum nifti_type type, const void *data)
+{
+    return write_file(path, size, 0, affine, type, data);
+}
+
+enum voco_status nifti_write_channels(const char *path, const int size[3], int channels,
+                                      const double affine[3][4], enum nifti_type type, const void *data)
+{
+    return channels < 1 || channels > INT16_MAX
+               ? fail(VOCO_BAD_INPUT, "%s: NIfTI-1 cannot hold %d channels", path, channels)
+               : write_file(path, size, channels, affine, type, data);
 }

@@ -48,6 +48,36 @@ static void write_and_read(const char *name, const double affine[3][4], enum nif
     volume_free(&volume);
 }
 
+static void channels_are_the_fourth_axis(void **state)
+{
+    (void)state;
+    enum { channels = 3 };
+    float values[channels * voxel_count];
+    unsigned char bytes[352 + sizeof values];
+    for (int i = 0; i < channels * voxel_count; i++) {
+        values[i] = (float)i * 0.25F;
+    }
+    const char *path = test_path("channels.nii");
+    assert_int_equal(nifti_write_channels(path, size, channels, oblique, NIFTI_FLOAT32, values), VOCO_OK);
+    FILE *stream = fopen(path, "rb");
+    assert_non_null(stream);
+    assert_int_equal(fread(bytes, 1, sizeof bytes, stream), sizeof bytes);
+    assert_int_equal(fgetc(stream), EOF);
+    (void)fclose(stream);
+    (void)unlink(path);
+    static const int16_t dim[8] = {4, 5, 4, 3, channels, 1, 1, 1};
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(short_at(bytes, 40 + 2 * i), dim[i]);
+    }
+    assert_memory_equal(bytes + 352, values, sizeof values);
+    static const int wrong[] = {0, -1, 32768};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(nifti_write_channels(path, size, wrong[i], oblique, NIFTI_FLOAT32, values),
+                         VOCO_BAD_INPUT);
+        assert_int_equal(access(path, F_OK), -1);
+    }
+}
+
 static void each_type_is_read_back_plain_and_packed(void **state)
 {
     (void)state;
@@ -208,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_type_is_read_back_plain_and_packed),
+        cmocka_unit_test(channels_are_the_fourth_axis),
         cmocka_unit_test(the_qform_says_the_same_as_the_sform),
         cmocka_unit_test(an_affine_with_shear_has_no_qform),
         cmocka_unit_test(a_large_volume_packs_and_unpacks),
