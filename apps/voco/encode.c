@@ -137,12 +137,19 @@ static int by_text(const void *a, const void *b)
 static enum voco_status check_map_paths(const struct job *job)
 {
     char **paths = calloc(job->total, sizeof *paths);
-    enum voco_status status = paths == NULL ? fail(VOCO_NO_MEMORY, "out of memory") : VOCO_OK;
+    enum voco_status status = VOCO_OK;
     size_t count = 0;
+    if (paths == NULL) {
+        return fail(VOCO_NO_MEMORY, "out of memory");
+    }
     for (int f = 0; f < job->request->file_count && status == VOCO_OK; f++) {
         for (size_t i = 0; i < job->data[f].count && status == VOCO_OK; i++) {
-            paths[count] = map_path(job, job->data[f].entries[i].name);
-            status = paths[count++] == NULL ? fail(VOCO_NO_MEMORY, "out of memory") : VOCO_OK;
+            char *path = map_path(job, job->data[f].entries[i].name);
+            if (path != NULL) {
+                paths[count++] = path;
+            } else {
+                status = fail(VOCO_NO_MEMORY, "out of memory");
+            }
         }
     }
     if (status == VOCO_OK) {
@@ -307,7 +314,10 @@ static enum voco_status settle_preset(struct job *job)
 static enum voco_status open_data(struct job *job)
 {
     job->data = calloc((size_t)job->request->file_count, sizeof *job->data);
-    enum voco_status status = job->data == NULL ? fail(VOCO_NO_MEMORY, "out of memory") : VOCO_OK;
+    enum voco_status status = VOCO_OK;
+    if (job->data == NULL) {
+        return fail(VOCO_NO_MEMORY, "out of memory");
+    }
     for (int f = 0; f < job->request->file_count && status == VOCO_OK; f++) {
         status = dataset_open(&job->data[f], job->request->files[f]);
         job->total += job->data[f].count;

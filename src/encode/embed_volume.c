@@ -50,15 +50,14 @@ static enum voco_status take_mean(struct volume_embedding *out)
     return VOCO_OK;
 }
 
-static enum voco_status allocate(struct volume_embedding *out)
+/* 0 without memory. */
+static int allocate(struct volume_embedding *out)
 {
     out->embedding = calloc(out->count, out->width * sizeof *out->embedding);
     out->mean = calloc(out->width, sizeof *out->mean);
     out->position = calloc(out->count, sizeof *out->position);
     out->centre = calloc(out->count, sizeof *out->centre);
-    return out->embedding == NULL || out->mean == NULL || out->position == NULL || out->centre == NULL
-               ? fail(VOCO_NO_MEMORY, "no memory for the embeddings of %zu crops", out->count)
-               : VOCO_OK;
+    return out->embedding != NULL && out->mean != NULL && out->position != NULL && out->centre != NULL;
 }
 
 enum voco_status embed_volume(struct volume_embedding *out, struct pretrained_encoder *encoder,
@@ -77,16 +76,19 @@ enum voco_status embed_volume(struct volume_embedding *out, struct pretrained_en
     *out = (struct volume_embedding){.count = sliding_crops_total(&crops), .width = (size_t)part.channels};
     float *box = new_box(extent);
     float *embedding = malloc(all * sizeof *embedding);
-    enum voco_status status = allocate(out);
-    if (status == VOCO_OK && (box == NULL || embedding == NULL)) {
-        status = fail(VOCO_NO_MEMORY, "no memory for a crop");
+    enum voco_status status = VOCO_OK;
+    if (!allocate(out) || box == NULL || embedding == NULL) {
+        status = fail(VOCO_NO_MEMORY, "no memory for the embeddings of %zu crops", out->count);
+        goto done;
     }
     for (size_t i = 0; i < out->count && status == VOCO_OK; i++) {
         int *start = out->position[i];
         sliding_crop_place(start, &crops, i);
         copy_box(box, volume, start, extent);
         status = pretrained_encoder_embed(encoder, embedding, box, extent);
-        memcpy(out->embedding + i * out->width, embedding + part.column, out->width * sizeof *embedding);
+        if (status == VOCO_OK) {
+            memcpy(out->embedding + i * out->width, embedding + part.column, out->width * sizeof *embedding);
+        }
         const double centre[3] = {start[0] + (extent[0] - 1) / 2.0, start[1] + (extent[1] - 1) / 2.0,
                                   start[2] + (extent[2] - 1) / 2.0};
         place_in_world(out->centre[i], volume->affine, centre);
@@ -97,6 +99,7 @@ enum voco_status embed_volume(struct volume_embedding *out, struct pretrained_en
     if (status == VOCO_OK) {
         status = take_mean(out);
     }
+done:
     free(embedding);
     free(box);
     return status;
@@ -123,8 +126,8 @@ double feature_map_bytes(const struct pretrained_encoder *encoder, int level, co
     return bytes;
 }
 
-static enum voco_status create_map(struct feature_map *map, const struct volume *volume,
-                                   const struct encoder_level *level)
+/* 0 without memory. */
+static int create_map(struct feature_map *map, const struct volume *volume, const struct encoder_level *level)
 {
     *map = (struct feature_map){.channels = level->channels};
     size_t count = (size_t)level->channels;
@@ -140,9 +143,7 @@ static enum voco_status create_map(struct feature_map *map, const struct volume 
         map->affine[axis][3] = mm[axis];
     }
     map->data = calloc(count, sizeof *map->data);
-    return map->data == NULL ? fail(VOCO_NO_MEMORY, "no memory for a feature map of %d x %d x %d x %d",
-                                    map->size[0], map->size[1], map->size[2], map->channels)
-                             : VOCO_OK;
+    return map->data != NULL;
 }
 
 /* Adds features (d, h, w, channels) whose first token is `at`; what lies outside the map is dropped. */
@@ -226,11 +227,13 @@ enum voco_status map_features(struct feature_map *out, struct pretrained_encoder
     }
     float *box = new_box(extent);
     float *features = malloc(values * sizeof *features);
-    enum voco_status status = create_map(out, volume, &level);
-    if (status == VOCO_OK && (box == NULL || features == NULL)) {
-        status = fail(VOCO_NO_MEMORY, "no memory for a crop");
-    }
     const size_t total = sliding_crops_total(&crops);
+    enum voco_status status = VOCO_OK;
+    if (!create_map(out, volume, &level) || box == NULL || features == NULL) {
+        status = fail(VOCO_NO_MEMORY, "no memory for a feature map of %d x %d x %d x %d", out->size[0],
+                      out->size[1], out->size[2], out->channels);
+        goto done;
+    }
     for (size_t i = 0; i < total && status == VOCO_OK; i++) {
         sliding_crop_place(start, &crops, i);
         copy_box(box, volume, start, extent);
@@ -246,6 +249,7 @@ enum voco_status map_features(struct feature_map *out, struct pretrained_encoder
     if (status == VOCO_OK) {
         status = divide(out, &crops, extent, level.stride);
     }
+done:
     free(features);
     free(box);
     return status;

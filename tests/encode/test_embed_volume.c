@@ -211,10 +211,11 @@ static void the_mean_of_a_whole_map_is_the_levels_embedding(void **state)
         assert_int_equal(map.channels, part.channels);
         int token[3];
         for (int ch = 0; ch < map.channels; ch++) {
-            double sum = 0, size = 0, tokens = 0;
+            double sum = 0, size = 0;
+            const double tokens = (double)map.size[0] * map.size[1] * map.size[2];
             for (token[2] = 0; token[2] < map.size[2]; token[2]++) {
                 for (token[1] = 0; token[1] < map.size[1]; token[1]++) {
-                    for (token[0] = 0; token[0] < map.size[0]; token[0]++, tokens++) {
+                    for (token[0] = 0; token[0] < map.size[0]; token[0]++) {
                         sum += map_value(&map, ch, token);
                         size += fabs(map_value(&map, ch, token));
                     }
