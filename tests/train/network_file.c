@@ -163,17 +163,17 @@ void network_file_write(const char *path, const struct network_file *file, const
     parameter_table_free(&table);
 }
 
-float *network_draw(struct parameter_table *table, const struct model_config *config, unsigned seed)
+real *network_draw(struct parameter_table *table, const struct model_config *config, unsigned seed)
 {
     const struct random_key key = {.seed = seed, .purpose = RANDOM_TEST};
     assert_int_equal(parameter_table_create(table, config), VOCO_OK);
-    float *params = calloc(table->total, sizeof *params);
+    real *params = calloc(table->total, sizeof *params);
     assert_non_null(params);
     parameters_initialise(params, table, seed);
     for (int i = 0; i < table->count; i++) {
         const struct parameter *p = &table->entries[i];
         for (size_t j = 0; p->rank == 1 && j < p->count; j++) {
-            params[p->offset + j] += random_uniform(&key, (uint32_t)(p->offset + j)) - 0.5F;
+            params[p->offset + j] += (real)random_uniform(&key, (uint32_t)(p->offset + j)) - (real)0.5;
         }
     }
     return params;

@@ -2,6 +2,7 @@
 #ifndef TESTS_NETWORK_FILE_H
 #define TESTS_NETWORK_FILE_H
 
+#include "compute/real.h"
 #include "formats/tensor_file.h"
 #include "model/checkpoint_names.h"
 
@@ -25,6 +26,6 @@ struct network_file {
 void network_file_write(const char *path, const struct network_file *file, const float *params);
 
 /* The flat buffer of a new table, drawn from the seed, with norms that are not trivial; free both. */
-float *network_draw(struct parameter_table *table, const struct model_config *config, unsigned seed);
+real *network_draw(struct parameter_table *table, const struct model_config *config, unsigned seed);
 
 #endif
