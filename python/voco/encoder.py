@@ -89,13 +89,18 @@ def _reorder(weights: dict, given: str, wanted: str) -> None:
 
 
 def load_encoder(path, model, patch_merging: str | None = None, strict: bool = True) -> LoadReport:
-    """Loads the encoder of a checkpoint (of voco, the published ones, or converted ones) into a MONAI SwinUNETR, in place.
+    """Loads the encoder of a checkpoint (of voco, the newest of a run's folder, the published ones, or converted ones) into a MONAI SwinUNETR, in place.
 
     patch_merging: 'legacy', 'fixed' or 'v2', the order that the weights were trained with, where the file does not say; what says
     nothing is taken for a published checkpoint, legacy. Weights of `fixed` and `v2` are rearranged for the model's own order; weights
     of `legacy`, or for it, cannot be, and are refused: they would load, and mean nothing. strict: missing or unexpected parts of the
     encoder, or other shapes, are errors, too."""
     path = Path(path)
+    if path.is_dir():  # a run
+        newest = sorted(path.glob("checkpoint-*.safetensors"))[-1:]
+        if not newest:
+            raise FileNotFoundError(f"{path}: no checkpoint in it")
+        path = newest[0]
     tensors, about = _read(path)
     weights = {name: tensor for key, tensor in tensors.items() if (name := _encoder_name(key)) is not None}
     if not weights:
