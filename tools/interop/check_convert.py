@@ -23,8 +23,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import voco_reference  # noqa: E402
 
 BOUND = 1e-5
-ROI = 48
-CROPS, BASES = 1, 2
+ROI = 64  # what a file that does not say counts as
+CROPS, BASES = 1, 2  # of one volume
 REACHABLE = {"legacy": ("legacy",), "fixed": ("fixed", "v2"), "v2": ("v2", "fixed")}
 
 
@@ -92,8 +92,8 @@ def random_batch(path):
 
 def embeddings_of_voco(voco, batch, weights, folder):
     out = os.path.join(folder, "replayed.safetensors")
-    subprocess.run([voco, "replay", batch, "--checkpoint", weights, "--out", out, "--precision", "float32"], check=True,
-                   capture_output=True)
+    done = subprocess.run([voco, "replay", batch, "--checkpoint", weights, "--out", out], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return load_file(out)["step0/embedding"]
 
 
