@@ -6,6 +6,7 @@
 #include "compute/cpu/kernels/avx512bf16/attention_pairs.h"
 #endif
 #if defined(__AMX_BF16__)
+#include "compute/cpu/kernels/amx/attention_tiles.h"
 #include "compute/cpu/kernels/amx/tile_convolution.h"
 #include "compute/cpu/kernels/amx/tile_linear.h"
 #endif
@@ -23,8 +24,10 @@ void KERNEL(install_kernels)(struct compute *c)
     c->instance_norm_apply = KERNEL(instance_norm_apply);
     c->pooled_norm_forward = KERNEL(pooled_norm_forward);
     c->pooled_norm_backward = KERNEL(pooled_norm_backward);
-    /* Processors with tiles multiply pairs no faster than floats. */
-#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#if defined(__AMX_BF16__)
+    c->window_attention_forward = KERNEL(tile_attention_forward);
+    c->window_attention_backward = KERNEL(tile_attention_backward);
+#elif defined(__AVX512BF16__)
     c->window_attention_forward = KERNEL(pair_attention_forward);
     c->window_attention_backward = KERNEL(pair_attention_backward);
 #else

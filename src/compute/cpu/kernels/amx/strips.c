@@ -1,5 +1,7 @@
 #include "compute/cpu/kernels/amx/strips.h"
 
+#include "compute/cpu/kernels/amx/transpose_pairs.h"
+
 /* The row y of the strip, which may be one of the grid beside it; NULL outside the grid. */
 static const activation *row_of(const activation *x, int channels, const struct strip *strip, int y,
                                 const struct strip_sizes *z)
@@ -60,39 +62,6 @@ void KERNEL(pad_strip)(activation *to, const struct strip_source *s, const struc
                     row + place, through_norm(load_activations_part(from + place, count), &norm), count);
             }
         }
-    }
-}
-
-/* rows: 16 of 16 pairs of channels; columns[k]: pair k of all rows */
-static ALWAYS_INLINE void transpose_pairs(__m512i columns[16], const __m512i rows[16])
-{
-    __m512i two[16], four[16], eight[16];
-#pragma GCC unroll 8
-    for (int k = 0; k < 8; k++) {
-        two[2 * k] = _mm512_unpacklo_epi32(rows[2 * k], rows[2 * k + 1]);
-        two[2 * k + 1] = _mm512_unpackhi_epi32(rows[2 * k], rows[2 * k + 1]);
-    }
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) { /* four[4 k + j]: of rows 4 k .. 4 k + 3, pairs j, j + 4, j + 8, j + 12 */
-        const __m512i *from = two + 4 * k;
-        four[4 * k] = _mm512_unpacklo_epi64(from[0], from[2]);
-        four[4 * k + 1] = _mm512_unpackhi_epi64(from[0], from[2]);
-        four[4 * k + 2] = _mm512_unpacklo_epi64(from[1], from[3]);
-        four[4 * k + 3] = _mm512_unpackhi_epi64(from[1], from[3]);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        eight[j] = _mm512_shuffle_i32x4(four[j], four[4 + j], 0x88);
-        eight[4 + j] = _mm512_shuffle_i32x4(four[j], four[4 + j], 0xDD);
-        eight[8 + j] = _mm512_shuffle_i32x4(four[8 + j], four[12 + j], 0x88);
-        eight[12 + j] = _mm512_shuffle_i32x4(four[8 + j], four[12 + j], 0xDD);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        columns[j] = _mm512_shuffle_i32x4(eight[j], eight[8 + j], 0x88);
-        columns[8 + j] = _mm512_shuffle_i32x4(eight[j], eight[8 + j], 0xDD);
-        columns[4 + j] = _mm512_shuffle_i32x4(eight[4 + j], eight[12 + j], 0x88);
-        columns[12 + j] = _mm512_shuffle_i32x4(eight[4 + j], eight[12 + j], 0xDD);
     }
 }
 

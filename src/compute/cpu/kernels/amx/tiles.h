@@ -30,6 +30,8 @@ static inline void configure_tiles(int depth)
         configuration.row_bytes[k] = (uint16_t)(k >= 6 ? 2 * depth : tile_row_bytes);
         configuration.rows[k] = (uint8_t)(k == 4 || k == 5 ? depth / 2 : tile_rows);
     }
+    /* Compilers take the instruction for one that reads less than it does. */
+    __asm__ volatile("" : : "r"(&configuration) : "memory");
     _tile_loadconfig(&configuration);
 }
 
