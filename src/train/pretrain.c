@@ -297,6 +297,9 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
         return status;
     }
     const long long number = run->state.step;
+    if (number == run->first_step) {
+        tensorboard_log_crops(&run->tensorboard, number, batch);
+    }
     const double learning_rate = schedule_learning_rate(&schedule, number);
     struct step_result result;
     status = train_step_run(&run->step, batch, learning_rate, &result, NULL);

@@ -80,7 +80,13 @@ static void every_scalar_of_a_step_is_there(void **state)
     assert_non_null(log.events);
     (void)snprintf(path, sizeof path, "%s", tensorboard_events_path(log.events));
     tensorboard_log_append(&log, &metrics);
+    struct batch batch;
+    assert_int_equal(batch_create(&batch, 2, 1, 3, 5), VOCO_OK);
+    memset(batch.voxels, 0, sizeof(float) * 8 * 125);
+    tensorboard_log_crops(&log, 41, &batch);
     tensorboard_log_close(&log);
+    tensorboard_log_crops(&log, 42, &batch);
+    batch_free(&batch);
     assert_int_equal(warnings, 0);
 
     FILE *stream = fopen(path, "rb");
@@ -103,6 +109,12 @@ static void every_scalar_of_a_step_is_there(void **state)
         assert_true(step->summary->value[i]->simple_value == expected[i].value);
     }
     voco__events__event__free_unpacked(step, NULL);
+    Voco__Events__Event *crops = next_event(bytes, size, &at);
+    assert_int_equal(crops->step, 41);
+    assert_string_equal(crops->summary->value[0]->tag, "crops");
+    assert_int_equal(crops->summary->value[0]->image->width, 23);
+    assert_int_equal(crops->summary->value[0]->image->height, 11);
+    voco__events__event__free_unpacked(crops, NULL);
     assert_int_equal(at, size);
 }
 

@@ -169,6 +169,8 @@ def check_events(voco):
         expected = [(line["step"], float(numpy.float32(line[key]))) for line in lines]
         assert [s for s, _ in found] == [s for s, _ in expected], (tag, found)
         assert all(abs(a - b) <= 1e-6 * abs(b) for (_, a), (_, b) in zip(found, expected)), tag
+    image = events.Images("crops")[0]
+    assert (image.step, image.width, image.height) == (0, 3 * 49 - 1, 48), image[:4]
     print(f"{len(lines)} steps of {len(SCALARS)} scalars in TensorBoard, of a run that was resumed from an earlier step: as in metrics.jsonl")
 
 
