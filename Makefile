@@ -21,12 +21,13 @@ test: all
 	@ctest --test-dir $(BUILD) --output-on-failure
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer. Slower by far: a shorter run is killed and resumed,
-# of the golden sets only the project's own is replayed, and numbers of threads are left to `make test`. Waiting threads sleep, so that two tests can share the cores.
+# of the golden sets only the project's own is replayed, and numbers of threads, encoding and conversion at the command line are
+# left to `make test`. Waiting threads sleep, so that two tests can share the cores.
 test-asan: setup
 	@cmake --preset asan -G Ninja >/dev/null
 	@cmake --build build-asan
 	@OMP_WAIT_POLICY=passive VOCO_KILL_STEPS=8 \
-	    ctest --test-dir build-asan --output-on-failure -j2 -E '^(golden/test_shared_sets|cli/test_threads)$$'
+	    ctest --test-dir build-asan --output-on-failure -j2 -E '^(golden/test_shared_sets|cli/test_(threads|encode|convert))$$'
 
 # libFuzzer under the sanitizers, for as long as one likes: make fuzz [TARGET=fuzz_nifti] [SECONDS=600]. (`make test` runs
 # every target for 3 seconds without it.)
