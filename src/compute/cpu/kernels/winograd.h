@@ -19,8 +19,8 @@
  *
  * The input gradient is the convolution of dout with the mirrored taps. All factors are 1/2 or 1, and
  * rounding grows little: the result is about as exact as the direct sum in float
- * (tests/compute/test_fused_convolution.c). With factors in bf16 it is off by 5e-3 of its size, where rounding weights
- * and result alone makes 2.4e-3. */
+ * (tests/compute/test_fused_convolution.c). With factors in bf16 it is off by 5e-3 of its size, where
+ * rounding weights and result alone makes 2.4e-3. */
 #ifndef COMPUTE_CPU_KERNELS_WINOGRAD_H
 #define COMPUTE_CPU_KERNELS_WINOGRAD_H
 
