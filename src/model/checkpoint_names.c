@@ -114,7 +114,9 @@ static int respell(char *text, size_t size, const char *old, const char *now)
         return 0;
     }
     memmove(at + strlen(now), at + strlen(old), rest);
-    memcpy(at, now, strlen(now));
+    for (size_t i = 0; now[i] != '\0'; i++) {
+        at[i] = now[i];
+    }
     return 1;
 }
 

@@ -28,8 +28,8 @@ enum voco_status name_space_from_name(enum name_space *space, const char *name);
 enum { moment_count = 3 };
 extern const char *const moment_names[moment_count];
 
-/* A parameter's or buffer's name in another space, a part of its own; NULL where the space has none: monai and
- * swin have no projectors, swin no encoders. */
+/* A parameter's or buffer's name in another space, a part of its own; NULL where the space has none: monai
+ * and swin have no projectors, swin no encoders. */
 const char *name_in_space(const char *own, enum name_space space);
 
 /* The network's own names, sorted. They are the same for every size of the network. */

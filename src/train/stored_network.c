@@ -128,20 +128,17 @@ static enum voco_status check_position_index(const struct stored_network *stored
         return fail(VOCO_BAD_INPUT, "%s: \"%s\" is not the 343 x 343 int64 index of a window of 7^3",
                     stored->path, tensor->name);
     }
-    int64_t *found = malloc(count * sizeof *found);
-    int64_t *expected = malloc(count * sizeof *expected);
-    enum voco_status status = found == NULL || expected == NULL
-                                  ? fail(VOCO_NO_MEMORY, "%s: out of memory", stored->path)
-                                  : tensor_file_read(&stored->file, tensor, found);
-    if (status == VOCO_OK) {
-        model_relative_position_index(expected);
-        if (memcmp(found, expected, count * sizeof *found) != 0) {
-            status = fail(VOCO_BAD_INPUT, "%s: \"%s\" is not the index of a window of 7^3", stored->path,
-                          tensor->name);
-        }
+    int64_t *values = malloc(2 * count * sizeof *values);
+    if (values == NULL) {
+        return fail(VOCO_NO_MEMORY, "%s: out of memory", stored->path);
     }
-    free(found);
-    free(expected);
+    enum voco_status status = tensor_file_read(&stored->file, tensor, values);
+    model_relative_position_index(values + count);
+    if (status == VOCO_OK && memcmp(values, values + count, count * sizeof *values) != 0) {
+        status = fail(VOCO_BAD_INPUT, "%s: \"%s\" is not the index of a window of 7^3", stored->path,
+                      tensor->name);
+    }
+    free(values);
     return status;
 }
 
@@ -172,28 +169,33 @@ static enum voco_status place(struct stored_network *stored, const struct stored
     return VOCO_OK;
 }
 
+/* 0 without memory. */
+static int make_lists(struct stored_network *stored, struct search *search)
+{
+    const size_t count = (size_t)stored->table.count;
+    int complete = 1;
+    stored->parameters = calloc(count, sizeof(void *));
+    stored->unexpected = calloc(stored->file.count + 1, sizeof(void *));
+    search->known = calloc(stored->file.count + 1, sizeof *search->known);
+    for (int moment = 0; moment < moment_count; moment++) {
+        stored->moments[moment] = calloc(count, sizeof(void *));
+        complete = complete && stored->moments[moment] != NULL;
+    }
+    return complete && stored->parameters != NULL && stored->unexpected != NULL && search->known != NULL;
+}
+
 static enum voco_status find_tensors(struct stored_network *stored, const char *prefix)
 {
     struct search search = {0};
     enum voco_status status = name_index_create(&search.index, &stored->table);
-    const size_t count = (size_t)stored->table.count;
-    stored->parameters = calloc(count, sizeof *stored->parameters);
-    stored->unexpected = calloc(stored->file.count + 1, sizeof *stored->unexpected);
-    search.known = calloc(stored->file.count + 1, sizeof *search.known);
-    int complete = stored->parameters != NULL && stored->unexpected != NULL && search.known != NULL;
-    for (int moment = 0; moment < moment_count; moment++) {
-        stored->moments[moment] = calloc(count, sizeof *stored->moments[moment]);
-        complete = complete && stored->moments[moment] != NULL;
-    }
-    if (status == VOCO_OK && !complete) {
-        status = fail(VOCO_NO_MEMORY, "%s: out of memory", stored->path);
-    }
-    if (status == VOCO_OK) {
+    if (status == VOCO_OK && make_lists(stored, &search)) {
         recognise_all(&search, stored, prefix);
         status = choose(stored, &search, prefix);
-    }
-    for (size_t i = 0; status == VOCO_OK && i < stored->file.count; i++) {
-        status = place(stored, &stored->file.tensors[i], &search.known[i]);
+        for (size_t i = 0; status == VOCO_OK && i < stored->file.count; i++) {
+            status = place(stored, &stored->file.tensors[i], &search.known[i]);
+        }
+    } else if (status == VOCO_OK) {
+        status = fail(VOCO_NO_MEMORY, "%s: out of memory", stored->path);
     }
     free(search.known);
     name_index_free(&search.index);

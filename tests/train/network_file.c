@@ -64,14 +64,14 @@ static int stored_name(char name[name_room], const struct network_file *file, co
 }
 
 static void put_parameter(struct writer *w, const struct network_file *file, const struct parameter *p,
-                          const float *params)
+                          const real *params)
 {
     const size_t times = reads_the_image(p) && file->in_channels > 0 ? (size_t)file->in_channels : 1;
     const size_t taps = p->count / (size_t)p->shape[0];
     float *values = malloc(p->count * times * sizeof *values);
     assert_non_null(values);
     for (size_t i = 0; i < p->count * times; i++) {
-        values[i] = params[p->offset + i / (taps * times) * taps + i % taps];
+        values[i] = (float)params[p->offset + i / (taps * times) * taps + i % taps];
     }
     unsigned short *halves = (unsigned short *)values;
     for (size_t i = 0; file->bf16 && i < p->count * times; i++) {
@@ -83,7 +83,7 @@ static void put_parameter(struct writer *w, const struct network_file *file, con
 
 /* Declares (values: 0) or puts (1) all tensors: buffers first, as the larger type. */
 static void pass(struct writer *w, const struct network_file *file, const struct parameter_table *table,
-                 const float *params, const char *prefix, int values)
+                 const real *params, const char *prefix, int values)
 {
     static const int64_t index_shape[] = {relative_position_tokens, relative_position_tokens};
     static int64_t index[relative_position_tokens * relative_position_tokens];
@@ -133,7 +133,7 @@ static void write_metadata(struct safetensors_writer *writer, const struct model
         VOCO_OK);
 }
 
-void network_file_write(const char *path, const struct network_file *file, const float *params)
+void network_file_write(const char *path, const struct network_file *file, const real *params)
 {
     static const float extra[2] = {1, 2};
     struct parameter_table table;

@@ -23,7 +23,7 @@ struct network_file {
 };
 
 /* params is the flat buffer of config's table. A .pt has the names as keys of one dict. */
-void network_file_write(const char *path, const struct network_file *file, const float *params);
+void network_file_write(const char *path, const struct network_file *file, const real *params);
 
 /* The flat buffer of a new table, drawn from the seed, with norms that are not trivial; free both. */
 real *network_draw(struct parameter_table *table, const struct model_config *config, unsigned seed);
