@@ -71,8 +71,11 @@ says "in bf16" '^  "precision": "bf16",$'
 holds "the peak is that of the precision" \
     'of["peak_gflops"] == (of["peak_gflops_bf16"] > 0 ? of["peak_gflops_bf16"] : of["peak_gflops_float32"])'
 
-succeeds "with little memory" "$voco" bench --recipe tiny --steps 1 --memory 300M --json
-holds "memory is kept to" 'of["peak_memory_bytes"] > 0 && of["peak_memory_bytes"] <= 300 * 1048576'
+# Under AddressSanitizer freed memory stays.
+if ! grep -qa __asan_init "$voco"; then
+    succeeds "with little memory" "$voco" bench --recipe tiny --steps 1 --memory 300M --json
+    holds "memory is kept to" 'of["peak_memory_bytes"] > 0 && of["peak_memory_bytes"] <= 300 * 1048576'
+fi
 refuses "an argument" 2 'one argument too many: data' "$voco" bench data
 refuses "no step" 2 '--steps must lie between 1 and' "$voco" bench --steps 0
 refuses "a recipe that is not there" 1 'nothing.yaml: cannot open' "$voco" bench --recipe nothing.yaml
