@@ -3,7 +3,12 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
-enum log_level { LOG_PROGRESS, LOG_INFO, LOG_WARNING };
+enum log_level {
+    LOG_PROGRESS,
+    LOG_INFO,
+    LOG_WARNING,
+    LOG_ERROR, /* what ends the job from within, where no status can be returned any more (dist/ranks.h) */
+};
 
 /* Called with one line without a newline, from any thread, one at a time. */
 typedef void (*log_sink)(enum log_level level, const char *line, void *context);
