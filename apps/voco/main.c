@@ -1,6 +1,7 @@
 /* voco: the program. Finds the verb, sets where log lines go, and runs it. */
 #include "base/log.h"
 #include "command_line.h"
+#include "rank_output.h"
 #include "thread_waiting.h"
 
 #include <signal.h>
@@ -30,6 +31,12 @@ static int too_soon(void)
 static void print_log_line(enum log_level level, const char *line, void *context)
 {
     int *progress_shown = context;
+    if (level == LOG_ERROR) {
+        char text[1200];
+        (void)snprintf(text, sizeof text, "voco: %s", line);
+        rank_output_line(text);
+        return;
+    }
     const int overwrite = isatty(STDERR_FILENO);
     if (level == LOG_PROGRESS && !overwrite && too_soon()) {
         return;
@@ -38,7 +45,7 @@ static void print_log_line(enum log_level level, const char *line, void *context
         (void)fputs("\r\033[K", stderr);
     }
     *progress_shown = overwrite && level == LOG_PROGRESS;
-    (void)fprintf(stderr, "%s%s%s", level == LOG_WARNING ? "warning: " : "", line,
+    (void)fprintf(stderr, "%s%s%s%s", rank_output_prefix(), level == LOG_WARNING ? "warning: " : "", line,
                   *progress_shown ? "" : "\n");
     (void)fflush(stderr);
 }

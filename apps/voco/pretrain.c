@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "command_line.h"
+#include "rank_output.h"
 #include "stop_signals.h"
 
 #include <stdio.h>
@@ -26,6 +27,8 @@ struct overrides {
     const char *precision;
     const char *tensorboard;
     int bits;
+    int sync_bn, shard_optimizer; /* flags: 0 changes nothing */
+    const char *reduce;
     long long chunk_cache;
     long long memory;
 };
@@ -76,6 +79,14 @@ static enum voco_status apply(struct recipe *recipe, int resumed, void *context)
     if (status == VOCO_OK && given->precision != NULL) {
         status = compute_precision_from_name(&recipe->precision, given->precision);
     }
+    recipe->sync_bn |= given->sync_bn;
+    recipe->shard_optimizer |= given->shard_optimizer;
+    if (status == VOCO_OK && given->reduce != NULL) {
+        recipe->reduce = strcmp(given->reduce, "bf16") == 0 ? RANKS_BF16 : RANKS_FLOAT32;
+        if (recipe->reduce == RANKS_FLOAT32 && strcmp(given->reduce, "float32") != 0) {
+            status = fail(VOCO_BAD_INPUT, "--reduce is float32 or bf16, not \"%s\"", given->reduce);
+        }
+    }
     if (status == VOCO_OK && given->tensorboard != NULL) {
         recipe->tensorboard = strcmp(given->tensorboard, "yes") == 0;
         if (!recipe->tensorboard && strcmp(given->tensorboard, "no") != 0) {
@@ -109,8 +120,9 @@ static void print_result(const struct pretrain_report *report)
     printf("%lld steps done, checkpoint: %s\n", report->steps, report->checkpoint);
 }
 
-static int run(const struct verb *verb, int argc, char **argv)
+static int run_rank(const struct verb *verb, int argc, char **argv, const struct ranks *ranks)
 {
+    int log_all = 0;
     struct overrides given = {.steps = -1,
                               .batch = -1,
                               .learning_rate = -1,
@@ -120,14 +132,14 @@ static int run(const struct verb *verb, int argc, char **argv)
                               .bits = -1,
                               .chunk_cache = -1,
                               .memory = -1};
-    struct pretrain_options options = {.dump_batch = -1, .stop = &stop_asked};
+    struct pretrain_options options = {.dump_batch = -1, .stop = &stop_asked, .ranks = ranks};
     const struct option_description descriptions[] = {
         {"out", OPTION_TEXT, &options.out, "RUN", "the run's folder: checkpoints, metrics.jsonl, cache", 0,
          0},
         {"recipe", OPTION_TEXT, &given.recipe, "NAME|FILE", "tiny, base, large, huge or a YAML file [base]",
          0, 0},
         {"steps", OPTION_LONG, &given.steps, "N", "optimiser steps in all", 1, 1e12},
-        {"batch", OPTION_INT, &given.batch, "V", "volumes per step", 1, 1024},
+        {"batch", OPTION_INT, &given.batch, "V", "volumes per step, over all processes", 1, 65536},
         {"lr", OPTION_REAL, &given.learning_rate, "X", "the highest learning rate", 0, 10},
         {"seed", OPTION_LONG, &given.seed, "N", "of everything random", 0, 9e18},
         {"preset", OPTION_TEXT, &given.preset, "P", "abdomen, chest, headneck, mr", 0, 0},
@@ -147,6 +159,14 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"compute", OPTION_TEXT, &given.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
         {"precision", OPTION_TEXT, &given.precision, "P",
          "float32, or bf16: half the memory for activations, faster where the processor multiplies it", 0, 0},
+        {"sync-bn", OPTION_FLAG, &given.sync_bn, NULL,
+         "of several processes: BatchNorm and loss over all their volumes, as in one process", 0, 0},
+        {"reduce", OPTION_TEXT, &given.reduce, "P",
+         "how gradients travel between processes: float32, or bf16: half the bytes", 0, 0},
+        {"shard-optimizer", OPTION_FLAG, &given.shard_optimizer, NULL,
+         "each process keeps its part of the optimiser's moments: less memory", 0, 0},
+        {"log-all-ranks", OPTION_FLAG, &log_all, NULL, "what every process has to say, not only the first", 0,
+         0},
         {"init", OPTION_TEXT, &options.init, "CKPT",
          "begin with these weights: any file that voco convert reads; moments 0, step 0", 0, 0},
         {"init-partial", OPTION_FLAG, &options.init_partial, NULL,
@@ -158,9 +178,11 @@ static int run(const struct verb *verb, int argc, char **argv)
         {0},
     };
     int exit_status = exit_ok;
+    rank_output_of(ranks, 0);
     if (command_line_parse(verb, descriptions, argc, argv, &options.data, 0, 1, &exit_status) < 0) {
         return exit_status;
     }
+    rank_output_of(ranks, log_all);
     if (options.out == NULL) {
         (void)fail(VOCO_BAD_INPUT,
                    "--out RUN is missing: where should checkpoints go? (see: voco pretrain --help)");
@@ -193,6 +215,19 @@ static int run(const struct verb *verb, int argc, char **argv)
     return exit_ok;
 }
 
+static int run(const struct verb *verb, int argc, char **argv)
+{
+    struct ranks ranks;
+    const enum voco_status status = ranks_open(&ranks);
+    if (status != VOCO_OK) {
+        return report_failure(verb, status);
+    }
+    const int exit_status = run_rank(verb, argc, argv, &ranks);
+    (void)fflush(stdout);
+    ranks_close(&ranks); /* all have said what they had to say */
+    return exit_status;
+}
+
 const struct verb verb_pretrain = {
     .name = "pretrain",
     .arguments = "DATA --out RUN [options]\n       voco pretrain --out RUN --resume [options]",
@@ -206,6 +241,9 @@ const struct verb verb_pretrain = {
         "validation list, a part of the volumes is held out and the encoder is measured on it at the end.\n\n"
         "SIGTERM, SIGINT and SIGUSR1 end the run after the step, with a checkpoint; a second SIGINT ends it "
         "at once.\n"
+        "Started by mpirun or srun, several processes share a run: each takes its part of the batch, and the "
+        "first one\n"
+        "writes and prints. A run may go on with another number of processes.\n"
         "With --resume a run goes on exactly, from its newest whole checkpoint, with its own recipe; flags "
         "given then\n"
         "override it.\n",
@@ -214,6 +252,7 @@ const struct verb verb_pretrain = {
         "  voco pretrain Task07/dataset.json --out run --recipe mine.yaml --steps 20000 --batch 4\n"
         "  voco pretrain ct-folder --out run --init VoCo_B_SSL_head.pt --patch-merging legacy\n"
         "  voco pretrain --out run --resume\n"
+        "  mpirun -n 8 voco pretrain ct-folder --out run --batch 16\n"
         "  voco pretrain --out run --resume --dump-batch 1234     a step to look into with voco replay\n",
     .run = run,
 };

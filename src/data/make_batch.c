@@ -17,20 +17,30 @@ enum voco_status batch_source_check(const struct batch_source *source)
     if (source->volumes < 1) {
         return fail(VOCO_BAD_INPUT, "a batch of %d volumes: it must hold at least 1", source->volumes);
     }
+    if (source->part_first < 0 || source->part_volumes < 0 ||
+        source->part_first + source->part_volumes > source->volumes) {
+        return fail(VOCO_BAD_INPUT, "volumes %d to %d are not within a batch of %d", source->part_first,
+                    source->part_first + source->part_volumes - 1, source->volumes);
+    }
     return sampling_check(&source->sampling);
+}
+
+static int own_volumes(const struct batch_source *source)
+{
+    return source->part_volumes > 0 ? source->part_volumes : source->volumes;
 }
 
 uint64_t batch_source_bytes(const struct batch_source *source)
 {
     const struct sampling *sampling = &source->sampling;
     const uint64_t side = (uint64_t)sampling->roi, bases = (uint64_t)sampling_bases(sampling);
-    const uint64_t crops = (uint64_t)sampling->crops, volumes = (uint64_t)source->volumes;
+    const uint64_t crops = (uint64_t)sampling->crops, volumes = (uint64_t)own_volumes(source);
     return volumes * ((crops + bases) * side * side * side + crops * bases) * sizeof(float);
 }
 
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source)
 {
-    return batch_create(batch, source->volumes, source->sampling.crops, sampling_bases(&source->sampling),
+    return batch_create(batch, own_volumes(source), source->sampling.crops, sampling_bases(&source->sampling),
                         source->sampling.roi);
 }
 
@@ -148,16 +158,16 @@ struct batch_choice {
 };
 
 static enum voco_status choose(uint32_t *volume, struct random_key *place, const struct batch_choice *choice,
-                               int v, const struct batch *out, const struct batch_source *source,
-                               struct batch_maker *maker)
+                               int v, const struct batch_source *source, struct batch_maker *maker)
 {
-    *place = (struct random_key){.seed = source->seed, .step = choice->step, .sample = (uint32_t)v};
+    const int number = source->part_first + v;
+    *place = (struct random_key){.seed = source->seed, .step = choice->step, .sample = (uint32_t)number};
     if (choice->volumes != NULL) {
         *volume = (uint32_t)choice->volumes[v];
         place->sample = *volume;
         return VOCO_OK;
     }
-    const uint64_t sample = choice->step * (uint64_t)out->volumes + (uint64_t)v;
+    const uint64_t sample = choice->step * (uint64_t)source->volumes + (uint64_t)number;
     return shuffled_volume(volume, &maker->order, source->seed, sample, (uint32_t)source->count);
 }
 
@@ -179,7 +189,7 @@ static enum voco_status fill(struct batch *out, const struct batch_source *sourc
         if (v < out->volumes) {
             uint32_t volume = 0;
             struct random_key place;
-            status = choose(&volume, &place, choice, v, out, source, maker);
+            status = choose(&volume, &place, choice, v, source, maker);
             if (status == VOCO_OK) {
                 status = begin_sample(&samples[v % 2], out, v, source, volume, choice->augmentation, &place);
             }

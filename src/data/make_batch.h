@@ -26,6 +26,8 @@ struct batch_source {
         *chunks; /* decoded chunks to share and keep; NULL: none. Borrowed. Arrays are told apart by the
                     pointers in `paths`, so one that comes often should come as the same pointer */
     int volumes; /* V, volumes per batch */
+    int part_first, part_volumes; /* to make only volumes part_first, part_first + 1, ... of each batch, as
+                                     they are in the whole of it; part_volumes 0: the whole */
     struct sampling sampling;
     struct augmentation augmentation;
     uint64_t seed;
@@ -39,7 +41,7 @@ struct batch_maker {
 };
 void batch_maker_free(struct batch_maker *maker);
 
-/* VOCO_BAD_INPUT where the sampling is not valid, there is no volume, or V < 1. */
+/* VOCO_BAD_INPUT where the sampling is not valid, there is no volume, V < 1, or the part lies beyond V. */
 enum voco_status batch_source_check(const struct batch_source *source);
 
 /* Bytes of a batch of this source, and at most of a maker beside the thread's stack: a decoded chunk, its
@@ -51,7 +53,7 @@ enum { batch_maker_bytes = 2 << 20 };
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source);
 
 /* Fills `out`, of floats or bfloat16, with the batch of step t: its volume v is sample t V + v of
- * data/shuffle.h. Only the chunks that a window touches are read, those of the next volume while this one's
+ * data/shuffle.h, of a part sample t V + part_first + v. Only the chunks that a window touches are read, those of the next volume while this one's
  * are decoded, and they go straight to their places in the crops. A volume that is missing, damaged in what
  * is read of it, or smaller than the window is an error that names it. */
 enum voco_status make_batch(struct batch *out, const struct batch_source *source, struct batch_maker *maker,

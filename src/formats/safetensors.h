@@ -133,6 +133,11 @@ enum voco_status safetensors_writer_declare(struct safetensors_writer *writer, c
 /* Writes the next declared tensor whole. No declare or metadata after the first put. */
 enum voco_status safetensors_writer_put(struct safetensors_writer *writer, const void *data);
 
+/* The same in pieces: `bytes` more of the next tensor, which is written once all its bytes are. A piece ends
+ * with its tensor at the latest, else VOCO_BAD_INPUT. */
+enum voco_status safetensors_writer_put_piece(struct safetensors_writer *writer, const void *data,
+                                              size_t bytes);
+
 /* Ends the file and frees the writer, whatever happens. VOCO_BAD_INPUT where tensors are missing. */
 enum voco_status safetensors_writer_commit(struct safetensors_writer *writer);
 

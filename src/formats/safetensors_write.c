@@ -21,7 +21,8 @@ struct safetensors_writer {
     json_t *metadata; /* inside header */
     struct declared *tensors;
     size_t count, capacity;
-    size_t put;   /* tensors written */
+    size_t put;       /* tensors written */
+    size_t put_bytes; /* of the next one */
     size_t bytes; /* of the data, as declared */
     int header_written;
     enum voco_status status; /* the first failure ... */
@@ -203,19 +204,31 @@ static enum voco_status write_header(struct safetensors_writer *writer)
     return status;
 }
 
-enum voco_status safetensors_writer_put(struct safetensors_writer *writer, const void *data)
+enum voco_status safetensors_writer_put_piece(struct safetensors_writer *writer, const void *data,
+                                              size_t bytes)
 {
     if (writer->status != VOCO_OK) {
         return earlier_failure(writer);
     }
-    if (writer->put == writer->count) {
+    if (writer->put == writer->count || bytes > writer->tensors[writer->put].bytes - writer->put_bytes) {
         return failed(writer,
                       fail(VOCO_BAD_INPUT, "%s: more tensors are written than declared", writer->file.path));
     }
     if (!writer->header_written && write_header(writer) != VOCO_OK) {
         return writer->status;
     }
-    return write_bytes(writer, data, writer->tensors[writer->put++].bytes);
+    writer->put_bytes += bytes;
+    if (writer->put_bytes == writer->tensors[writer->put].bytes) {
+        writer->put++;
+        writer->put_bytes = 0;
+    }
+    return write_bytes(writer, data, bytes);
+}
+
+enum voco_status safetensors_writer_put(struct safetensors_writer *writer, const void *data)
+{
+    const size_t bytes = writer->put < writer->count ? writer->tensors[writer->put].bytes : 0;
+    return safetensors_writer_put_piece(writer, data, bytes);
 }
 
 enum voco_status safetensors_writer_commit(struct safetensors_writer *writer)

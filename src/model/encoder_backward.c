@@ -44,11 +44,26 @@ static int encoder_of_hidden(int l)
     return 0;
 }
 
+/* Counts the parts that are complete, and tells. */
+struct progress {
+    const struct backward_listener *listener;
+    int parts;
+};
+
+static void complete_part(struct progress *progress)
+{
+    if (progress->listener != NULL) {
+        progress->listener->completed(progress->listener->context, progress->parts);
+    }
+    progress->parts++;
+}
+
 /* From the embedding back to x[0]: the way back through the stages, where each hidden state's encoder joins.
  */
 static void tokens_backward(const struct layer_run *run, const struct model *model,
                             const struct token_gradients *g, const real *dembedding,
-                            const struct token_grid *grids, const struct encoder_activations *kept)
+                            const struct token_grid *grids, const struct encoder_activations *kept,
+                            struct progress *progress)
 {
     const struct model_layout *layout = model->layout;
     const int feature_size = model->config.feature_size;
@@ -57,6 +72,7 @@ static void tokens_backward(const struct layer_run *run, const struct model *mod
         const int last = l == stage_count;
         if (!last) {
             stage_backward(run, &layout->stages[l], g, kept->x[l], &grids[l], &kept->stages[l]);
+            complete_part(progress);
         }
         const int e = encoder_of_hidden(l);
         if (e == 0) {
@@ -65,6 +81,7 @@ static void tokens_backward(const struct layer_run *run, const struct model *mod
         hidden_state_backward(run, &layout->encoders[e], last ? g->x : g->between,
                               dembedding + (size_t)embedding_column[e] * (size_t)feature_size, stride,
                               kept->x[l], &grids[l], &kept->encoders[e]);
+        complete_part(progress);
         if (!last) {
             run->compute->add(run->compute, g->x, g->x, g->between,
                               grid_rows(&grids[l]) * (size_t)(feature_size << l));
@@ -76,22 +93,33 @@ enum voco_status encoder_backward(const struct model *model, struct compute *c, 
                                   real *grads, const real *params, const real *dembedding, const real *crops,
                                   int n, const struct encoder_activations *kept)
 {
+    return encoder_backward_heard(model, c, arena, grads, params, dembedding, crops, n, kept, NULL);
+}
+
+enum voco_status encoder_backward_heard(const struct model *model, struct compute *c, struct arena *arena,
+                                        real *grads, const real *params, const real *dembedding,
+                                        const real *crops, int n, const struct encoder_activations *kept,
+                                        const struct backward_listener *listener)
+{
     const struct model_layout *layout = model->layout;
     const struct layer_run run = {.compute = c, .arena = arena, .params = params, .grads = grads};
     const struct token_grid crop_grid = token_cube(n, model->config.roi);
     struct token_grid grids[stage_count + 1];
     hidden_grids(grids, &crop_grid);
 
+    struct progress progress = {.listener = listener};
     const size_t mark = arena_mark(arena);
     const activation *inp = push_crops(&run, crops, &crop_grid);
     pooled_block_backward(&run, &layout->encoders[0], NULL, dembedding,
                           (size_t)model_embedding_size(&model->config), inp, &crop_grid, &kept->encoders[0]);
+    complete_part(&progress);
     const size_t largest = grid_rows(&grids[0]) * (size_t)model->config.feature_size;
     const struct token_gradients g = {.x = push_activations(&run, largest),
                                       .between = push_activations(&run, largest)};
     if (!arena->exhausted) {
-        tokens_backward(&run, model, &g, dembedding, grids, kept);
+        tokens_backward(&run, model, &g, dembedding, grids, kept, &progress);
         patch_embed_backward(&run, &layout->embed, g.x, inp, &crop_grid);
+        complete_part(&progress);
     }
     arena_release(arena, mark);
     return pass_status(c, arena, "encoder backward", n);

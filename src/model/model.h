@@ -78,6 +78,25 @@ enum voco_status encoder_backward(const struct model *model, struct compute *c, 
                                   real *grads, const real *params, const real *dembedding, const real *crops,
                                   int n, const struct encoder_activations *kept);
 
+/* The parts of the backbone in the order in which encoder_backward completes their gradients: encoder1,
+ * encoder10, stage 4, stage 3, encoder4, stage 2, encoder3, stage 1, encoder2, patch embedding. */
+enum { backbone_parts = 10 };
+
+/* Which of them a parameter belongs to; backbone_parts where it is a projector's. */
+int backbone_part_of(const struct parameter *parameter);
+
+/* Told that nothing more will be added to the gradients of a part. */
+struct backward_listener {
+    void (*completed)(void *context, int part);
+    void *context;
+};
+
+/* encoder_backward, with a listener that is told of each part in their order; NULL: nobody is. */
+enum voco_status encoder_backward_heard(const struct model *model, struct compute *c, struct arena *arena,
+                                        real *grads, const real *params, const real *dembedding,
+                                        const real *crops, int n, const struct encoder_activations *kept,
+                                        const struct backward_listener *listener);
+
 /* z (n, D) of embeddings (n, E); group chooses student or teacher. BatchNorm uses these n rows. kept as
  * above. */
 enum voco_status projector_forward(const struct model *model, struct compute *c, struct arena *arena,

@@ -27,17 +27,24 @@ static void moment_tensor_name(char name[tensor_name_size], int moment, const st
 
 enum voco_status training_state_create(struct training_state *state, const struct parameter_table *table)
 {
+    return training_state_create_part(state, table, table->trained);
+}
+
+enum voco_status training_state_create_part(struct training_state *state, const struct parameter_table *table,
+                                            size_t moments)
+{
     *state = (struct training_state){
         .params = calloc(table->total, sizeof(real)),
-        .exp_avg = calloc(table->trained, sizeof(real)),
-        .exp_avg_sq = calloc(table->trained, sizeof(real)),
-        .max_exp_avg_sq = calloc(table->trained, sizeof(real)),
+        .exp_avg = calloc(moments, sizeof(real)),
+        .exp_avg_sq = calloc(moments, sizeof(real)),
+        .max_exp_avg_sq = calloc(moments, sizeof(real)),
+        .moments = moments,
     };
     if (state->params == NULL || state->exp_avg == NULL || state->exp_avg_sq == NULL ||
         state->max_exp_avg_sq == NULL) {
         training_state_free(state);
         return fail(VOCO_NO_MEMORY, "no memory for parameters and moments: %.1f GB",
-                    (double)(table->total + 3 * table->trained) * sizeof(real) / 1e9);
+                    (double)(table->total + 3 * moments) * sizeof(real) / 1e9);
     }
     return VOCO_OK;
 }
@@ -46,9 +53,9 @@ void training_state_place(const struct training_state *state, const struct param
                           struct compute *compute)
 {
     compute->zero(compute, state->params, table->total);
-    compute->zero(compute, state->exp_avg, table->trained);
-    compute->zero(compute, state->exp_avg_sq, table->trained);
-    compute->zero(compute, state->max_exp_avg_sq, table->trained);
+    compute->zero(compute, state->exp_avg, state->moments);
+    compute->zero(compute, state->exp_avg_sq, state->moments);
+    compute->zero(compute, state->max_exp_avg_sq, state->moments);
 }
 
 void training_state_free(struct training_state *state)
@@ -110,8 +117,38 @@ static void declare_tensors(struct safetensors_writer *writer, const struct para
     }
 }
 
+/* The elements of a bucket that are in a parameter, from `values` (bucket->count) to the file. */
+static void put_bucket(struct safetensors_writer *writer, const struct parameter_table *table,
+                       const struct gradient_bucket *bucket, const real *values)
+{
+    const size_t end = bucket->offset + bucket->count;
+    for (int i = 0; i < table->count && table->entries[i].offset < end; i++) {
+        const struct parameter *p = &table->entries[i];
+        const size_t first = p->offset > bucket->offset ? p->offset : bucket->offset;
+        const size_t last = p->offset + p->count < end ? p->offset + p->count : end;
+        if (first < last) {
+            (void)safetensors_writer_put_piece(writer, values + (first - bucket->offset),
+                                               (last - first) * sizeof *values);
+        }
+    }
+}
+
+/* A moment that lies in parts with the ranks, on its way through `room` (bucket_elements). Ranks without a
+ * writer only give. */
+static void put_shared_moment(struct safetensors_writer *writer, const struct parameter_table *table,
+                              const real *own, const struct gradient_exchange *exchange, real *room)
+{
+    for (int b = 0; b < exchange->count; b++) {
+        gradient_exchange_gather(exchange, &exchange->buckets[b], own, room);
+        if (writer != NULL) {
+            put_bucket(writer, table, &exchange->buckets[b], room);
+        }
+    }
+}
+
 static void put_tensors(struct safetensors_writer *writer, const struct parameter_table *table,
-                        const struct training_state *state, const int64_t *position_index)
+                        const struct training_state *state, const int64_t *position_index,
+                        const struct gradient_exchange *exchange, real *room)
 {
     char name[parameter_name_size];
     for (int i = 0; i < table->count; i++) {
@@ -121,6 +158,10 @@ static void put_tensors(struct safetensors_writer *writer, const struct paramete
     }
     for (int moment = -1; moment < moment_count; moment++) {
         const real *buffer = moment < 0 ? state->params : moment_of(state, moment);
+        if (moment >= 0 && exchange != NULL) {
+            put_shared_moment(writer, table, buffer, exchange, room);
+            continue;
+        }
         for (int i = 0; i < table->count; i++) {
             if (moment < 0 || table->entries[i].group != GROUP_TEACHER) {
                 (void)safetensors_writer_put(writer, buffer + table->entries[i].offset);
@@ -129,10 +170,21 @@ static void put_tensors(struct safetensors_writer *writer, const struct paramete
     }
 }
 
-enum voco_status checkpoint_save(const char *path, const struct model *model,
-                                 const struct training_state *state, const struct recipe *recipe)
+/* What the other ranks give while rank 0 writes, or in vain where it cannot. */
+static void give_moments(const struct parameter_table *table, const struct training_state *state,
+                         const struct gradient_exchange *exchange, real *room)
+{
+    for (int moment = 0; moment < moment_count; moment++) {
+        put_shared_moment(NULL, table, moment_of(state, moment), exchange, room);
+    }
+}
+
+static enum voco_status write_file(const char *path, const struct model *model,
+                                   const struct training_state *state, const struct recipe *recipe,
+                                   const struct gradient_exchange *exchange, real *room)
 {
     enum voco_status status = VOCO_OK;
+    int given = exchange == NULL;
     struct safetensors_writer *writer = NULL;
     char *recipe_text = recipe_to_text(recipe);
     int64_t *position_index = malloc(sizeof(int64_t) * relative_position_tokens * relative_position_tokens);
@@ -147,11 +199,43 @@ enum voco_status checkpoint_save(const char *path, const struct model *model,
     }
     put_metadata(writer, &model->config, state, recipe, recipe_text);
     declare_tensors(writer, &model->table);
-    put_tensors(writer, &model->table, state, position_index);
+    given = 1;
+    put_tensors(writer, &model->table, state, position_index, exchange, room);
     status = safetensors_writer_commit(writer);
 done:
+    if (!given) {
+        give_moments(&model->table, state, exchange, room);
+    }
     free(position_index);
     free(recipe_text);
+    return status;
+}
+
+enum voco_status checkpoint_save(const char *path, const struct model *model,
+                                 const struct training_state *state, const struct recipe *recipe)
+{
+    return write_file(path, model, state, recipe, NULL, NULL);
+}
+
+enum voco_status checkpoint_save_shared(const char *path, const struct model *model,
+                                        const struct training_state *state, const struct recipe *recipe,
+                                        const struct gradient_exchange *exchange)
+{
+    int writes = exchange->ranks->rank == 0;
+    real *room = writes ? malloc(bucket_elements * sizeof *room) : NULL;
+    if (writes && room == NULL) {
+        writes = 0;
+    }
+    int someone = writes;
+    ranks_largest(exchange->ranks, &someone);
+    enum voco_status status =
+        someone ? VOCO_OK : fail(VOCO_NO_MEMORY, "%s: no memory for gathering the moments", path);
+    if (writes) {
+        status = write_file(path, model, state, recipe, exchange, room);
+    } else if (someone) {
+        give_moments(&model->table, state, exchange, NULL);
+    }
+    free(room);
     return status;
 }
 
@@ -270,9 +354,34 @@ void checkpoint_close(struct checkpoint *checkpoint)
     *checkpoint = (struct checkpoint){0};
 }
 
+/* Of a moment's tensor what lies in this rank's slices. */
+static enum voco_status read_own_part(const struct checkpoint *checkpoint,
+                                      const struct safetensors_tensor *tensor, const struct parameter *p,
+                                      real *own, const struct gradient_exchange *exchange)
+{
+    real *values = malloc(p->count * sizeof *values);
+    if (values == NULL) {
+        return fail(VOCO_NO_MEMORY, "%s: no memory for tensor \"%s\"", checkpoint->file.path, tensor->name);
+    }
+    const enum voco_status status = safetensors_read_floats(&checkpoint->file, tensor, values);
+    for (int b = 0; status == VOCO_OK && b < exchange->count; b++) {
+        const struct gradient_bucket *bucket = &exchange->buckets[b];
+        const size_t bucket_end = bucket->own_first + bucket->own_count, end = p->offset + p->count;
+        const size_t first = bucket->own_first > p->offset ? bucket->own_first : p->offset;
+        const size_t last = bucket_end < end ? bucket_end : end;
+        if (first < last) {
+            memcpy(own + bucket->own_moments + (first - bucket->own_first), values + (first - p->offset),
+                   (last - first) * sizeof *values);
+        }
+    }
+    free(values);
+    return status;
+}
+
 /* Fills a flat buffer: with the parameters where moment is -1, else with that moment of the trained ones. */
 static enum voco_status read_buffer(const struct checkpoint *checkpoint, const struct parameter_table *table,
-                                    int moment, real *buffer, int exact)
+                                    int moment, real *buffer, int exact,
+                                    const struct gradient_exchange *exchange)
 {
     char name[tensor_name_size];
     for (int i = 0; i < table->count; i++) {
@@ -291,7 +400,8 @@ static enum voco_status read_buffer(const struct checkpoint *checkpoint, const s
                           checkpoint->file.path, tensor->name, safetensors_type_name(tensor->type));
         }
         if (status == VOCO_OK) {
-            status = safetensors_read_floats(&checkpoint->file, tensor, buffer + p->offset);
+            status = exchange == NULL ? safetensors_read_floats(&checkpoint->file, tensor, buffer + p->offset)
+                                      : read_own_part(checkpoint, tensor, p, buffer, exchange);
         }
         if (status != VOCO_OK) {
             return status;
@@ -304,11 +414,18 @@ enum voco_status checkpoint_read_params(const struct checkpoint *checkpoint,
                                         const struct parameter_table *table, real *params)
 {
     memset(params, 0, table->total * sizeof *params);
-    return read_buffer(checkpoint, table, -1, params, 0);
+    return read_buffer(checkpoint, table, -1, params, 0, NULL);
 }
 
 enum voco_status checkpoint_read_state(const struct checkpoint *checkpoint, const struct model *model,
                                        struct training_state *state)
+{
+    return checkpoint_read_state_part(checkpoint, model, state, NULL);
+}
+
+enum voco_status checkpoint_read_state_part(const struct checkpoint *checkpoint, const struct model *model,
+                                            struct training_state *state,
+                                            const struct gradient_exchange *exchange)
 {
     const struct parameter_table *table = &model->table;
     const char *path = checkpoint->file.path;
@@ -316,10 +433,10 @@ enum voco_status checkpoint_read_state(const struct checkpoint *checkpoint, cons
         return fail(VOCO_BAD_INPUT, "%s: holds weights only, so training cannot go on from it", path);
     }
     memset(state->params, 0, table->total * sizeof(real));
-    enum voco_status status = read_buffer(checkpoint, table, -1, state->params, 1);
+    enum voco_status status = read_buffer(checkpoint, table, -1, state->params, 1, NULL);
     for (int moment = 0; status == VOCO_OK && moment < moment_count; moment++) {
-        memset(moment_of(state, moment), 0, table->trained * sizeof(real));
-        status = read_buffer(checkpoint, table, moment, moment_of(state, moment), 1);
+        memset(moment_of(state, moment), 0, state->moments * sizeof(real));
+        status = read_buffer(checkpoint, table, moment, moment_of(state, moment), 1, exchange);
     }
     if (status != VOCO_OK) {
         return status;

@@ -14,6 +14,7 @@
 
 #include "formats/safetensors.h"
 #include "model/model.h"
+#include "train/gradient_exchange.h"
 #include "train/recipe.h"
 
 enum { checkpoint_path_size = 4096 };
@@ -24,9 +25,10 @@ extern const char checkpoint_format[];
 /* The whole state of a training run between two steps. */
 struct training_state {
     real *params;             /* (table.total) */
-    real *exp_avg;            /* (table.trained) the three moments of AdamW with AMSGrad */
-    real *exp_avg_sq;         /* (table.trained) */
-    real *max_exp_avg_sq;     /* (table.trained) */
+    real *exp_avg;            /* (moments) the three moments of AdamW with AMSGrad */
+    real *exp_avg_sq;         /* (moments) */
+    real *max_exp_avg_sq;     /* (moments) */
+    size_t moments;           /* table.trained; less where each rank keeps its own (gradient_exchange.h) */
     long long step;           /* steps done, which is the number of the next */
     long long optimizer_step; /* updates made: fewer where steps were skipped */
 };
@@ -34,6 +36,10 @@ struct training_state {
 /* Allocates zeroed buffers for a model; VOCO_NO_MEMORY. Free with training_state_free. */
 enum voco_status training_state_create(struct training_state *state, const struct parameter_table *table);
 void training_state_free(struct training_state *state);
+
+/* The same with moments of so many elements. */
+enum voco_status training_state_create_part(struct training_state *state, const struct parameter_table *table,
+                                            size_t moments);
 
 /* Writes zeros over a new state: until then its pages lie nowhere, afterwards near the threads of `compute`
  * that will update them. */
@@ -43,6 +49,12 @@ void training_state_place(const struct training_state *state, const struct param
 /* Writes the state, whole or not at all: where the disk is full, the file that was there stays. */
 enum voco_status checkpoint_save(const char *path, const struct model *model,
                                  const struct training_state *state, const struct recipe *recipe);
+
+/* The same where ranks keep the moments in parts: collective, and rank 0 writes. The file is that of one
+ * process. On the other ranks it always succeeds. */
+enum voco_status checkpoint_save_shared(const char *path, const struct model *model,
+                                        const struct training_state *state, const struct recipe *recipe,
+                                        const struct gradient_exchange *exchange);
 
 struct checkpoint {
     struct safetensors file;
@@ -70,6 +82,11 @@ enum voco_status checkpoint_read_params(const struct checkpoint *checkpoint,
  * of the checkpoint. */
 enum voco_status checkpoint_read_state(const struct checkpoint *checkpoint, const struct model *model,
                                        struct training_state *state);
+
+/* The same where the state holds this rank's part of the moments. Not collective. */
+enum voco_status checkpoint_read_state_part(const struct checkpoint *checkpoint, const struct model *model,
+                                            struct training_state *state,
+                                            const struct gradient_exchange *exchange);
 
 /* RUN/checkpoint-NNNNNNNN.safetensors of that step. VOCO_BAD_INPUT where it is too long. */
 enum voco_status checkpoint_path(char path[checkpoint_path_size], const char *run, long long step);

@@ -26,4 +26,9 @@ struct drop {
 void drop_apply(real *out, const real *inp, const struct drop *drop, uint64_t step, size_t rows,
                 size_t width);
 
+/* The same of rows first_row, first_row + 1, ... of a batch alone: their mask is that which they have in the
+ * whole of it. */
+void drop_apply_rows(real *out, const real *inp, const struct drop *drop, uint64_t step, size_t first_row,
+                     size_t rows, size_t width);
+
 #endif

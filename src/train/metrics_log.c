@@ -133,6 +133,7 @@ static size_t format_line(char line[line_size], const struct step_metrics *m)
         {"skipped", m->skipped},
         {"seconds", m->seconds},
         {"crops_per_second", m->crops_per_second},
+        {"communication_seconds", m->communication_seconds},
     };
     size_t used = (size_t)snprintf(line, line_size, "{\"step\": %lld", m->step);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {

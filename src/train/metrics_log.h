@@ -19,6 +19,7 @@ struct step_metrics {
     int skipped;      /* 1: no update was made, because loss or gradient was not finite */
     double seconds;
     double crops_per_second;
+    double communication_seconds; /* of `seconds`: waiting for other ranks (dist/ranks.h) */
 };
 
 struct metrics_log {

@@ -1,252 +1,29 @@
 #include "train/pretrain.h"
 
-#include "base/atomic_file.h"
 #include "base/byte_size.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/machine_memory.h"
-#include "data/loader.h"
-#include "train/checkpoint.h"
-#include "train/initial_weights.h"
-#include "train/machine.h"
-#include "train/metrics_log.h"
-#include "train/run_folder.h"
-#include "train/run_memory.h"
+#include "train/pretrain_run.h"
 #include "train/schedule.h"
-#include "train/step.h"
 #include "train/stored_batch.h"
-#include "train/tensorboard_log.h"
-#include "train/volumes.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* Everything that lives as long as a run. */
-struct run {
-    const struct pretrain_options *options;
-    struct pretrain_report *report;
-    struct run_folder folder;
-    struct memory_limit limit;
-    struct prepared_volumes volumes;
-    struct model model;
-    struct training_state state;
-    struct compute compute;
-    struct train_step step;
-    uint64_t chunk_cache; /* bytes that the plan leaves for it */
-    struct chunk_cache *chunks;
-    struct loader *loader;
-    struct metrics_log metrics;
-    int initialised; /* with the weights of options->init */
-    struct tensorboard_log tensorboard;
-    long long first_step; /* of this life */
-    double started;
-    double last_progress;
-    struct step_seconds seconds; /* sums over this life, without its first step */
-    double step_seconds;
-};
 
 static int asked_to_stop(const struct run *run)
 {
     return run->options->stop != NULL && *run->options->stop;
 }
 
-/* run.json as it must be: of a new run from the options, else as it was, with what the user overrides. */
-static enum voco_status settle_folder(struct run *run)
+/* What the other ranks cannot know of: they are ended. */
+static enum voco_status give_up(const struct run *run, enum voco_status status)
 {
-    const struct pretrain_options *options = run->options;
-    const int exists = run_folder_exists(options->out);
-    enum voco_status status = VOCO_OK;
-    if (exists && !options->resume && options->dump_batch < 0) {
-        return fail(VOCO_BAD_INPUT,
-                    "%s: a run is here already: add --resume to go on with it, or choose another --out",
-                    options->out);
-    }
-    if (exists && options->resume) {
-        status = run_folder_read(&run->folder, options->out);
-    } else if (options->data == NULL) {
-        return fail(VOCO_BAD_INPUT, "%s: there is no run here to go on with; to begin one, name the data",
-                    options->out);
-    } else {
-        run->folder.recipe = options->recipe;
-    }
-    if (status == VOCO_OK && options->override != NULL) {
-        status = options->override(&run->folder.recipe, exists, options->context);
-    }
-    if (status == VOCO_OK) {
-        status = recipe_check(&run->folder.recipe);
-    }
-    if (status == VOCO_OK) {
-        status = run_folder_place(&run->folder, options->out, options->data, options->cache);
+    if (status != VOCO_OK && is_shared(run)) {
+        log_line(LOG_ERROR, "rank %d: %s", run->ranks->rank, voco_error_message());
+        ranks_abort(run->ranks);
     }
     return status;
-}
-
-/* Before volumes are prepared: whether the weights to begin with are there and fit. */
-static enum voco_status check_initial_weights(const struct run *run)
-{
-    const struct pretrain_options *options = run->options;
-    char path[checkpoint_path_size] = "";
-    if (options->init == NULL || options->dump_batch >= 0) {
-        return VOCO_OK;
-    }
-    const enum voco_status status = checkpoint_newest(path, options->out);
-    return status != VOCO_OK || path[0] != '\0'
-               ? status
-               : initial_weights_check(options->init, options->init_partial, &run->folder.recipe.model);
-}
-
-static enum voco_status prepare(struct run *run)
-{
-    enum voco_status status =
-        prepared_volumes_open(&run->volumes, run->folder.data, run->folder.cache, &run->folder.recipe,
-                              VOLUMES_TRAINING_AND_HELD_OUT, run->options->stop);
-    run->report->volumes = run->volumes.training.count;
-    run->report->bad_volumes =
-        run->volumes.training.preparation.failure_count + run->volumes.held_out.preparation.failure_count;
-    return status;
-}
-
-static struct batch_source source_of(const struct run *run)
-{
-    const struct recipe *recipe = &run->folder.recipe;
-    return (struct batch_source){.paths = run->volumes.training.samples,
-                                 .count = run->volumes.training.sample_count,
-                                 .chunks = run->chunks,
-                                 .volumes = recipe->volumes,
-                                 .sampling = recipe->sampling,
-                                 .augmentation = recipe->augmentation,
-                                 .seed = recipe->seed};
-}
-
-/* The model, and memory for its state. */
-static enum voco_status create_state(struct run *run)
-{
-    const struct recipe *recipe = &run->folder.recipe;
-    memory_give_back();
-    run->limit = memory_limit_of(recipe->memory);
-    enum voco_status status = model_create(&run->model, &recipe->model);
-    if (status == VOCO_OK) {
-        status = check_memory_for_state(&run->limit, &run->model);
-    }
-    if (status == VOCO_OK) {
-        status = machine_open(&run->compute, recipe->compute, run->options->threads, recipe->precision);
-    }
-    if (status == VOCO_OK) {
-        status = training_state_create(&run->state, &run->model.table);
-    }
-    if (status == VOCO_OK) {
-        training_state_place(&run->state, &run->model.table, &run->compute);
-    }
-    return status;
-}
-
-/* Parameters and moments: from the newest whole checkpoint where there is one; else drawn anew, and then the
- * initial weights that were asked for. */
-static enum voco_status load_state(struct run *run)
-{
-    const struct recipe *recipe = &run->folder.recipe;
-    enum voco_status status = VOCO_OK;
-    char path[checkpoint_path_size] = "";
-    status = checkpoint_remove_temporaries(run->options->out);
-    if (status == VOCO_OK) {
-        status = checkpoint_newest(path, run->options->out);
-    }
-    if (status != VOCO_OK) {
-        return status;
-    }
-    if (path[0] == '\0') {
-        parameters_initialise(run->state.params, &run->model.table, recipe->seed);
-        run->initialised = run->options->init != NULL;
-        return run->initialised ? initial_weights_load(run->state.params, &run->model, run->options->init,
-                                                       run->options->init_partial)
-                                : VOCO_OK;
-    }
-    struct checkpoint checkpoint;
-    status = checkpoint_open(&checkpoint, path);
-    if (status == VOCO_OK) {
-        status = checkpoint_read_state(&checkpoint, &run->model, &run->state);
-    }
-    checkpoint_close(&checkpoint);
-    if (status == VOCO_OK) {
-        snprintf(run->report->checkpoint, sizeof run->report->checkpoint, "%s", path);
-        log_line(LOG_INFO, "going on from %s%s", path,
-                 run->options->init != NULL ? "; --init is for the beginning and not looked at" : "");
-    }
-    return status;
-}
-
-/* The step, with as many activations kept as memory allows. A run whose memory forces fewer crops at once
- * goes on with these later as well. */
-static enum voco_status open_step(struct run *run)
-{
-    struct recipe *recipe = &run->folder.recipe;
-    const struct batch_source source = source_of(run);
-    const int bases = sampling_bases(&recipe->sampling);
-    const int crops = recipe->volumes * (recipe->sampling.crops + bases);
-    const size_t pairs = (size_t)recipe->volumes * (size_t)recipe->sampling.crops * (size_t)bases;
-    const struct evaluation_settings evaluation = evaluation_settings_of(recipe);
-    struct train_step_settings settings = train_step_settings_of(recipe, crops);
-    struct memory_demand demand = {
-        .batches = loader_memory(&source, recipe->loader_threads, recipe->loader_ahead),
-        .chunk_cache = recipe->chunk_cache,
-        .evaluation = run->volumes.held_out.count > 0
-                          ? evaluation_memory(&run->model.config, &evaluation, run->volumes.held_out.count)
-                          : 0,
-        .projection = train_step_projection_bytes(&run->model.config, (size_t)crops, pairs),
-        .crops = crops,
-        .crops_at_once = settings.crops_at_once,
-    };
-    struct memory_plan plan;
-    settings.crops_at_once = 1;
-    enum voco_status status =
-        train_step_create(&run->step, &run->model, &run->compute, &run->state, &settings);
-    if (status == VOCO_OK) {
-        status = plan_run_memory(&plan, &demand, &run->step, &run->limit);
-    }
-    if (status == VOCO_OK) {
-        run->chunk_cache = plan.chunk_cache;
-        if (plan.crops_at_once < demand.crops_at_once) {
-            recipe->crops_at_once = plan.crops_at_once;
-        }
-    }
-    return status;
-}
-
-static enum voco_status open_metrics(struct run *run)
-{
-    char path[checkpoint_path_size];
-    if (snprintf(path, sizeof path, "%s/metrics.jsonl", run->options->out) >= (int)sizeof path) {
-        return fail(VOCO_BAD_INPUT, "%s: the name of the run's folder is too long", run->options->out);
-    }
-    const enum voco_status status = metrics_log_open(&run->metrics, path, run->state.step);
-    if (status == VOCO_OK && run->folder.recipe.tensorboard) {
-        tensorboard_log_open(&run->tensorboard, run->options->out, run->state.step);
-    }
-    return status;
-}
-
-static enum voco_status save(struct run *run)
-{
-    char path[checkpoint_path_size];
-    enum voco_status status = checkpoint_path(path, run->options->out, run->state.step);
-    if (status == VOCO_OK) {
-        status = checkpoint_save(path, &run->model, &run->state, &run->folder.recipe);
-    }
-    if (status != VOCO_OK) {
-        return status;
-    }
-    snprintf(run->report->checkpoint, sizeof run->report->checkpoint, "%s", path);
-    return checkpoint_prune(run->options->out, run->folder.recipe.keep);
-}
-
-/* Initial weights become the run's own before run.json says that there is one: stopped before its first
- * checkpoint, it goes on from them and not from others. */
-static enum voco_status save_beginning(struct run *run)
-{
-    const enum voco_status status = make_folders(run->options->out);
-    return status == VOCO_OK ? save(run) : status;
 }
 
 /* At most four lines a second, so that a terminal stays readable; the last step is always said. */
@@ -280,7 +57,21 @@ static void add_seconds(struct run *run, const struct step_seconds *seconds, dou
     run->seconds.projector_and_loss += seconds->projector_and_loss;
     run->seconds.encoder_backward += seconds->encoder_backward;
     run->seconds.optimiser += seconds->optimiser;
+    run->seconds.communication += seconds->communication;
     run->step_seconds += whole;
+}
+
+/* The batch of the next step; run->stopping where there is none because a rank was asked to stop. One look at
+ * what all ranks have to say: none begins a step that another does not make. */
+static enum voco_status next_batch(struct run *run, const struct batch **batch)
+{
+    enum { going_on, stop, failed };
+    int outcome = asked_to_stop(run) ? stop : going_on;
+    const enum voco_status status = outcome == stop ? VOCO_OK : loader_next(run->loader, batch);
+    outcome = status != VOCO_OK ? failed : outcome;
+    ranks_largest(run->ranks, &outcome);
+    run->stopping = outcome == stop;
+    return outcome == failed ? ranks_agree(run->ranks, status) : VOCO_OK;
 }
 
 static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
@@ -292,8 +83,8 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
                                       .total = recipe->steps};
     const double began = seconds_now();
     const struct batch *batch = NULL;
-    enum voco_status status = loader_next(run->loader, &batch);
-    if (status != VOCO_OK) {
+    enum voco_status status = next_batch(run, &batch);
+    if (status != VOCO_OK || run->stopping) {
         return status;
     }
     const long long number = run->state.step;
@@ -302,7 +93,7 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
     }
     const double learning_rate = schedule_learning_rate(&schedule, number);
     struct step_result result;
-    status = train_step_run(&run->step, batch, learning_rate, &result, NULL);
+    status = give_up(run, train_step_run(&run->step, batch, learning_rate, &result, NULL));
     if (status != VOCO_OK) {
         return status;
     }
@@ -322,9 +113,10 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
                               .grad_norm = result.gradient_norm,
                               .skipped = result.skipped,
                               .seconds = seconds,
-                              .crops_per_second = batch->volumes * (batch->crops + batch->bases) / seconds};
+                              .crops_per_second = recipe->volumes * (batch->crops + batch->bases) / seconds,
+                              .communication_seconds = result.seconds.communication};
     tensorboard_log_append(&run->tensorboard, metrics);
-    return metrics_log_append(&run->metrics, metrics);
+    return is_first(run) ? give_up(run, metrics_log_append(&run->metrics, metrics)) : VOCO_OK;
 }
 
 static enum voco_status train(struct run *run)
@@ -335,11 +127,14 @@ static enum voco_status train(struct run *run)
     run->first_step = run->state.step;
     run->started = seconds_now();
     enum voco_status status = VOCO_OK;
-    while (run->state.step < recipe->steps && !asked_to_stop(run)) {
+    while (run->state.step < recipe->steps) {
         struct step_metrics metrics;
         status = one_step(run, &metrics);
         if (status != VOCO_OK) {
             return status;
+        }
+        if (run->stopping) {
+            break;
         }
         say_progress(run, &metrics);
         skipped_in_row = metrics.skipped ? skipped_in_row + 1 : 0;
@@ -356,7 +151,7 @@ static enum voco_status train(struct run *run)
                 run->options->out, run->state.step, skipped_in_row);
         }
         if (recipe->checkpoint_every > 0 && run->state.step % recipe->checkpoint_every == 0) {
-            status = save(run);
+            status = run_save(run);
             saved = run->state.step;
         }
         if (status != VOCO_OK) {
@@ -364,7 +159,7 @@ static enum voco_status train(struct run *run)
         }
     }
     if (saved != run->state.step) {
-        status = save(run);
+        status = run_save(run);
     }
     run->report->steps = run->state.step;
     return status;
@@ -379,7 +174,13 @@ static void say_costs(const struct run *run)
     }
     const double n = (double)counted;
     const double parts = run->seconds.encoder_forward + run->seconds.encoder_backward +
-                         run->seconds.projector_and_loss + run->seconds.optimiser;
+                         run->seconds.projector_and_loss + run->seconds.optimiser +
+                         run->seconds.communication;
+    if (is_shared(run)) {
+        log_line(LOG_INFO, "%d processes: waiting for each other took %.3f s per step, %.1f %% of the time",
+                 run->ranks->size, run->seconds.communication / n,
+                 100 * run->seconds.communication / run->step_seconds);
+    }
     char peak[byte_size_room];
     log_line(LOG_INFO,
              "%.3f s per step: encoder forward %.3f, encoder backward %.3f, projectors and loss %.3f, "
@@ -393,7 +194,7 @@ static void say_costs(const struct run *run)
 static enum voco_status measure(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
-    if (run->volumes.held_out.count == 0) {
+    if (run->volumes.held_out.count == 0 || !is_first(run)) {
         return VOCO_OK;
     }
     const struct evaluation_settings settings = evaluation_settings_of(recipe);
@@ -406,7 +207,8 @@ static enum voco_status measure(struct run *run)
 
 static enum voco_status dump(struct run *run)
 {
-    const struct batch_source source = source_of(run);
+    struct batch_source source = run_batch_source(run);
+    source.part_first = source.part_volumes = 0;
     struct batch_maker maker = {0};
     struct batch batch = {0};
     enum voco_status status = batch_source_create_batch(&batch, &source);
@@ -424,17 +226,6 @@ static enum voco_status dump(struct run *run)
     return status;
 }
 
-static enum voco_status open_loader(struct run *run)
-{
-    const struct recipe *recipe = &run->folder.recipe;
-    const enum voco_status status =
-        chunk_cache_open(&run->chunks, run->chunk_cache, chunk_bytes(levels_of_bits(recipe->bits)));
-    const struct batch_source source = source_of(run);
-    return status != VOCO_OK ? status
-                             : loader_open(&run->loader, &source, (uint64_t)run->state.step,
-                                           recipe->loader_threads, recipe->loader_ahead);
-}
-
 /* The evaluation gets its memory. */
 static void close_loader(struct run *run)
 {
@@ -447,36 +238,9 @@ static void close_loader(struct run *run)
 
 static enum voco_status live(struct run *run)
 {
-    enum voco_status status = settle_folder(run);
-    if (status == VOCO_OK) {
-        status = check_initial_weights(run);
-    }
-    if (status == VOCO_OK) {
-        status = prepare(run);
-    }
+    enum voco_status status = run_begin(run);
     if (status == VOCO_OK && run->options->dump_batch >= 0) {
-        return dump(run);
-    }
-    if (status == VOCO_OK) {
-        status = create_state(run);
-    }
-    if (status == VOCO_OK) {
-        status = load_state(run);
-    }
-    if (status == VOCO_OK) {
-        status = open_step(run);
-    }
-    if (status == VOCO_OK && run->initialised) {
-        status = save_beginning(run);
-    }
-    if (status == VOCO_OK) {
-        status = run_folder_write(&run->folder, run->options->out);
-    }
-    if (status == VOCO_OK) {
-        status = open_metrics(run);
-    }
-    if (status == VOCO_OK) {
-        status = open_loader(run);
+        return ranks_agree(run->ranks, is_first(run) ? dump(run) : VOCO_OK);
     }
     if (status == VOCO_OK) {
         status = train(run);
@@ -486,7 +250,7 @@ static enum voco_status live(struct run *run)
         say_costs(run);
         status = run->state.step < run->folder.recipe.steps
                      ? fail(VOCO_STOPPED, "%s: stopped after step %lld", run->options->out, run->state.step)
-                     : measure(run);
+                     : ranks_agree(run->ranks, measure(run));
     }
     return status;
 }
@@ -494,12 +258,14 @@ static enum voco_status live(struct run *run)
 enum voco_status pretrain(const struct pretrain_options *options, struct pretrain_report *report)
 {
     *report = (struct pretrain_report){0};
-    struct run run = {.options = options, .report = report, .metrics.descriptor = -1};
+    struct run run = {.options = options, .report = report, .metrics.descriptor = -1, .alone = ranks_alone()};
+    run.ranks = options->ranks != NULL ? options->ranks : &run.alone;
     const enum voco_status status = live(&run);
     prepared_volumes_report(&run.volumes);
     tensorboard_log_close(&run.tensorboard);
     metrics_log_close(&run.metrics);
     train_step_free(&run.step);
+    gradient_exchange_free(&run.exchange);
     compute_close(&run.compute);
     training_state_free(&run.state);
     model_free(&run.model);

@@ -10,10 +10,18 @@
  *
  * Stopped at any moment, even by SIGKILL, a run goes on from its newest whole checkpoint and ends, on the
  * same machine with the same number of threads, in the same bytes as one that was never stopped: batches are
- * functions of (seed, step), everything else is in the checkpoint. */
+ * functions of (seed, step), everything else is in the checkpoint.
+ *
+ * Several ranks (dist/ranks.h) share a run as train/step.h says; all see the same folders. They prepare the
+ * volumes together; rank 0 alone writes the run's folder, and says through the log what all of them have to
+ * say. What fails on some ranks, a volume that cannot be read for one, ends the run on all of them with one
+ * message that names them; what fails in the middle of a step is told by the rank itself (LOG_ERROR), and the
+ * job is aborted. A stop that is asked of one rank is taken by all. How many ranks there were is not in a
+ * checkpoint: a run may go on with another number of them. */
 #ifndef TRAIN_PRETRAIN_H
 #define TRAIN_PRETRAIN_H
 
+#include "dist/ranks.h"
 #include "train/evaluate.h"
 #include "train/recipe.h"
 
@@ -34,7 +42,8 @@ struct pretrain_options {
      * checkpoint is then that of step 0. A run that goes on from a checkpoint does not look at it. */
     const char *init;
     int init_partial;
-    long long dump_batch; /* >= 0: write this step's batch to `out` and do not train; -1: train */
+    const struct ranks *ranks; /* NULL: this process is alone */
+    long long dump_batch;      /* >= 0: write this step's batch to `out` and do not train; -1: train */
     const volatile sig_atomic_t
         *stop; /* non-zero: finish the step, write a checkpoint, return VOCO_STOPPED; may be NULL */
 };

@@ -15,6 +15,7 @@
 
 #include "data/augment.h"
 #include "data/sampling.h"
+#include "dist/ranks.h"
 #include "model/model.h"
 #include "train/drop.h"
 #include "train/schedule.h"
@@ -43,7 +44,7 @@ struct recipe {
     double drop_rate;
     double ema_decay; /* of the teacher, voco.md section 3: 0.9 */
 
-    int volumes;     /* V, per step */
+    int volumes;     /* V, per step, over all ranks */
     long long steps; /* T, where the cosine ends */
     enum schedule_kind schedule;
     long long warm_up; /* steps of linear growth of the learning rate */
@@ -57,6 +58,10 @@ struct recipe {
     int keep;                   /* checkpoints */
     int max_skipped; /* steps in a row without a finite loss and gradient, after which the run stops */
     int tensorboard; /* 1: TensorBoard's event files beside metrics.jsonl (train/tensorboard_log.h) */
+
+    int sync_bn; /* 1: the projectors' BatchNorm and the loss see the volumes of all ranks (train/step.h) */
+    enum ranks_form reduce; /* how gradients travel between ranks */
+    int shard_optimizer;    /* 1: each rank keeps a part of the moments (train/gradient_exchange.h) */
 
     char compute[16]; /* compute/compute.h: "cpu", "reference" */
     enum compute_precision precision;

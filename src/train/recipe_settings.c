@@ -16,7 +16,7 @@ static const char *const answers[] = {"no", "yes", NULL};
 static const char *const windows[] = {"preset", "crop", "resize", NULL}; /* enum recipe_window */
 static const char *const presets[] = {"abdomen", "chest", "headneck", "mr", NULL};
 static const char *const computes[] = {"cpu", "reference", NULL};
-static const char *const precisions[] = {"float32", "bf16", NULL}; /* enum compute_precision */
+static const char *const precisions[] = {"float32", "bf16", NULL}; /* enum compute_precision, enum ranks_form */
 
 #define AT(field) offsetof(struct recipe, field)
 
@@ -41,7 +41,7 @@ const struct recipe_setting recipe_settings[] = {
     {"data", "held_out", SETTING_REAL, 1, AT(held_out), 0, 0.9, NULL, "fraction kept for evaluation where the data list splits none"},
 
     {"training", "steps", SETTING_LONG, 1, AT(steps), 1, 1e12, NULL, "T, the whole run"},
-    {"training", "volumes", SETTING_INT, 1, AT(volumes), 1, 1024, NULL, "V, volumes per step"},
+    {"training", "volumes", SETTING_INT, 1, AT(volumes), 1, 65536, NULL, "V, volumes per step, of all processes together"},
     {"training", "drop", SETTING_CHOICE, 1, AT(drop), 0, 0, drop_modes, "what the student loses: crop (as published), feature, none"},
     {"training", "drop_rate", SETTING_REAL, 1, AT(drop_rate), 0, 0.95, NULL, "how likely each is lost"},
     {"training", "ema_decay", SETTING_REAL, 1, AT(ema_decay), 0, 1, NULL, "the teacher's share that stays at each step"},
@@ -60,6 +60,10 @@ const struct recipe_setting recipe_settings[] = {
     {"run", "keep", SETTING_INT, 1, AT(keep), 1, 100000, NULL, "how many checkpoints stay"},
     {"run", "max_skipped", SETTING_INT, 1, AT(max_skipped), 1, 1000000, NULL, "the run stops after so many steps in a row without a finite loss and gradient"},
     {"run", "tensorboard", SETTING_CHOICE, 1, AT(tensorboard), 0, 0, answers, "yes: event files for tensorboard --logdir beside metrics.jsonl; no: none"},
+
+    {"ranks", "sync_bn", SETTING_CHOICE, 1, AT(sync_bn), 0, 0, answers, "yes: BatchNorm and loss see the volumes of all processes; no: of each its own, as published"},
+    {"ranks", "reduce", SETTING_CHOICE, 1, AT(reduce), 0, 0, precisions, "how gradients travel between processes: float32, or bf16: half the bytes"},
+    {"ranks", "shard_optimizer", SETTING_CHOICE, 1, AT(shard_optimizer), 0, 0, answers, "yes: each process keeps its part of the optimiser's moments; no: all of them"},
 
     {"machine", "compute", SETTING_WORD, 1, AT(compute), 0, 0, computes, "cpu, or reference: slow, for comparison"},
     {"machine", "precision", SETTING_CHOICE, 1, AT(precision), 0, 0, precisions, "of activations and products: float32, or bf16: half the memory, faster where the processor multiplies it"},

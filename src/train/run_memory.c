@@ -19,10 +19,15 @@ static uint64_t state_bytes(const struct parameter_table *table)
 
 struct memory_limit memory_limit_of(uint64_t setting)
 {
+    return memory_limit_among(setting, 1);
+}
+
+struct memory_limit memory_limit_among(uint64_t setting, int processes)
+{
     if (setting > 0) {
         return (struct memory_limit){setting, 1};
     }
-    return (struct memory_limit){memory_resident() + memory_available() / 4 * 3, 0};
+    return (struct memory_limit){memory_resident() + memory_available() / 4 * 3 / (uint64_t)processes, 0};
 }
 
 /* As --memory takes it. */

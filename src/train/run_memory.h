@@ -17,6 +17,10 @@ struct memory_limit {
 /* `setting`; where that is 0, three quarters of what this process has and may still take. */
 struct memory_limit memory_limit_of(uint64_t setting);
 
+/* The same for one of so many processes on this machine that begin at the same time: where `setting` is 0, of
+ * what is free its share. */
+struct memory_limit memory_limit_among(uint64_t setting, int processes);
+
 /* Before parameters, moments and gradient are allocated: VOCO_BAD_INPUT where already they are more than what
  * was asked for, with an estimate of the least. */
 enum voco_status check_memory_for_state(const struct memory_limit *limit, const struct model *model);

@@ -3,41 +3,18 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "train/memory_plan.h"
+#include "train/shared_step.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A batch on its way through the network. Arrays lie on the arena. */
-struct batch_pass {
-    const struct model *model;
-    struct compute *compute;
-    struct arena *arena;
-    const real *params;
-    const struct batch *batch;
-    int rows; /* N */
-    int crops_at_once;
-    real *embedding;  /* (N, E) */
-    real *student;    /* (N, D) */
-    real *teacher;    /* (N, D) */
-    real *dstudent;   /* (N, D) */
-    real *similarity; /* (V, S, K) */
-};
-
 /* Activations of consecutive crops that wait on the arena for backward. */
 struct kept_chunk {
     struct encoder_activations *activations;
     size_t mark; /* of the arena, before them */
 };
-
-/* Adds the time since *since to *seconds and sets *since to now. */
-static void count_time(double *seconds, double *since)
-{
-    const double then = *since;
-    *since = seconds_now();
-    *seconds += *since - then;
-}
 
 static void begin_phase(const struct train_step *step, enum step_phase phase)
 {
@@ -77,8 +54,7 @@ static enum voco_status check_size(const struct batch *batch, const struct model
     return VOCO_OK;
 }
 
-/* Takes room for the results. */
-static enum voco_status pass_begin(struct batch_pass *pass)
+enum voco_status pass_begin(struct batch_pass *pass)
 {
     const struct batch *batch = pass->batch;
     pass->rows = batch->volumes * (batch->crops + batch->bases);
@@ -133,9 +109,11 @@ static enum voco_status forward_all(const struct batch_pass *pass, struct kept_c
     return status;
 }
 
-/* From the last chunk to the first; kept as forward_all left it. Releases the kept activations. */
+/* From the last chunk to the first, where the listener is told; kept as forward_all left it. Releases the
+ * kept activations. */
 static enum voco_status backward_all(const struct batch_pass *pass, real *gradients, const real *dembedding,
-                                     const struct kept_chunk *kept, int count)
+                                     const struct kept_chunk *kept, int count,
+                                     const struct backward_listener *listener)
 {
     const int chunks = chunk_count(pass);
     const size_t features = (size_t)model_embedding_size(&pass->model->config);
@@ -150,10 +128,10 @@ static enum voco_status backward_all(const struct batch_pass *pass, real *gradie
         }
         if (status == VOCO_OK) {
             const size_t first = (size_t)chunk * (size_t)pass->crops_at_once;
-            status =
-                encoder_backward(pass->model, pass->compute, pass->arena, gradients, pass->params,
-                                 dembedding + first * features, pass->batch->voxels + first * crop_size(pass),
-                                 chunk_crops(pass, chunk), own.activations);
+            status = encoder_backward_heard(
+                pass->model, pass->compute, pass->arena, gradients, pass->params,
+                dembedding + first * features, pass->batch->voxels + first * crop_size(pass),
+                chunk_crops(pass, chunk), own.activations, chunk == 0 ? listener : NULL);
         }
         arena_release(pass->arena, own.mark);
     }
@@ -354,6 +332,11 @@ size_t train_step_projection_bytes(const struct model_config *config, size_t cro
     return always * sizeof(real) + (most > signals ? most : signals) + little;
 }
 
+void train_step_join(struct train_step *step, struct gradient_exchange *exchange)
+{
+    step->exchange = exchange;
+}
+
 void train_step_free(struct train_step *step)
 {
     arena_close(&step->arena);
@@ -390,19 +373,37 @@ static void undo_teacher(struct train_step *step)
     step->compute->parameters_changed(step->compute);
 }
 
+/* As the rows of the whole batch. */
+static void drop_rows(const struct train_step *step, const struct batch_pass *pass, real *out,
+                      const real *inp)
+{
+    const struct batch_share *share = &step->settings.share;
+    const struct batch *batch = pass->batch;
+    const struct drop *drop = &step->settings.drop;
+    const uint64_t number = (uint64_t)step->state->step;
+    const size_t features = (size_t)model_embedding_size(&pass->model->config);
+    const size_t randoms = (size_t)batch->volumes * (size_t)batch->crops, rows = (size_t)pass->rows;
+    if (share->volumes == 0 || share->volumes == batch->volumes) {
+        drop_apply(out, inp, drop, number, rows, features);
+        return;
+    }
+    drop_apply_rows(out, inp, drop, number, first_random_row(share, batch), randoms, features);
+    drop_apply_rows(out + randoms * features, inp + randoms * features, drop, number,
+                    first_base_row(share, batch), rows - randoms, features);
+}
+
 /* Projectors and loss on the embeddings, and back: dembedding (N, E) is written. */
-static enum voco_status embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
-                                               real *dembedding, struct step_result *result)
+static enum voco_status own_embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
+                                                   real *dembedding, struct step_result *result)
 {
     const size_t features = (size_t)model_embedding_size(&pass->model->config), rows = (size_t)pass->rows;
-    const uint64_t number = (uint64_t)step->state->step;
     const size_t mark = arena_mark(pass->arena);
     struct projector_activations *kept = NULL;
     real *dropped = arena_push(pass->arena, rows * features * sizeof *dropped);
     if (dropped == NULL) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
-    drop_apply(dropped, pass->embedding, &step->settings.drop, number, rows, features);
+    drop_rows(step, pass, dropped, pass->embedding);
     enum voco_status status = project(pass, GROUP_STUDENT, pass->student, dropped, &kept);
     if (status == VOCO_OK) {
         status = project(pass, GROUP_TEACHER, pass->teacher, pass->embedding, NULL);
@@ -413,9 +414,55 @@ static enum voco_status embeddings_to_gradient(struct train_step *step, const st
     if (status == VOCO_OK) {
         status = projector_backward(pass->model, pass->compute, pass->arena, step->gradients, pass->params,
                                     GROUP_STUDENT, dembedding, pass->dstudent, dropped, pass->rows, kept);
-        drop_apply(dembedding, dembedding, &step->settings.drop, number, rows, features);
+        drop_rows(step, pass, dembedding, dembedding);
     }
     arena_release(pass->arena, mark);
+    return status;
+}
+
+/* The same on the embeddings of all ranks, of which dembedding gets the own. */
+static enum voco_status all_embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
+                                                   real *dembedding, struct step_result *result)
+{
+    const size_t features = (size_t)model_embedding_size(&pass->model->config),
+                 mark = arena_mark(pass->arena);
+    struct batch_pass whole;
+    struct batch batch;
+    enum voco_status status = gather_pass(&whole, &batch, step, pass, result);
+    real *of_all = arena_push(pass->arena, (size_t)whole.rows * features * sizeof *of_all);
+    if (status == VOCO_OK && of_all == NULL) {
+        status = fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", whole.rows);
+    }
+    if (status == VOCO_OK) {
+        status = own_embeddings_to_gradient(step, &whole, of_all, result);
+    }
+    if (status == VOCO_OK) {
+        take_own_rows(step, pass, &whole, dembedding, of_all);
+        leave_student_to_first(step);
+    }
+    arena_release(pass->arena, mark);
+    return status;
+}
+
+static void send_part(void *context, int part)
+{
+    struct train_step *step = context;
+    gradient_exchange_start(step->exchange, step->gradients, part);
+}
+
+static enum voco_status embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
+                                               real *dembedding, struct step_result *result)
+{
+    const int together = step->exchange != NULL && step->settings.sync_bn;
+    double since = seconds_now();
+    const double waited = result->seconds.communication;
+    const enum voco_status status = together ? all_embeddings_to_gradient(step, pass, dembedding, result)
+                                             : own_embeddings_to_gradient(step, pass, dembedding, result);
+    if (status == VOCO_OK && step->exchange != NULL) {
+        send_part(step, backbone_parts);
+    }
+    count_time(&result->seconds.projector_and_loss, &since);
+    result->seconds.projector_and_loss -= result->seconds.communication - waited;
     return status;
 }
 
@@ -438,12 +485,18 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
     if (status == VOCO_OK) {
         begin_phase(step, STEP_PROJECTOR_AND_LOSS);
         status = embeddings_to_gradient(step, pass, dembedding, result);
-        count_time(&result->seconds.projector_and_loss, &since);
+        since = seconds_now();
     }
     if (status == VOCO_OK) {
         begin_phase(step, STEP_ENCODER_BACKWARD);
-        status = backward_all(pass, step->gradients, dembedding, kept, count);
+        const struct backward_listener listener = {send_part, step};
+        status = backward_all(pass, step->gradients, dembedding, kept, count,
+                              step->exchange != NULL ? &listener : NULL);
         count_time(&result->seconds.encoder_backward, &since);
+    }
+    if (status == VOCO_OK && step->exchange != NULL) {
+        gradient_exchange_finish(step->exchange);
+        count_time(&result->seconds.communication, &since);
     }
     if (status == VOCO_OK) {
         give_outputs(pass, outputs);
@@ -492,8 +545,10 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
     struct training_state *state = step->state;
     const size_t trained = step->model->table.trained;
     double since = seconds_now();
+    const double waited = result->seconds.communication;
     begin_phase(step, STEP_OPTIMISER);
-    const double squares = c->sum_of_squares(c, step->gradients, trained);
+    const double squares =
+        step->exchange == NULL ? c->sum_of_squares(c, step->gradients, trained) : share_result(step, result);
     result->gradient_norm = sqrt(squares);
     /* Beyond FLT_MAX the second moment would be infinite and the parameter stuck. */
     result->skipped = !isfinite(result->loss.total) || !(squares <= FLT_MAX);
@@ -507,8 +562,12 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
             .step = (long)state->optimizer_step + 1,
             .gradient_scale = clipping_scale(step, result->gradient_norm),
         };
-        c->adamw_step(c, state->params, state->exp_avg, state->exp_avg_sq, state->max_exp_avg_sq,
-                      step->gradients, &adamw, trained);
+        if (step->exchange != NULL && step->exchange->sharded) {
+            update_own_slices(step, &adamw, result);
+        } else {
+            c->adamw_step(c, state->params, state->exp_avg, state->exp_avg_sq, state->max_exp_avg_sq,
+                          step->gradients, &adamw, trained);
+        }
         c->parameters_changed(c);
     }
     const enum voco_status status = compute_status(c);
@@ -520,6 +579,7 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
         state->optimizer_step += !result->skipped;
     }
     count_time(&result->seconds.optimiser, &since);
+    result->seconds.optimiser -= result->seconds.communication - waited;
     return status;
 }
 

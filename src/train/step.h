@@ -9,15 +9,33 @@
  *
  * How many crops pass at once changes the order of sums, so it follows from the settings and the shapes
  * alone: equal settings give equal bits. For how many of them activations are kept may follow from free
- * memory: it saves time and changes no bit. */
+ * memory: it saves time and changes no bit.
+ *
+ * Ranks (dist/ranks.h) share a step; each has a part of the batch's volumes (train/batch_share.h).
+ *
+ * - By default, as published: BatchNorm, loss and the pairs of neighbouring volumes are those of the rank's
+ * own part alone, and the gradient is the mean of the ranks' gradients, which for equal parts is that of the
+ * mean loss over all volumes. What is dropped from the student's input is what the crop would lose in one
+ * process.
+ * - With sync_bn the embeddings of all ranks come together, and each rank takes projectors and loss of them
+ * all, pairs across ranks included, just as one process does of the whole batch. It passes back through the
+ * encoder what belongs to its own crops; the encoder's gradient is the sum over the ranks, the student's that
+ * of rank 0. So the step is that of one process, but for the order of sums. Beside the encoder each rank then
+ * computes what one process would: N (2 E D + 4 D^2) multiply-adds for the student and N (E D + 2 D^2) for
+ * the teacher, forward; twice the former backward.
+ *
+ * Loss and signals of the result are means and sums over the ranks, and decisions are taken on these, so that
+ * all ranks go on alike. */
 #ifndef TRAIN_STEP_H
 #define TRAIN_STEP_H
 
 #include "base/arena.h"
 #include "data/batch.h"
 #include "model/model.h"
+#include "train/batch_share.h"
 #include "train/checkpoint.h"
 #include "train/drop.h"
+#include "train/gradient_exchange.h"
 #include "train/learning_signals.h"
 #include "train/loss.h"
 
@@ -26,6 +44,8 @@ struct train_step_settings {
     double teacher_decay; /* 0.9 */
     double beta1, beta2, epsilon, weight_decay;
     double clip_norm;         /* the gradient is scaled down to this norm; 0: no clipping */
+    struct batch_share share; /* zero: batches are whole */
+    int sync_bn;              /* see above; only with ranks */
     int crops_at_once;        /* through the encoder, >= 1 */
     size_t activation_budget; /* bytes for the encoder's activations; at least one pass is made, even where
                                  it takes more */
@@ -54,6 +74,7 @@ struct step_seconds {
     double projector_and_loss; /* forward and backward */
     double encoder_backward;   /* second forward passes included */
     double optimiser;          /* teacher, norm, clipping, AdamW */
+    double communication;      /* waiting for other ranks, and for what they send */
 };
 
 /* The parts of a step in their order; the optimiser's comes twice, first to move the teacher. */
@@ -82,6 +103,7 @@ struct train_step {
     struct arena arena;                  /* empty between steps; may be lent to evaluate_batch */
     real *gradients;                     /* (table.trained): of the last step, before clipping */
     real *previous_teacher;              /* (table.total - table.trained): as it was before the step */
+    struct gradient_exchange *exchange;  /* with the other ranks; NULL: there are none. Borrowed */
     size_t crop_kept;                    /* bytes of the arena that a crop keeps from forward to backward */
     size_t crop_peak;                    /* bytes that it takes in backward, the kept ones included */
 
@@ -100,6 +122,11 @@ void train_step_free(struct train_step *step);
 
 /* Between steps: other settings for memory. Measures anew where crops_at_once changes. */
 enum voco_status train_step_resize(struct train_step *step, int crops_at_once, size_t activation_budget);
+
+/* From now on a step is shared with other ranks: all functions that make one become collective. One that
+ * fails leaves the other ranks waiting: the caller must end the job (ranks_abort). `state` has as many
+ * moments as `exchange` says. `outputs` hold the own crops' rows. The exchange is borrowed. */
+void train_step_join(struct train_step *step, struct gradient_exchange *exchange);
 
 /* What a step with a batch of `crops` crops takes of the arena beside the encoder's activations, at most. */
 size_t train_step_projection_bytes(const struct model_config *config, size_t crops, size_t pairs);

@@ -43,16 +43,23 @@ static enum voco_status repeat_samples(struct volume_part *part, const struct da
     return VOCO_OK;
 }
 
+/* 0 leaves it to the preparation, which knows nothing of other processes. */
+static uint64_t free_share(const struct preparation_team *team)
+{
+    return team->processes > 1 ? memory_available() / 2 / (uint64_t)team->processes : 0;
+}
+
 /* Brings the volumes of one split into the cache. */
 static enum voco_status prepare_split(struct volume_part *part, const struct dataset *dataset,
                                       enum dataset_split split, const char *folder,
-                                      const struct recipe *recipe, const volatile sig_atomic_t *stop)
+                                      const struct recipe *recipe, const struct preparation_team *team,
+                                      const volatile sig_atomic_t *stop)
 {
     const size_t first = first_of(dataset, split);
     const uint64_t taken = memory_resident();
     const struct preparation_options options = {.folder = folder,
-                                                .jobs = processor_count(),
-                                                .memory = recipe->memory == 0      ? 0
+                                                .jobs = team->threads,
+                                                .memory = recipe->memory == 0      ? free_share(team)
                                                           : recipe->memory > taken ? recipe->memory - taken
                                                                                    : 1,
                                                 .stop = stop};
@@ -111,6 +118,15 @@ enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const c
                                        const char *cache_folder, const struct recipe *recipe,
                                        enum volume_choice choice, const volatile sig_atomic_t *stop)
 {
+    const struct preparation_team alone = {.threads = processor_count(), .processes = 1};
+    return prepared_volumes_open_among(volumes, data, cache_folder, recipe, choice, &alone, stop);
+}
+
+enum voco_status prepared_volumes_open_among(struct prepared_volumes *volumes, const char *data,
+                                             const char *cache_folder, const struct recipe *recipe,
+                                             enum volume_choice choice, const struct preparation_team *team,
+                                             const volatile sig_atomic_t *stop)
+{
     *volumes = (struct prepared_volumes){0};
     struct dataset *dataset = &volumes->dataset;
     enum voco_status status = dataset_open(dataset, data);
@@ -125,9 +141,9 @@ enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const c
         if (dataset_count(dataset, SPLIT_TRAINING) == 0) {
             return fail(VOCO_BAD_INPUT, "%s: no volume is listed for training", data);
         }
-        status = dataset->is_cache
-                     ? take_split(&volumes->training, dataset, SPLIT_TRAINING)
-                     : prepare_split(&volumes->training, dataset, SPLIT_TRAINING, cache_folder, recipe, stop);
+        status = dataset->is_cache ? take_split(&volumes->training, dataset, SPLIT_TRAINING)
+                                   : prepare_split(&volumes->training, dataset, SPLIT_TRAINING, cache_folder,
+                                                   recipe, team, stop);
     }
     if (status != VOCO_OK || dataset_count(dataset, SPLIT_VALIDATION) == 0) {
         if (status == VOCO_OK && choice != VOLUMES_TRAINING_AND_HELD_OUT) {
@@ -135,9 +151,9 @@ enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const c
         }
         return status;
     }
-    status = dataset->is_cache
-                 ? take_split(&volumes->held_out, dataset, SPLIT_VALIDATION)
-                 : prepare_split(&volumes->held_out, dataset, SPLIT_VALIDATION, cache_folder, recipe, stop);
+    status = dataset->is_cache ? take_split(&volumes->held_out, dataset, SPLIT_VALIDATION)
+                               : prepare_split(&volumes->held_out, dataset, SPLIT_VALIDATION, cache_folder,
+                                               recipe, team, stop);
     if (status == VOCO_BAD_INPUT && choice == VOLUMES_TRAINING_AND_HELD_OUT) {
         log_line(LOG_WARNING, "none of the held-out volumes can be used: %s", voco_error_message());
         status = VOCO_OK;

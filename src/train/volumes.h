@@ -40,6 +40,17 @@ struct prepared_volumes {
 enum voco_status prepared_volumes_open(struct prepared_volumes *volumes, const char *data,
                                        const char *cache_folder, const struct recipe *recipe,
                                        enum volume_choice choice, const volatile sig_atomic_t *stop);
+
+/* The same by one of several processes that prepare the same volumes together: with so many threads, and of
+ * the memory that is free with its share of it. */
+struct preparation_team {
+    int threads;
+    int processes; /* on this machine */
+};
+enum voco_status prepared_volumes_open_among(struct prepared_volumes *volumes, const char *data,
+                                             const char *cache_folder, const struct recipe *recipe,
+                                             enum volume_choice choice, const struct preparation_team *team,
+                                             const volatile sig_atomic_t *stop);
 void prepared_volumes_free(struct prepared_volumes *volumes);
 
 /* Says through the log which volumes were left out and why; nothing where all were good. */

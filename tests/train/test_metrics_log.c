@@ -35,6 +35,7 @@ static struct step_metrics metrics_of(long long step)
         .skipped = 0,
         .seconds = 0.5,
         .crops_per_second = 44.0,
+        .communication_seconds = 0.125,
     };
 }
 
@@ -82,7 +83,7 @@ static void a_line_says_everything_in_a_fixed_order(void **state)
         text, "{\"step\": 1000000, \"loss\": null, \"intra\": 0.5, \"inter\": 0.25, \"reg\": 1e-07, "
               "\"position_accuracy\": 0.75, \"correlation\": -0.125, \"feature_spread\": 3, "
               "\"effective_rank\": 17.5, \"learning_rate\": 0.0001, \"grad_norm\": null, \"skipped\": 1, "
-              "\"seconds\": 0.5, \"crops_per_second\": 44}\n");
+              "\"seconds\": 0.5, \"crops_per_second\": 44, \"communication_seconds\": 0.125}\n");
     free(text);
     metrics_log_close(&log);
 }

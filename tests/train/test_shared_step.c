@@ -1,0 +1,300 @@
+/* A step that ranks share: run by itself, and by mpirun with several ranks (tests/CMakeLists.txt). Each rank
+ * makes the same step once more as the only process, on the whole batch, and compares. */
+#include "base/philox.h"
+#include "dist/ranks.h"
+#include "train/step.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const struct model_config config = {3, 48, 16, PATCH_MERGING_V2};
+
+enum { volumes = 4, randoms = 1, bases = 2, crops_of_volume = randoms + bases };
+
+static struct ranks ranks;
+static struct compute compute;
+static struct model model;
+static struct batch whole; /* V = 4, S = 1, K = 2 */
+
+static const struct train_step_settings plain = {
+    .drop = {.mode = DROP_CROP, .rate = 0.2, .seed = 5},
+    .teacher_decay = 0.9,
+    .beta1 = 0.9,
+    .beta2 = 0.999,
+    .epsilon = 1e-8,
+    .weight_decay = 0.01,
+    .crops_at_once = 1,
+    .activation_budget = 1,
+};
+
+static int open_all(void **state)
+{
+    (void)state;
+    if (ranks_open(&ranks) != VOCO_OK || compute_open(&compute, "cpu", 1, PRECISION_FLOAT32) != VOCO_OK ||
+        model_create(&model, &config) != VOCO_OK ||
+        batch_create(&whole, volumes, randoms, bases, config.roi) != VOCO_OK) {
+        return -1;
+    }
+    const struct random_key key = {.seed = 3, .purpose = RANDOM_TEST};
+    const size_t side = (size_t)config.roi, crop = side * side * side;
+    for (size_t v = 0; v < volumes * crops_of_volume * crop; v++) {
+        const size_t x = v / (side * side) % side, number = v / crop;
+        whole.voxels[v] = 0.5F * random_uniform(&key, (uint32_t)v) + 0.01F * (float)(x * (number + 1) % 50);
+    }
+    for (int v = 0; v < volumes; v++) {
+        whole.labels[bases * v] = 0.25F * (float)v;
+        whole.labels[bases * v + 1] = 1 - 0.25F * (float)v;
+    }
+    return 0;
+}
+
+static int close_all(void **state)
+{
+    (void)state;
+    batch_free(&whole);
+    model_free(&model);
+    compute_close(&compute);
+    ranks_close(&ranks);
+    return 0;
+}
+
+/* Volumes of the whole batch as a batch of their own. */
+static struct batch part_of(const struct batch_share *share)
+{
+    struct batch part;
+    const size_t side = (size_t)config.roi, crop = side * side * side;
+    assert_int_equal(batch_create(&part, share->count, randoms, bases, config.roi), VOCO_OK);
+    for (int v = 0; v < share->count; v++) {
+        for (int s = 0; s < randoms; s++) {
+            memcpy(batch_random_crop(&part, v, s), batch_random_crop(&whole, share->first + v, s),
+                   crop * sizeof(float));
+        }
+        for (int k = 0; k < bases; k++) {
+            memcpy(batch_base_crop(&part, v, k), batch_base_crop(&whole, share->first + v, k),
+                   crop * sizeof(float));
+        }
+    }
+    memcpy(part.labels, whole.labels + share->first * randoms * bases,
+           (size_t)share->count * randoms * bases * sizeof(float));
+    return part;
+}
+
+/* A step on its way: alone where there is no exchange. */
+struct trial {
+    struct training_state state;
+    struct train_step step;
+    struct gradient_exchange exchange;
+    struct batch batch;
+    struct step_result result;
+};
+
+static void begin(struct trial *t, const struct train_step_settings *settings, const struct batch *batch)
+{
+    t->batch = *batch;
+    assert_int_equal(training_state_create(&t->state, &model.table), VOCO_OK);
+    parameters_initialise(t->state.params, &model.table, 17);
+    assert_int_equal(train_step_create(&t->step, &model, &compute, &t->state, settings), VOCO_OK);
+}
+
+static void begin_shared(struct trial *t, int sync_bn, enum ranks_form form, int sharded)
+{
+    struct train_step_settings settings = plain;
+    settings.share = batch_share_of(volumes, ranks.rank, ranks.size);
+    settings.sync_bn = sync_bn;
+    const struct batch part = part_of(&settings.share);
+    assert_int_equal(gradient_exchange_create(&t->exchange, &ranks, &model.table, form, sharded,
+                                              sync_bn ? 1 : 1.0 / ranks.size),
+                     VOCO_OK);
+    t->batch = part;
+    assert_int_equal(training_state_create_part(&t->state, &model.table,
+                                                sharded ? t->exchange.own_total : model.table.trained),
+                     VOCO_OK);
+    parameters_initialise(t->state.params, &model.table, 17);
+    assert_int_equal(train_step_create(&t->step, &model, &compute, &t->state, &settings), VOCO_OK);
+    train_step_join(&t->step, &t->exchange);
+}
+
+static void run(struct trial *t)
+{
+    compute.parameters_changed(&compute);
+    assert_int_equal(train_step_run(&t->step, &t->batch, 1e-3, &t->result, NULL), VOCO_OK);
+}
+
+static void end(struct trial *t)
+{
+    if (t->batch.voxels != whole.voxels) {
+        batch_free(&t->batch);
+    }
+    train_step_free(&t->step);
+    training_state_free(&t->state);
+    gradient_exchange_free(&t->exchange);
+}
+
+static double relative_distance(const float *a, const float *b, size_t count)
+{
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        size += (double)b[i] * b[i];
+    }
+    return sqrt(difference / size);
+}
+
+static void the_embeddings_of_all_ranks_make_the_step_of_one_process(void **state)
+{
+    (void)state;
+    struct trial shared = {0}, one = {0};
+    begin_shared(&shared, 1, RANKS_FLOAT32, 0);
+    begin(&one, &plain, &whole);
+    run(&shared);
+    run(&one);
+    const size_t trained = model.table.trained, backbone = model.table.backbone;
+    assert_float_equal(shared.result.loss.total, one.result.loss.total, 1e-6);
+    assert_float_equal(shared.result.loss.inter, one.result.loss.inter, 1e-6);
+    assert_float_equal(shared.result.gradient_norm / one.result.gradient_norm, 1, 1e-5);
+    assert_int_equal(shared.result.positions.positions, volumes * randoms);
+    assert_float_equal(shared.result.embeddings.effective_rank, one.result.embeddings.effective_rank, 1e-4);
+    assert_true(relative_distance(shared.step.gradients, one.step.gradients, trained) < 1e-4);
+    assert_true(relative_distance(shared.step.gradients, one.step.gradients, backbone) < 1e-4);
+    assert_true(relative_distance(shared.step.gradients + backbone, one.step.gradients + backbone,
+                                  trained - backbone) < 1e-4);
+    end(&shared);
+    end(&one);
+}
+
+/* The gradient of each part as if there were no others, their mean: what the published code's data-parallel
+ * training takes. */
+static void by_default_each_rank_sees_its_own_part(void **state)
+{
+    (void)state;
+    if (volumes % ranks.size != 0) {
+        return;
+    }
+    struct trial shared = {0};
+    begin_shared(&shared, 0, RANKS_FLOAT32, 0);
+    run(&shared);
+    const size_t trained = model.table.trained;
+    float *mean = calloc(trained, sizeof *mean);
+    assert_non_null(mean);
+    double loss = 0;
+    for (int rank = 0; rank < ranks.size; rank++) {
+        struct trial one = {0};
+        struct train_step_settings settings = plain;
+        settings.share = batch_share_of(volumes, rank, ranks.size);
+        const struct batch part = part_of(&settings.share);
+        begin(&one, &settings, &part);
+        run(&one);
+        loss += one.result.loss.total / ranks.size;
+        for (size_t i = 0; i < trained; i++) {
+            mean[i] += one.step.gradients[i] / (float)ranks.size;
+        }
+        end(&one);
+    }
+    assert_float_equal(shared.result.loss.total, loss, 1e-6);
+    assert_int_equal(shared.result.positions.positions, volumes * randoms);
+    assert_true(relative_distance(shared.step.gradients, mean, trained) < 1e-6);
+    free(mean);
+    end(&shared);
+}
+
+static void sharded_moments_change_no_bit(void **state)
+{
+    (void)state;
+    struct trial whole_moments = {0}, sharded = {0};
+    begin_shared(&whole_moments, 1, RANKS_FLOAT32, 0);
+    begin_shared(&sharded, 1, RANKS_FLOAT32, 1);
+    for (int step = 0; step < 2; step++) {
+        run(&whole_moments);
+        run(&sharded);
+    }
+    assert_memory_equal(whole_moments.state.params, sharded.state.params, model.table.total * sizeof(float));
+    assert_true(ranks.size == 1 || sharded.exchange.own_total < model.table.trained * 2 / 3);
+    for (int b = 0; b < sharded.exchange.count; b++) {
+        const struct gradient_bucket *bucket = &sharded.exchange.buckets[b];
+        assert_memory_equal(whole_moments.state.exp_avg + bucket->own_first,
+                            sharded.state.exp_avg + bucket->own_moments, bucket->own_count * sizeof(float));
+    }
+    end(&whole_moments);
+    end(&sharded);
+}
+
+static void bf16_costs_the_gradient_little_and_ranks_stay_alike(void **state)
+{
+    (void)state;
+    struct trial exact = {0}, rounded = {0};
+    begin_shared(&exact, 1, RANKS_FLOAT32, 0);
+    begin_shared(&rounded, 1, RANKS_BF16, 0);
+    run(&exact);
+    run(&rounded);
+    const size_t bytes = model.table.total * sizeof(float);
+    float *of_first = malloc(bytes);
+    assert_non_null(of_first);
+    memcpy(of_first, rounded.state.params, bytes);
+    ranks_broadcast(&ranks, of_first, bytes, 0);
+    assert_memory_equal(of_first, rounded.state.params, bytes);
+    const double distance =
+        relative_distance(rounded.step.gradients, exact.step.gradients, model.table.trained);
+    assert_true(distance < 6e-3);
+    assert_true(ranks.size == 1 || distance > 1e-5);
+    free(of_first);
+    end(&exact);
+    end(&rounded);
+}
+
+/* Volume 3's crops are NaN, so that one rank alone has a bad loss of its own: all must skip. */
+static void a_step_is_skipped_by_all_or_by_none(void **state)
+{
+    (void)state;
+    if (volumes % ranks.size != 0) {
+        return;
+    }
+    struct trial shared = {0};
+    begin_shared(&shared, 0, RANKS_FLOAT32, 0);
+    if (ranks.rank == ranks.size - 1) {
+        shared.batch.voxels[5] = NAN;
+    }
+    run(&shared);
+    assert_true(shared.result.skipped);
+    assert_int_equal(shared.state.step, 1);
+    assert_int_equal(shared.state.optimizer_step, 0);
+    end(&shared);
+}
+
+static void every_gradient_is_in_one_bucket(void **state)
+{
+    (void)state;
+    struct gradient_exchange exchange;
+    int parts[backbone_parts + 1] = {0};
+    assert_int_equal(gradient_exchange_create(&exchange, &ranks, &model.table, RANKS_FLOAT32, 0, 1), VOCO_OK);
+    size_t end_of_last = 0;
+    for (int b = 0; b < exchange.count; b++) {
+        assert_int_equal(exchange.buckets[b].offset, end_of_last);
+        end_of_last += exchange.buckets[b].count;
+        parts[exchange.buckets[b].part]++;
+    }
+    assert_int_equal(end_of_last, model.table.trained);
+    for (int part = 0; part <= backbone_parts; part++) {
+        assert_true(parts[part] >= 1);
+    }
+    gradient_exchange_free(&exchange);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_gradient_is_in_one_bucket),
+        cmocka_unit_test(the_embeddings_of_all_ranks_make_the_step_of_one_process),
+        cmocka_unit_test(by_default_each_rank_sees_its_own_part),
+        cmocka_unit_test(sharded_moments_change_no_bit),
+        cmocka_unit_test(bf16_costs_the_gradient_little_and_ranks_stay_alike),
+        cmocka_unit_test(a_step_is_skipped_by_all_or_by_none),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
