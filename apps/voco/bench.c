@@ -1,6 +1,7 @@
 /* voco bench: where the time of a training step goes on this machine, and how fast it could be. */
 #include "base/byte_size.h"
 #include "base/error.h"
+#include "bench_scale.h"
 #include "command_line.h"
 #include "json_report.h"
 #include "train/step_measurement.h"
@@ -15,7 +16,20 @@ struct request {
     uint64_t memory;       /* 0: the recipe's */
     struct step_measurement_settings settings;
     int json;
+    int scale;
+    struct scale_assumptions assumptions;
+    double tflops, node_gbytes, network_gbytes; /* as a person gives them */
 };
+
+static enum voco_status bench_scale(struct request *request, const struct recipe *recipe)
+{
+    struct scale_assumptions *a = &request->assumptions;
+    a->peak_flops = request->tflops * 1e12;
+    a->node_bytes = request->node_gbytes * 1e9;
+    a->network_bytes = request->network_gbytes * 1e9;
+    a->volumes_per_gpu = request->batch > 0 ? request->batch : recipe->volumes;
+    return print_scale(recipe, request->recipe, a, request->json);
+}
 
 /* For scripts, and for people. */
 static const struct {
@@ -133,7 +147,7 @@ static void print_table(const struct request *request, const struct step_measure
     printf(" A loader thread makes a batch in %.4f s, beside the computation.\n", m->seconds_per_batch);
 }
 
-static enum voco_status bench(const struct request *request)
+static enum voco_status bench(struct request *request)
 {
     struct recipe recipe;
     struct step_measurement measurement;
@@ -149,6 +163,9 @@ static enum voco_status bench(const struct request *request)
     if (status == VOCO_OK) {
         status = recipe_check(&recipe);
     }
+    if (status == VOCO_OK && request->scale) {
+        return bench_scale(request, &recipe);
+    }
     if (status == VOCO_OK) {
         status = step_measurement_take(&measurement, &recipe, &request->settings);
     }
@@ -163,7 +180,12 @@ static enum voco_status bench(const struct request *request)
 
 static int run(const struct verb *verb, int argc, char **argv)
 {
-    struct request request = {.recipe = "base", .settings.steps = 5};
+    struct request request = {.recipe = "base",
+                              .settings.steps = 5,
+                              .assumptions = scale_assumptions_usual(),
+                              .tflops = 989,
+                              .node_gbytes = 450,
+                              .network_gbytes = 50};
     const struct option_description descriptions[] = {
         {"recipe", OPTION_TEXT, &request.recipe, "NAME|FILE", "tiny, base, large, huge or a YAML file", 0, 0},
         {"batch", OPTION_INT, &request.batch, "V", "volumes per step; the recipe's where not given", 1, 1024},
@@ -175,6 +197,22 @@ static int run(const struct verb *verb, int argc, char **argv)
          "the most that the program takes, as 4G; three quarters of what is free where not given", 1, 1e15},
         {"threads", OPTION_INT, &request.settings.threads, "N",
          "of the computation; all cores where not given", 1, 4096},
+        {"scale", OPTION_FLAG, &request.scale, NULL,
+         "measure nothing: estimate steps of 1, 8, 64 and 512 GPUs; --batch is a GPU's", 0, 0},
+        {"gpu-tflops", OPTION_REAL, &request.tflops, "X", "of a GPU at its peak, for --scale [989]", 1e-3,
+         1e6},
+        {"gpu-efficiency", OPTION_REAL, &request.assumptions.efficiency, "X",
+         "the share of it that a step reaches [0.35]", 1e-4, 1},
+        {"gpus-per-node", OPTION_INT, &request.assumptions.gpus_per_node, "N", "for --scale [8]", 1, 1024},
+        {"node-bandwidth", OPTION_REAL, &request.node_gbytes, "X", "GB/s between the GPUs of a node [450]",
+         1e-3, 1e6},
+        {"network-bandwidth", OPTION_REAL, &request.network_gbytes, "X", "GB/s of a node's network [50]",
+         1e-3, 1e6},
+        {"flat", OPTION_FLAG, &request.assumptions.flat, NULL,
+         "sums among all GPUs at once, as by MPI, not first within the nodes", 0, 0},
+        {"seconds-per-volume", OPTION_REAL, &request.assumptions.seconds_per_volume, "X",
+         "that a core takes for a volume's crops; without --scale it is measured, as a batch [0.05]", 1e-6,
+         1e4},
         {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
         {0},
     };
@@ -220,6 +258,7 @@ const struct verb verb_bench = {
                "cores are shared, OMP_WAIT_POLICY=passive helps.\n",
     .examples = "  voco bench\n"
                 "  voco bench --recipe tiny --steps 20\n"
-                "  voco bench --recipe mine.yaml --batch 4 --threads 16 --json\n",
+                "  voco bench --recipe mine.yaml --batch 4 --threads 16 --json\n"
+                "  voco bench --recipe huge --scale --network-bandwidth 25\n",
     .run = run,
 };

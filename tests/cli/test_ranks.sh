@@ -16,7 +16,7 @@ steps=${VOCO_RANK_STEPS:-6}
 kills=${VOCO_RANK_KILLS:-2}
 {
     smallest_recipe
-    printf 'optimiser:\n  warm_up: 0\nmachine:\n  crops_at_once: 1\n'
+    printf 'optimiser:\n  warm_up: 20\nmachine:\n  crops_at_once: 1\n'
 } >smallest.yaml
 train="--recipe smallest.yaml --steps $steps --seed 5 --cache cache --checkpoint-every 2 --keep 3"
 succeeds "phantoms" "$voco" phantom data --count 6 --size 40x36x40 --spacing 9
