@@ -83,6 +83,10 @@ refuses "a batch of nothing" 2 '--batch must lie between 1 and' "$voco" bench --
 refuses "another precision" 2 '--precision: no precision is called "fp8"' "$voco" bench --precision fp8
 refuses "a slip of the pen" 2 'did you mean --threads' "$voco" bench --thread 2
 refuses "a wrong instruction set" 1 'VOCO_ISA=sse9' env VOCO_ISA=sse9 "$voco" bench --recipe smallest.yaml
+succeeds "an estimate of many GPUs" "$voco" bench --recipe huge --scale --network-bandwidth 25
+says "an estimate of many GPUs" 'recipe huge, 2 volumes a GPU' 'network has' '25 GB/s' '  512      64      1024'
+succeeds "the same for scripts" "$voco" bench --recipe huge --scale --json
+says "the same for scripts" '"network_bytes_per_second": 50000000000.0' '"gpus": 512'
 succeeds "help" "$voco" bench --help
 says "help" 'voco bench --recipe tiny' '--json' 'Winograd'
 finish
