@@ -53,9 +53,10 @@ enum { batch_maker_bytes = 2 << 20 };
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source);
 
 /* Fills `out`, of floats or bfloat16, with the batch of step t: its volume v is sample t V + v of
- * data/shuffle.h, of a part sample t V + part_first + v. Only the chunks that a window touches are read, those of the next volume while this one's
- * are decoded, and they go straight to their places in the crops. A volume that is missing, damaged in what
- * is read of it, or smaller than the window is an error that names it. */
+ * data/shuffle.h, of a part sample t V + part_first + v. Only the chunks that a window touches are read,
+ * those of the next volume while this one's are decoded, and they go straight to their places in the crops. A
+ * volume that is missing, damaged in what is read of it, or smaller than the window is an error that names
+ * it. */
 enum voco_status make_batch(struct batch *out, const struct batch_source *source, struct batch_maker *maker,
                             uint64_t step);
 

@@ -23,7 +23,7 @@ struct safetensors_writer {
     size_t count, capacity;
     size_t put;       /* tensors written */
     size_t put_bytes; /* of the next one */
-    size_t bytes; /* of the data, as declared */
+    size_t bytes;     /* of the data, as declared */
     int header_written;
     enum voco_status status; /* the first failure ... */
     char message[1024];      /* ... and its words */

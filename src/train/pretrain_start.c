@@ -1,7 +1,7 @@
 #include "train/pretrain_run.h"
 
-#include "base/error.h"
 #include "base/atomic_file.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/machine_memory.h"
 #include "base/name_hash.h"
@@ -123,21 +123,20 @@ static enum voco_status create_state(struct run *run)
     memory_give_back();
     run->limit = memory_limit_among(recipe->memory, run->ranks->host_size);
     enum voco_status status = model_create(&run->model, &recipe->model);
-    if (status == VOCO_OK) {
-        status = check_memory_for_state(&run->limit, &run->model);
-    }
-    if (status == VOCO_OK) {
-        status = machine_open(&run->compute, recipe->compute, threads_of(run), recipe->precision);
-    }
     if (status == VOCO_OK && is_shared(run)) {
         const double scale = recipe->sync_bn ? 1 : 1.0 / run->ranks->size;
         status = gradient_exchange_create(&run->exchange, run->ranks, &run->model.table, recipe->reduce,
                                           recipe->shard_optimizer, scale);
     }
+    const size_t moments = run->exchange.sharded ? run->exchange.own_total : run->model.table.trained;
     if (status == VOCO_OK) {
-        status = training_state_create_part(&run->state, &run->model.table,
-                                            run->exchange.sharded ? run->exchange.own_total
-                                                                  : run->model.table.trained);
+        status = check_memory_for_state(&run->limit, &run->model, moments);
+    }
+    if (status == VOCO_OK) {
+        status = machine_open(&run->compute, recipe->compute, threads_of(run), recipe->precision);
+    }
+    if (status == VOCO_OK) {
+        status = training_state_create_part(&run->state, &run->model.table, moments);
     }
     if (status == VOCO_OK) {
         training_state_place(&run->state, &run->model.table, &run->compute);

@@ -16,7 +16,8 @@ static const char *const answers[] = {"no", "yes", NULL};
 static const char *const windows[] = {"preset", "crop", "resize", NULL}; /* enum recipe_window */
 static const char *const presets[] = {"abdomen", "chest", "headneck", "mr", NULL};
 static const char *const computes[] = {"cpu", "reference", NULL};
-static const char *const precisions[] = {"float32", "bf16", NULL}; /* enum compute_precision, enum ranks_form */
+static const char *const precisions[] = {"float32", "bf16",
+                                         NULL}; /* enum compute_precision, enum ranks_form */
 
 #define AT(field) offsetof(struct recipe, field)
 

@@ -98,7 +98,7 @@ static enum voco_status read_inputs(struct replayer *r, const struct memory_limi
         status = model_create(&r->model, &r->checkpoint.config);
     }
     if (status == VOCO_OK) {
-        status = check_memory_for_state(limit, &r->model);
+        status = check_memory_for_state(limit, &r->model, r->model.table.trained);
     }
     if (status == VOCO_OK) {
         status = open_compute(r);

@@ -12,9 +12,9 @@ static const uint64_t margin = (uint64_t)24 << 20;
 
 /* Everything as long as the parameters or a part of them: parameters, three moments, gradient, the teacher as
  * it was. */
-static uint64_t state_bytes(const struct parameter_table *table)
+static uint64_t state_bytes(const struct parameter_table *table, size_t moments)
 {
-    return (2 * (uint64_t)table->total + 3 * (uint64_t)table->trained) * sizeof(real);
+    return (2 * (uint64_t)table->total + 3 * (uint64_t)moments) * sizeof(real);
 }
 
 struct memory_limit memory_limit_of(uint64_t setting)
@@ -36,9 +36,10 @@ static unsigned long long in_mebibytes(uint64_t bytes)
     return (bytes + ((uint64_t)1 << 20) - 1) >> 20;
 }
 
-enum voco_status check_memory_for_state(const struct memory_limit *limit, const struct model *model)
+enum voco_status check_memory_for_state(const struct memory_limit *limit, const struct model *model,
+                                        size_t moments)
 {
-    const uint64_t state = state_bytes(&model->table), before = memory_resident() + margin;
+    const uint64_t state = state_bytes(&model->table, moments), before = memory_resident() + margin;
     if (!limit->asked_for || before + state <= limit->bytes) {
         return VOCO_OK;
     }
@@ -109,7 +110,7 @@ enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand 
 {
     char size[byte_size_room], other[byte_size_room], text[memory_plan_text_size];
     demand->limit = limit->bytes;
-    demand->state = state_bytes(&step->model->table);
+    demand->state = state_bytes(&step->model->table, step->state->moments);
     enum voco_status status = measure_and_plan(plan, demand, step);
     if (status != VOCO_OK) {
         return status;

@@ -22,8 +22,10 @@ struct memory_limit memory_limit_of(uint64_t setting);
 struct memory_limit memory_limit_among(uint64_t setting, int processes);
 
 /* Before parameters, moments and gradient are allocated: VOCO_BAD_INPUT where already they are more than what
- * was asked for, with an estimate of the least. */
-enum voco_status check_memory_for_state(const struct memory_limit *limit, const struct model *model);
+ * was asked for, with an estimate of the least. `moments`: elements of each moment, as in struct
+ * training_state. */
+enum voco_status check_memory_for_state(const struct memory_limit *limit, const struct model *model,
+                                        size_t moments);
 
 /* Of demand, the caller fills batches, chunk_cache, evaluation, projection, crops and crops_at_once. `step`
  * was made for 1 crop at once; it is resized as planned, after passes of every size that the run will make:
