@@ -31,10 +31,12 @@ size_t heap_peak_end(void)
  * that was had in another way, by aligned_alloc say, may be given back here, so `held` may not go below 0. */
 #if defined(__GLIBC__) && !defined(SANITIZED)
 
+/* NOLINTBEGIN(bugprone-reserved-identifier) glibc's names for its own */
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *memory, size_t size);
 extern void __libc_free(void *memory);
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 static void *add(void *memory)
 {
