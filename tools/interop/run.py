@@ -30,6 +30,7 @@ def checks(build, quick):
     for earlier in (False, True):
         yield "encoders of both generations, loaded", "check_generations.py", [voco, "load", exchange], earlier
     yield "cache, embeddings and training in Python", "check_package.py", [voco], False
+    yield "cache of every precision by zarr, and damage to it", os.path.join("..", "..", "tests", "cli", "test_cache_zarr.sh"), [voco], False
     if not quick:
         yield "large", "check_large.py", [voco, "large"], False
         yield "huge", "check_large.py", [voco, "huge"], False
@@ -39,7 +40,8 @@ def run(number, name, script, arguments, environment):
     """Returns the lines that it printed, None where it failed."""
     print(f"== {number}. {name}", flush=True)
     lines = 0
-    with subprocess.Popen([sys.executable, os.path.join(HERE, script), *arguments], env=environment, text=True, stdout=subprocess.PIPE,
+    interpreter = "bash" if script.endswith(".sh") else sys.executable
+    with subprocess.Popen([interpreter, os.path.join(HERE, script), *arguments], env=environment, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:
         for line in process.stdout:
             print("  " + line.rstrip(), flush=True)
@@ -56,7 +58,7 @@ def main():
     build, earlier_monai, quick = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), "--quick" in sys.argv
     work = os.path.join(build, "interop")
     os.makedirs(work, exist_ok=True)
-    environment = {**os.environ, "TMPDIR": work, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "TMPDIR": work, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1", "VOCO_PYTHON": sys.executable}
     begun, held, lines, failed = time.time(), 0, 0, []
     for number, (name, script, arguments, earlier) in enumerate(checks(build, quick), 1):
         found = run(number, name, script, arguments, {**environment, "PYTHONPATH": earlier_monai} if earlier else environment)
