@@ -56,6 +56,13 @@ static const struct verb *find_verb(const char *name)
 
 static int unknown_verb(const char *name)
 {
+    if (name[0] == '-') {
+        (void)fprintf(
+            stderr,
+            "voco: %s is none of --help and --version; a verb's options come behind it (see: voco --help)\n",
+            name);
+        return exit_usage;
+    }
     for (int i = 0; i < verb_count; i++) {
         if (close_to(name, verbs[i]->name)) {
             (void)fprintf(stderr, "voco: there is no verb \"%s\", did you mean \"%s\"? (see: voco --help)\n",

@@ -96,7 +96,7 @@ static int run(const struct verb *verb, int argc, char **argv)
         return exit_status;
     }
     if (options.checkpoint == NULL || options.out == NULL) {
-        (void)fprintf(stderr, "voco: %s: --checkpoint and --out are needed\nvoco %s --help tells more.\n",
+        (void)fprintf(stderr, "voco: %s: --checkpoint and --out are needed (see: voco %s --help)\n",
                       verb->name, verb->name);
         return exit_usage;
     }

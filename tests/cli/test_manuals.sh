@@ -72,6 +72,7 @@ while read -r verb; do
 done <verbs
 
 refuses "help of an unknown verb" 2 'no verb "pretrian", did you mean "pretrain"' "$voco" help pretrian
+refuses "a slip in an option before the verb" 2 '--versoin is none of --help and --version' "$voco" --versoin
 refuses "an unknown form of help" 2 'man, bash' "$voco" --help=pdf
 refuses "an unknown form of a verb's help" 2 'man, bash' "$voco" eval --help=pdf
 
