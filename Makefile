@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 DEMO ?= demo
 
-.PHONY: all setup demo check-guide test test-asan fuzz bench bench-precision bench-data install format lint clean
+.PHONY: all setup demo check-guide test test-asan fuzz bench bench-precision bench-data interop install format lint clean
 
 all: setup
 	@cmake --preset release -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
@@ -50,6 +50,11 @@ bench-precision: all
 # The data engine beside MONAI; QUICK=1: two minutes.
 bench-data: all
 	@scripts/bench-data $(BUILD) $(VENV) $(if $(QUICK),--quick)
+
+# PyTorch, MONAI (of two generations), zarr and TensorBoard on the files of voco, and voco on theirs; QUICK=1: without the
+# large networks.
+interop: all
+	@scripts/interop $(BUILD) $(VENV) $(if $(QUICK),--quick)
 
 # Runs the commands of docs/guide.md in build/guide, those in Python where VENV is there, in about a quarter of an hour.
 check-guide: all

@@ -473,19 +473,22 @@ const struct verb verb_encode = {
     .arguments = "CKPT|RUN FILES --out FILE [options]",
     .summary = "embeddings of volumes, or feature maps, of a pre-trained encoder",
     .details =
-        "FILES are volumes, folders, data lists or a cache, as for voco pretrain. Each volume is prepared as "
-        "in "
-        "training, and\n"
-        "crops of R voxels an axis slide over it, N voxels apart, the last of each axis ending with the "
-        "volume. "
-        "A row is the\n"
-        "embedding of a crop: the averages of five levels of the encoder over the crop, C + C + 2C + 4C + "
-        "16C "
-        "values. With it\n"
-        "goes the crop's place: its first voxel in the prepared volume, and its centre in mm (RAS), as a "
-        "viewer "
-        "shows it in\n"
-        "the file. safetensors holds the volumes' means as well. What each format holds: docs/formats.md.\n\n"
+        "CKPT is a checkpoint, the folder of a run, or an encoder in safetensors or .pt under any of the "
+        "names "
+        "that voco convert\n"
+        "knows: voco's, MONAI's, the published ones. FILES are volumes, folders, data lists or a cache, as "
+        "for "
+        "voco pretrain.\n\n"
+        "Each volume is prepared as in training, and crops of R voxels an axis slide over it, N voxels "
+        "apart, "
+        "the last of each\n"
+        "axis ending with the volume. A row is the embedding of a crop: the averages of five levels of the "
+        "encoder over the\n"
+        "crop, C + C + 2C + 4C + 16C values. With it goes the crop's place: its first voxel in the prepared "
+        "volume, and its\n"
+        "centre in mm (RAS), as a viewer shows it in the file. safetensors holds the volumes' means as well. "
+        "What each format\n"
+        "holds: docs/formats.md.\n\n"
         "--dense writes what a level has before averaging: one value a channel for every voxel (level 0), or "
         "for "
         "each 2, 4, 8\n"
@@ -496,7 +499,7 @@ const struct verb verb_encode = {
         "A bad volume is left out and listed at the end.\n",
     .examples = "  voco encode run ct-folder --out embeddings.safetensors\n"
                 "  voco encode run case1.nii.gz case2.nii.gz --out table.csv --mean\n"
-                "  voco encode weights.safetensors crops/ --raw --out crops.npy\n"
+                "  voco encode VoCo_B_SSL_head.pt crops/ --raw --out crops.npy\n"
                 "  voco encode run case.nii.gz --dense --level 2 --out features.nii.gz\n",
     .run = run,
 };

@@ -180,6 +180,7 @@ static enum voco_status evaluate_request(const struct request *request)
     if (status != VOCO_OK) {
         return status;
     }
+    checkpoint_warn_of_patch_merging(&checkpoint);
     recipe = checkpoint.recipe;
     if (request->recipe != NULL) {
         status = recipe_load(&recipe, request->recipe);
@@ -241,13 +242,19 @@ const struct verb verb_eval = {
     .name = "eval",
     .arguments = "CKPT|RUN DATA [options]",
     .summary = "is it learning: position accuracy, correlation, collapse, on held-out volumes",
-    .details = "Position accuracy is how often the base crop most similar to a random crop is the one it "
-               "overlaps most; chance\n"
-               "is 1 in the number of base crops. Held out are DATA's validation list or, where it has none, "
-               "the volumes that\n"
-               "training left out. Feature spread and effective rank near 0 and 1 mean that the embeddings "
-               "have collapsed.\n",
+    .details =
+        "CKPT is a checkpoint or the folder of a run, or weights with both projectors in safetensors or .pt "
+        "under the names of\n"
+        "voco or of the published checkpoints; those need --recipe where volumes were prepared otherwise "
+        "than for base.\n\n"
+        "Position accuracy is how often the base crop most similar to a random crop is the one it "
+        "overlaps most; chance\n"
+        "is 1 in the number of base crops. Held out are DATA's validation list or, where it has none, "
+        "the volumes that\n"
+        "training left out. Feature spread and effective rank near 0 and 1 mean that the embeddings "
+        "have collapsed.\n",
     .examples = "  voco eval run phantoms --untrained\n"
+                "  voco eval VoCo_B_SSL_head.pt ct-folder --all --cache prepared\n"
                 "  voco eval run/checkpoint-00002000.safetensors other-ct-folder --all --json\n",
     .run = run,
 };

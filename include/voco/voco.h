@@ -55,8 +55,9 @@ void voco_volume_free(struct voco_volume *volume);
 
 struct voco_encoder;
 
-/* Opens a checkpoint of voco, a run's folder (its newest checkpoint), or a safetensors file of weights under
- * the published names. threads: 0 for all cores. Close with voco_encoder_close. */
+/* Opens a checkpoint of voco, a run's folder (its newest checkpoint), or an encoder of whoever: safetensors
+ * or .pt, under the names of voco, of MONAI's SwinUNETR or of the published checkpoints. threads: 0 for all
+ * cores. Close with voco_encoder_close. */
 enum voco_status voco_encoder_open(struct voco_encoder **encoder, const char *path, int threads);
 
 /* What may be chosen; zeros and NULLs are what voco_encoder_open takes. */

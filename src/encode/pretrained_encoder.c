@@ -13,11 +13,13 @@ static enum voco_status settle_patch_merging(struct checkpoint *checkpoint, cons
 {
     enum patch_merging order = PATCH_MERGING_LEGACY;
     if (name == NULL) {
+        checkpoint_warn_of_patch_merging(checkpoint);
         return VOCO_OK;
     }
     const enum voco_status status = patch_merging_from_name(&order, name);
-    if (status == VOCO_OK && checkpoint->says_patch_merging && order != checkpoint->config.patch_merging) {
-        return fail(VOCO_BAD_INPUT, "%s: was trained with patch merging %s, not %s", checkpoint->file.path,
+    if (status == VOCO_OK && checkpoint->stored.says_patch_merging &&
+        order != checkpoint->config.patch_merging) {
+        return fail(VOCO_BAD_INPUT, "%s: was trained with patch merging %s, not %s", checkpoint->stored.path,
                     patch_merging_name(checkpoint->config.patch_merging), name);
     }
     checkpoint->config.patch_merging = order;
@@ -34,7 +36,7 @@ static enum voco_status read_parameters(struct pretrained_encoder *encoder,
     encoder->params = calloc(encoder->model.table.total, sizeof *encoder->params);
     return encoder->params == NULL
                ? fail(VOCO_NO_MEMORY, "%s: no memory for its parameters", encoder->path)
-               : checkpoint_read_params(checkpoint, &encoder->model.table, encoder->params);
+               : checkpoint_read_encoder(checkpoint, &encoder->model.table, encoder->params);
 }
 
 /* What a crop takes, where there is a limit to hold it to. */

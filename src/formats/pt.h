@@ -3,7 +3,9 @@
  * A file is a zip archive: NAME/data.pkl is a pickle of nested dicts, lists and tuples, in which a tensor is
  * a place in a storage; NAME/data/0, NAME/data/1, ... are the storages' bytes. docs/formats.md describes both
  * in full. The pickle is not run: pt_pickle.h says what is read of it, and everything else is refused by
- * name. A hostile file costs no more than memory in proportion to its own size and to the bounds below. */
+ * name. A hostile file costs memory in proportion to its own size, and to the bounds below at most: a byte of
+ * the pickle pays for no more than 2 values and 32 bytes of names (beyond 1024 and 64 KiB that all may have).
+ */
 #ifndef FORMATS_PT_H
 #define FORMATS_PT_H
 

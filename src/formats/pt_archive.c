@@ -14,6 +14,8 @@ enum {
     beginning_bytes = 512, /* of the file: enough to tell zip, pickle and tar */
     tar_magic_at = 257,
     most_deflation = 1032, /* bytes that one deflated byte can stand for */
+    most_growth = 16,      /* times the file: weights hardly shrink */
+    free_growth = 1 << 16, /* bytes that a small file may have besides */
     most_entry_name = 512,
 };
 
@@ -233,14 +235,17 @@ void pt_archive_close(struct pt_archive *archive)
     *archive = (struct pt_archive){0};
 }
 
-/* Whether an entry of these sizes can lie in a file of that many bytes. */
+/* Whether an entry of these sizes can lie in a file of that many bytes, as a part of a checkpoint. */
 static int can_be(const zip_stat_t *about, uint64_t file_size)
 {
     if (about->comp_size > file_size) {
         return 0;
     }
-    return about->comp_method == ZIP_CM_STORE ? about->size == about->comp_size
-                                              : about->size / most_deflation <= about->comp_size;
+    if (about->comp_method == ZIP_CM_STORE) {
+        return about->size == about->comp_size;
+    }
+    return about->size / most_deflation <= about->comp_size &&
+           (about->size <= free_growth || (about->size - free_growth) / most_growth <= file_size);
 }
 
 enum voco_status pt_archive_find(struct pt_entry *entry, int *found, const struct pt_archive *archive,

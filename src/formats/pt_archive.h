@@ -2,8 +2,8 @@
  *
  * All entries lie below one folder, NAME: NAME/data.pkl, NAME/data/0, ... (NAME is "archive" or the file's
  * name). Entries are stored or deflated; an archive may be zip64. The archive is checked as far as needed: no
- * entry is larger than the file can hold (deflate shrinks at most 1032 times). libzip reads it; one archive
- * serves one thread at a time. */
+ * entry is larger than the file can hold, nor, deflated, than 16 times the file and 64 KiB, so that no file
+ * costs memory out of proportion. libzip reads it; one archive serves one thread at a time. */
 #ifndef FORMATS_PT_ARCHIVE_H
 #define FORMATS_PT_ARCHIVE_H
 

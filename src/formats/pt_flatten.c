@@ -8,13 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What a pickle may have beside what its own bytes allow. A value takes a byte or more, and most that are
+ * held several times are small tuples; of a name most parts are shared, and take no bytes of their own. */
+enum { free_values = 1024, values_per_byte = 2, free_names = 1 << 16, names_per_byte = 32 };
+
 struct walk {
     struct pt *file;
     const struct pickle *pickle;
     uint32_t *sources;
     size_t tensor_capacity, scalar_capacity;
-    size_t visited;    /* values, containers included */
+    size_t visited; /* values, containers included */
+    size_t most_values;
     size_t text_bytes; /* of names and texts kept */
+    size_t most_text;
     char name[pt_max_name + 1];
     size_t length;
 };
@@ -32,9 +38,9 @@ static enum voco_status no_memory(const struct walk *walk)
 /* A terminated copy, or NULL and the status. */
 static char *keep_text(struct walk *walk, enum voco_status *status, const char *text, size_t length)
 {
-    if (length > (size_t)pt_max_names - walk->text_bytes) {
-        *status = fail(VOCO_BAD_INPUT, "%s: its names are longer than %d bytes together", walk->file->path,
-                       (int)pt_max_names);
+    if (length > walk->most_text - walk->text_bytes) {
+        *status = fail(VOCO_BAD_INPUT, "%s: its names are longer than %zu bytes together", walk->file->path,
+                       walk->most_text);
         return NULL;
     }
     if (memchr(text, '\0', length) != NULL) {
@@ -199,11 +205,11 @@ static enum voco_status visit_items(struct walk *walk, int depth, const struct p
 }
 
 /* Recursion ends at pt_max_depth; each call counts, so that a list which holds another one many times, which
- * does the same, is not a long way to walk. */
+ * does the same, is not a long way to walk, and does not become many values from few bytes. */
 static enum voco_status visit(struct walk *walk, int depth, const struct pickle_value *value)
 {
-    if (++walk->visited > pt_max_values) {
-        return fail(VOCO_BAD_INPUT, "%s: it has more than %d values", walk->file->path, (int)pt_max_values);
+    if (++walk->visited > walk->most_values) {
+        return fail(VOCO_BAD_INPUT, "%s: it has more than %zu values", walk->file->path, walk->most_values);
     }
     switch (value->kind) {
     case PICKLE_NONE:
@@ -234,7 +240,12 @@ static enum voco_status visit(struct walk *walk, int depth, const struct pickle_
 
 enum voco_status pt_flatten(struct pt *file, uint32_t **sources, const struct pickle *pickle)
 {
-    struct walk walk = {.file = file, .pickle = pickle};
+    const size_t values = free_values + values_per_byte * pickle->size;
+    const size_t text = free_names + names_per_byte * pickle->size;
+    struct walk walk = {.file = file,
+                        .pickle = pickle,
+                        .most_values = values < pt_max_values ? values : pt_max_values,
+                        .most_text = text < pt_max_names ? text : pt_max_names};
     const enum voco_status status = visit(&walk, 0, &pickle->root);
     if (status != VOCO_OK) {
         free(walk.sources);

@@ -518,7 +518,7 @@ static enum voco_status step(struct machine *m)
 
 enum voco_status pickle_read(struct pickle *pickle, const unsigned char *bytes, size_t size, const char *path)
 {
-    *pickle = (struct pickle){.root = {.kind = PICKLE_NONE}};
+    *pickle = (struct pickle){.root = {.kind = PICKLE_NONE}, .size = size};
     struct machine machine = {
         .pickle = pickle, .path = path, .begin = bytes, .at = bytes, .end = bytes + size, .capacity = 256};
     machine.stack = calloc(machine.capacity, sizeof *machine.stack);

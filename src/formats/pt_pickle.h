@@ -80,6 +80,7 @@ struct pickle_tensor {
 
 struct pickle {
     struct pickle_value root;
+    size_t size; /* bytes that it was read from */
     struct pickle_container *containers;
     size_t container_count, container_capacity;
     struct pickle_storage *storages;

@@ -1,6 +1,8 @@
 #include "train/checkpoint.h"
 
 #include "base/error.h"
+#include "base/log.h"
+#include "formats/safetensors.h"
 #include "model/checkpoint_names.h"
 
 #include <errno.h>
@@ -8,8 +10,6 @@
 #include <string.h>
 
 _Static_assert(sizeof(real) == sizeof(float), "checkpoints hold float32");
-
-const char checkpoint_format[] = "voco-checkpoint-1";
 
 enum { tensor_name_size = parameter_name_size + 32 };
 
@@ -158,74 +158,59 @@ done:
 /* ---- reading ---- */
 
 /* A whole number in [0, most] from the metadata. */
-static enum voco_status read_number(long long *value, const struct safetensors *file, const char *key,
+static enum voco_status read_number(long long *value, const struct stored_network *stored, const char *key,
                                     long long most)
 {
-    const char *text = safetensors_metadata(file, key);
+    char room[stored_network_text_size];
+    const char *text = stored_network_metadata(stored, key, room);
     if (text == NULL) {
-        return fail(VOCO_BAD_INPUT, "%s: not a checkpoint: its metadata lacks %s", file->path, key);
+        return fail(VOCO_BAD_INPUT, "%s: its metadata lacks %s", stored->path, key);
     }
     char *end = NULL;
     errno = 0;
     *value = strtoll(text, &end, 10);
     if (end == text || *end != '\0' || errno != 0 || *value < 0 || *value > most) {
-        return fail(VOCO_BAD_INPUT, "%s: its metadata has %s \"%s\"", file->path, key, text);
+        return fail(VOCO_BAD_INPUT, "%s: its metadata has %s \"%s\"", stored->path, key, text);
     }
     return VOCO_OK;
 }
 
-static enum voco_status read_config(struct model_config *config, const struct safetensors *file)
+static enum voco_status read_config(struct checkpoint *checkpoint)
 {
-    static const struct {
-        const char *key;
-        size_t offset;
-    } numbers[] = {
-        {"feature_size", offsetof(struct model_config, feature_size)},
-        {"roi", offsetof(struct model_config, roi)},
-        {"projector", offsetof(struct model_config, projector)},
-    };
-    enum voco_status status = VOCO_OK;
-    *config = (struct model_config){.patch_merging = PATCH_MERGING_LEGACY};
-    for (size_t i = 0; status == VOCO_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
-        long long value = 0;
-        status = read_number(&value, file, numbers[i].key, 1 << 30);
-        const int narrow = (int)value;
-        memcpy((char *)config + numbers[i].offset, &narrow, sizeof narrow);
+    const struct stored_network *stored = &checkpoint->stored;
+    struct model_config *config = &checkpoint->config;
+    if (stored->in_channels != 1) {
+        return fail(VOCO_BAD_INPUT, "%s: takes images of %d channels, voco's have 1", stored->path,
+                    stored->in_channels);
     }
-    if (status != VOCO_OK) {
-        return status;
-    }
-    const char *merging = safetensors_metadata(file, "patch_merging");
-    if (merging != NULL) {
-        status = patch_merging_from_name(&config->patch_merging, merging);
-    }
-    if (status == VOCO_OK) {
-        status = model_config_check(config);
-    }
-    return status == VOCO_OK ? status : add_context(status, "%s", file->path);
+    *config = stored->config;
+    config->projector = config->projector > 0 ? config->projector : 1;
+    const enum voco_status status = model_config_check(config);
+    return status == VOCO_OK ? status : add_context(status, "%s", stored->path);
 }
 
 static enum voco_status read_progress(struct checkpoint *checkpoint)
 {
-    const struct safetensors *file = &checkpoint->file;
-    enum voco_status status = read_number(&checkpoint->step, file, "step", INT64_MAX);
+    const struct stored_network *stored = &checkpoint->stored;
+    char room[stored_network_text_size];
+    enum voco_status status = read_number(&checkpoint->step, stored, "step", INT64_MAX);
     if (status == VOCO_OK) {
-        status = read_number(&checkpoint->optimizer_step, file, "optimizer_step", checkpoint->step);
+        status = read_number(&checkpoint->optimizer_step, stored, "optimizer_step", checkpoint->step);
     }
     if (status != VOCO_OK) {
         return status;
     }
-    const char *config = safetensors_metadata(file, "config");
+    const char *config = stored_network_metadata(stored, "config", room);
     if (config == NULL) {
-        return fail(VOCO_BAD_INPUT, "%s: its metadata lacks config", file->path);
+        return fail(VOCO_BAD_INPUT, "%s: its metadata lacks config", stored->path);
     }
-    status = recipe_from_text(&checkpoint->recipe, config, file->path);
+    status = recipe_from_text(&checkpoint->recipe, config, stored->path);
     const struct model_config *a = &checkpoint->recipe.model;
     const struct model_config *b = &checkpoint->config;
     if (status == VOCO_OK && (a->feature_size != b->feature_size || a->roi != b->roi ||
                               a->projector != b->projector || a->patch_merging != b->patch_merging)) {
-        status = fail(VOCO_BAD_INPUT, "%s: its config and the rest of its metadata describe different models",
-                      file->path);
+        status = fail(VOCO_BAD_INPUT, "%s: its config and the rest of the file describe different models",
+                      stored->path);
     }
     return status;
 }
@@ -233,31 +218,22 @@ static enum voco_status read_progress(struct checkpoint *checkpoint)
 enum voco_status checkpoint_open(struct checkpoint *checkpoint, const char *path)
 {
     *checkpoint = (struct checkpoint){0};
-    enum voco_status status = safetensors_open(&checkpoint->file, path);
-    if (status != VOCO_OK) {
-        return status;
+    char room[stored_network_text_size];
+    enum voco_status status = stored_network_open(&checkpoint->stored, path, NULL);
+    if (status == VOCO_OK) {
+        status = read_config(checkpoint);
     }
-    const char *format = safetensors_metadata(&checkpoint->file, "format");
-    const char *version = safetensors_metadata(&checkpoint->file, "voco");
-    (void)snprintf(checkpoint->version, sizeof checkpoint->version, "%s", version != NULL ? version : "");
-    checkpoint->says_patch_merging = safetensors_metadata(&checkpoint->file, "patch_merging") != NULL;
-    checkpoint->resumable = format != NULL && strcmp(format, checkpoint_format) == 0;
-    if (!checkpoint->resumable && format != NULL && strncmp(format, "voco-checkpoint-", 16) == 0) {
-        status = fail(VOCO_UNSUPPORTED, "%s: its format is %s, this voco reads %s", path, format,
-                      checkpoint_format);
-        goto done;
+    if (status == VOCO_OK) {
+        const char *version = stored_network_metadata(&checkpoint->stored, "voco", room);
+        (void)snprintf(checkpoint->version, sizeof checkpoint->version, "%s", version != NULL ? version : "");
+        recipe_default(&checkpoint->recipe);
+        checkpoint->recipe.model = checkpoint->config;
+        checkpoint->recipe.sampling.roi = checkpoint->config.roi;
+        checkpoint->resumable = checkpoint->stored.is_checkpoint;
     }
-    status = read_config(&checkpoint->config, &checkpoint->file);
-    if (status != VOCO_OK) {
-        goto done;
-    }
-    recipe_default(&checkpoint->recipe);
-    checkpoint->recipe.model = checkpoint->config;
-    checkpoint->recipe.sampling.roi = checkpoint->config.roi;
-    if (checkpoint->resumable) {
+    if (status == VOCO_OK && checkpoint->resumable) {
         status = read_progress(checkpoint);
     }
-done:
     if (status != VOCO_OK) {
         checkpoint_close(checkpoint);
     }
@@ -266,32 +242,63 @@ done:
 
 void checkpoint_close(struct checkpoint *checkpoint)
 {
-    safetensors_close(&checkpoint->file);
+    stored_network_close(&checkpoint->stored);
     *checkpoint = (struct checkpoint){0};
 }
 
-/* Fills a flat buffer: with the parameters where moment is -1, else with that moment of the trained ones. */
-static enum voco_status read_buffer(const struct checkpoint *checkpoint, const struct parameter_table *table,
-                                    int moment, real *buffer, int exact)
+void checkpoint_warn_of_patch_merging(const struct checkpoint *checkpoint)
 {
+    if (!checkpoint->stored.says_patch_merging) {
+        log_line(LOG_WARNING,
+                 "%s does not say its order of patch merging: %s is taken, that of the published checkpoints",
+                 checkpoint->stored.path, patch_merging_name(checkpoint->config.patch_merging));
+    }
+}
+
+/* That there is a tensor, and of that parameter's shape; `tensor_name` is what it is called in a checkpoint.
+ */
+static enum voco_status require(const struct checkpoint *checkpoint, const struct stored_tensor *tensor,
+                                const char *tensor_name, const struct parameter *parameter)
+{
+    char wanted[160], found[160];
+    (void)safetensors_shape_text(wanted, sizeof wanted, parameter->rank, parameter->shape);
+    if (tensor == NULL) {
+        return fail(VOCO_BAD_INPUT, "%s: lacks the tensor \"%s\" %s", checkpoint->stored.path, tensor_name,
+                    wanted);
+    }
+    if (tensor->rank != parameter->rank ||
+        memcmp(tensor->shape, parameter->shape, (size_t)tensor->rank * sizeof *tensor->shape) != 0) {
+        return fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s, but %s is needed", checkpoint->stored.path,
+                    tensor->name, safetensors_shape_text(found, sizeof found, tensor->rank, tensor->shape),
+                    wanted);
+    }
+    return VOCO_OK;
+}
+
+/* Fills a flat buffer: with the parameters of the groups up to `last` where moment is -1, else with that
+ * moment of the trained ones. Names and their order are the same for every size, so that a parameter has one
+ * place in all tables. */
+static enum voco_status read_buffer(const struct checkpoint *checkpoint, const struct parameter_table *table,
+                                    int moment, enum parameter_group last, real *buffer, int exact)
+{
+    const struct stored_network *stored = &checkpoint->stored;
+    const struct stored_tensor *const *tensors = moment < 0 ? stored->parameters : stored->moments[moment];
     char name[tensor_name_size];
     for (int i = 0; i < table->count; i++) {
         const struct parameter *p = &table->entries[i];
-        if (moment >= 0 && p->group == GROUP_TEACHER) {
+        if (p->group > last) {
             continue;
         }
         if (moment >= 0) {
             moment_tensor_name(name, moment, p);
         }
-        const struct safetensors_tensor *tensor = NULL;
-        enum voco_status status =
-            safetensors_require(&tensor, &checkpoint->file, moment >= 0 ? name : p->name, p->rank, p->shape);
-        if (status == VOCO_OK && exact && tensor->type != SAFETENSORS_F32) {
-            status = fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s; going on exactly needs F32",
-                          checkpoint->file.path, tensor->name, safetensors_type_name(tensor->type));
+        enum voco_status status = require(checkpoint, tensors[i], moment >= 0 ? name : p->name, p);
+        if (status == VOCO_OK && exact && tensors[i]->type != SAFETENSORS_F32) {
+            status = fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s; going on exactly needs F32", stored->path,
+                          tensors[i]->name, safetensors_type_name(tensors[i]->type));
         }
         if (status == VOCO_OK) {
-            status = safetensors_read_floats(&checkpoint->file, tensor, buffer + p->offset);
+            status = tensor_file_read_floats(&stored->file, tensors[i], buffer + p->offset);
         }
         if (status != VOCO_OK) {
             return status;
@@ -304,22 +311,35 @@ enum voco_status checkpoint_read_params(const struct checkpoint *checkpoint,
                                         const struct parameter_table *table, real *params)
 {
     memset(params, 0, table->total * sizeof *params);
-    return read_buffer(checkpoint, table, -1, params, 0);
+    if (checkpoint->stored.config.projector == 0) {
+        return fail(VOCO_BAD_INPUT,
+                    "%s: holds an encoder without projectors: it can embed, but similarities "
+                    "and losses need projectors",
+                    checkpoint->stored.path);
+    }
+    return read_buffer(checkpoint, table, -1, GROUP_TEACHER, params, 0);
+}
+
+enum voco_status checkpoint_read_encoder(const struct checkpoint *checkpoint,
+                                         const struct parameter_table *table, real *params)
+{
+    memset(params, 0, table->total * sizeof *params);
+    return read_buffer(checkpoint, table, -1, GROUP_BACKBONE, params, 0);
 }
 
 enum voco_status checkpoint_read_state(const struct checkpoint *checkpoint, const struct model *model,
                                        struct training_state *state)
 {
     const struct parameter_table *table = &model->table;
-    const char *path = checkpoint->file.path;
+    const char *path = checkpoint->stored.path;
     if (!checkpoint->resumable) {
         return fail(VOCO_BAD_INPUT, "%s: holds weights only, so training cannot go on from it", path);
     }
     memset(state->params, 0, table->total * sizeof(real));
-    enum voco_status status = read_buffer(checkpoint, table, -1, state->params, 1);
+    enum voco_status status = read_buffer(checkpoint, table, -1, GROUP_TEACHER, state->params, 1);
     for (int moment = 0; status == VOCO_OK && moment < moment_count; moment++) {
         memset(moment_of(state, moment), 0, table->trained * sizeof(real));
-        status = read_buffer(checkpoint, table, moment, moment_of(state, moment), 1);
+        status = read_buffer(checkpoint, table, moment, GROUP_STUDENT, moment_of(state, moment), 1);
     }
     if (status != VOCO_OK) {
         return status;

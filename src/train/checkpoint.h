@@ -7,19 +7,17 @@
  * patch_merging, step, optimizer_step, seed, config (the recipe as JSON). Nothing in the file depends on
  * when, where or under which name it was written.
  *
- * A file that holds only weights (metadata feature_size, roi, projector and, unless it is legacy,
- * patch_merging) can be opened too and gives its parameters. */
+ * Any other file of the network opens, too (train/stored_network.h): safetensors or .pt, of voco, PyTorch or
+ * MONAI, under any of the names of model/checkpoint_names.h. It gives its parameters; those of the encoder
+ * alone where it holds no projectors. */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H
 
-#include "formats/safetensors.h"
 #include "model/model.h"
 #include "train/recipe.h"
+#include "train/stored_network.h"
 
 enum { checkpoint_path_size = 4096 };
-
-/* "voco-checkpoint-1", the format in the metadata */
-extern const char checkpoint_format[];
 
 /* The whole state of a training run between two steps. */
 struct training_state {
@@ -45,26 +43,32 @@ enum voco_status checkpoint_save(const char *path, const struct model *model,
                                  const struct training_state *state, const struct recipe *recipe);
 
 struct checkpoint {
-    struct safetensors file;
-    struct model_config config;
+    struct stored_network stored; /* what the file holds; stored.path is its name */
+    struct model_config config;   /* of stored, with a projector of 1 where it holds none */
     int resumable; /* "voco-checkpoint-1", with moments and recipe; else it holds weights only */
     long long step, optimizer_step; /* 0 where it holds weights only */
     struct recipe recipe;           /* `base` with `config` where it holds weights only */
     char version[32];               /* of the voco that wrote it; empty: unknown */
-    int says_patch_merging;         /* its metadata has the order; else it counts as legacy */
 };
 
 /* Opens a checkpoint or a file of weights and reads what its metadata says. A file without patch_merging
  * counts as legacy, the order of the published checkpoints. VOCO_BAD_INPUT or VOCO_IO: one line with the
- * path. Close with checkpoint_close. */
+ * path; also for images of more than one channel. Close with checkpoint_close. */
 enum voco_status checkpoint_open(struct checkpoint *checkpoint, const char *path);
 void checkpoint_close(struct checkpoint *checkpoint);
+
+/* Says through the log (base/log.h) which order of patch merging is taken where the file does not say it. */
+void checkpoint_warn_of_patch_merging(const struct checkpoint *checkpoint);
 
 /* For evaluation and replay: fills params (table.total), padding zeroed, from tensors of any type that
  * converts to float. A tensor that is missing or of another shape is VOCO_BAD_INPUT, named with both shapes.
  */
 enum voco_status checkpoint_read_params(const struct checkpoint *checkpoint,
                                         const struct parameter_table *table, real *params);
+
+/* The same of the encoder alone, for those who only embed; the rest of params is zeroed. */
+enum voco_status checkpoint_read_encoder(const struct checkpoint *checkpoint,
+                                         const struct parameter_table *table, real *params);
 
 /* For resuming: fills the whole state. Everything must be there, float32, and the model's configuration that
  * of the checkpoint. */

@@ -3,12 +3,13 @@
 #include "base/error.h"
 #include "model/input_channels.h"
 #include "model/patch_merging_order.h"
-#include "train/checkpoint.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+const char checkpoint_format[] = "voco-checkpoint-1";
 
 enum { published_roi = 64 };
 

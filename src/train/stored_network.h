@@ -17,6 +17,9 @@
 
 enum { stored_network_text_size = 256 };
 
+/* "voco-checkpoint-1", the metadata's format in a checkpoint of voco */
+extern const char checkpoint_format[];
+
 struct stored_network {
     char *path;
     struct tensor_file file;

@@ -1,8 +1,8 @@
 /* NIfTI files in and out.
  *
  * Read: NIfTI-1 and NIfTI-2, both byte orders, .nii or a .hdr/.img pair, plain or gzip (told by content, not
- * by name), every integer and float type up to 64 bits, scl_slope and scl_inter. Complex, RGB and 4D files
- * are refused.
+ * by name), every integer and float type up to 64 bits, scl_slope and scl_inter. Complex and RGB files are
+ * refused; of 4D files the header alone is read.
  *
  * Every failure is one line that begins with the path. A file that is not there or cannot be read is VOCO_IO;
  * one that is not what it must be is VOCO_BAD_INPUT. Memory is never taken for more voxels than a file of
@@ -25,6 +25,7 @@ struct nifti_info {
     const char *type;          /* "uint8", "int16", ...; static text */
     int bytes_per_voxel;       /* 1, 2, 4 or 8 */
     int size[3];               /* voxels along the file's axes */
+    int volumes;               /* 1; more: a 4D file, the product of its axes from the fourth on */
     double spacing[3];         /* mm; the lengths of the affine's columns */
     double affine[3][4];       /* voxel index -> mm in RAS; metres and micrometres are already scaled to mm */
     const char *affine_source; /* "sform" where its code > 0, else "qform" where its code > 0, else "pixel

@@ -78,22 +78,23 @@ static enum voco_status check_dimensions(struct nifti_header *header, const int6
         return fail(VOCO_BAD_INPUT, "%s: header has %lld dimensions, where 1 to 7 are possible", name,
                     (long long)dim[0]);
     }
-    uint64_t voxels = 1;
+    uint64_t voxels = 1, volumes = 1;
     for (int axis = 1; axis <= dim[0]; axis++) {
         if (dim[axis] < 1) {
             return fail(VOCO_BAD_INPUT, "%s: header has dimension %d of %lld voxels", name, axis,
                         (long long)dim[axis]);
-        }
-        if (axis > 3 && dim[axis] > 1) {
-            return fail(VOCO_BAD_INPUT, "%s: has %lld volumes (dimension %d), where one 3D volume is needed",
-                        name, (long long)dim[axis], axis);
         }
         if (dim[axis] > INT32_MAX || (uint64_t)dim[axis] > most_voxels / voxels) {
             return fail(VOCO_BAD_INPUT, "%s: header has dimension %d of %lld voxels, over %llu in all", name,
                         axis, (long long)dim[axis], (unsigned long long)most_voxels);
         }
         voxels *= (uint64_t)dim[axis];
+        volumes *= axis > 3 ? (uint64_t)dim[axis] : 1;
     }
+    if (volumes > INT32_MAX) {
+        return fail(VOCO_BAD_INPUT, "%s: header has %llu volumes", name, (unsigned long long)volumes);
+    }
+    header->info.volumes = (int)volumes;
     for (int axis = 0; axis < 3; axis++) {
         header->info.size[axis] = axis < dim[0] ? (int)dim[axis + 1] : 1;
     }

@@ -43,9 +43,13 @@ static enum voco_status read_header(struct voxel_reader *reader)
     return nifti_parse_header(&reader->header, bytes, name);
 }
 
-static enum voco_status check_length(const struct voxel_reader *reader)
+static enum voco_status check_size(const struct voxel_reader *reader)
 {
     const struct nifti_header *header = &reader->header;
+    if (header->info.volumes != 1) {
+        return fail(VOCO_BAD_INPUT, "%s: has %d volumes, where one 3D volume is needed",
+                    voxel_reader_name(reader), header->info.volumes);
+    }
     const uint64_t needed = header->voxel_offset + header->voxel_bytes;
     if (needed <= byte_source_most(reader->source)) {
         return VOCO_OK;
@@ -59,7 +63,7 @@ static enum voco_status check_length(const struct voxel_reader *reader)
 
 static enum voco_status find_first_voxel(struct voxel_reader *reader)
 {
-    const enum voco_status status = check_length(reader);
+    const enum voco_status status = check_size(reader);
     if (status != VOCO_OK) {
         return status;
     }

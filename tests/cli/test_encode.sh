@@ -46,6 +46,20 @@ equal "where crops begin" "$expected" "$(tail -n +2 one.csv | cut -d, -f2-4)"
 equal "the names of the columns" "volume,x,y,z,x_mm,y_mm,z_mm,e0,e1" "$(head -n 1 one.csv | cut -d, -f1-9)"
 equal "the number of columns" 79 "$(head -n 1 one.csv | tr ',' '\n' | wc -l)"
 
+# An encoder by itself, with MONAI's names, as .pt: the same rows. It does not say what training had.
+succeeds "the encoder alone" "$voco" convert run alone.pt --names monai
+succeeds "a table of it" "$voco" encode alone.pt "$image" --out alone.csv --stride 20
+equal "a table of it" "$(cat one.csv)" "$(cat alone.csv)"
+equal "it says what it took" 1 "$(grep -c 'alone.pt does not say how its volumes were prepared' err)"
+refuses "it has no projectors" 1 'alone.pt: holds an encoder without projectors' "$voco" eval alone.pt data --all
+
+# A whole checkpoint as .pt is evaluated as the run's own is.
+succeeds "the checkpoint as .pt" "$voco" convert run whole.pt
+succeeds "eval of the run" "$voco" eval run data --all --json
+grep -v checkpoint out >expected
+succeeds "eval of the .pt" "$voco" eval whole.pt data --all --json --cache run/cache
+equal "eval of the .pt" "$(cat expected)" "$(grep -v checkpoint out)"
+
 # The place in mm: the affine of the prepared volume, at the crop's centre.
 "$voco" info seen.nii | sed -n '/^affine mm/,/^slope/p' | sed '1d;$d' >affine
 tail -n +2 one.csv | cut -d, -f2-4 | tr ',' ' ' | while read -r x y z; do

@@ -42,7 +42,8 @@ header='{"__metadata__":{"who":"me"},"a":{"dtype":"F32","shape":[1],"data_offset
     printf '\0\0\0\0'
 } >hand.bin
 succeeds "info of safetensors" "$voco" info hand.bin
-says "info of safetensors" '^kind +safetensors$' 'who +me$' '^elements +1$' '^  a  F32  1$'
+says "info of safetensors" '^kind +tensors$' '^format +safetensors$' 'who +me$' \
+    '^no encoder +none of its 1 tensors has a name' '^elements +1$' '^  a  F32  1$'
 head -c 90 hand.bin >cut.safetensors
 refuses "safetensors cut short" 1 'cut.safetensors: cut short: the header promises 94 bytes, the file has 90' \
     "$voco" info cut.safetensors
@@ -55,6 +56,19 @@ succeeds "the tensors of a checkpoint" "$voco" info run/checkpoint-00000001.safe
 says "the tensors of a checkpoint" '^  backbone.swinViT.patch_embed.proj.weight +F32  3 1 2 2 2$' \
     '^  backbone.swinViT.layers1.0.blocks.0.attn.relative_position_index +I64  343 343$' \
     '^  optimizer.max_exp_avg_sq.student.layer3.0.bias +F32  16$'
+
+succeeds "the encoder as .pt" "$voco" convert run encoder.pt --names monai
+succeeds "info of .pt" "$voco" info encoder.pt
+says "info of .pt" '^kind +encoder$' '^format +PyTorch .pt$' '^names +monai' 'feature size +3$' '^  backbone +[0-9]+$' \
+    'patch merging +fixed$'
+mv encoder.pt encoder.bin
+succeeds ".pt is known by its content" "$voco" info encoder.bin --tensors
+says ".pt is known by its content" '^kind +encoder$' '^  state_dict.swinViT.patch_embed.proj.weight +F32  3 1 2 2 2$'
+succeeds "a crop" "$voco" phantom crop --count 1 --size 48x48x48 --spacing 9
+succeeds "a feature map" "$voco" encode encoder.bin crop/imagesTr/phantom_0000.nii.gz --dense --level 4 --out map.nii.gz --raw
+succeeds "info of a feature map" "$voco" info map.nii.gz
+says "info of a feature map" '^kind +volume$' '^volumes +48$' '^type +float32$'
+refuses "one value where two are asked for" 1 'map.nii.gz: has 48 volumes, where one' "$voco" prepare map.nii.gz out.nii.gz
 
 echo "only words" >words
 : >empty

@@ -285,9 +285,9 @@ static void what_is_missing_or_wrong_is_named(void **state)
         const char *left_out;
         const char *words;
     } cases[] = {
-        {{{"roi", "48"}}, NULL, "its metadata lacks feature_size"},
         {{{"feature_size", "3"}, {"roi", "48x"}}, NULL, "its metadata has roi \"48x\""},
-        {{{"feature_size", "4"}, {"roi", "48"}, {"projector", "16"}}, NULL, "multiple of 3"},
+        {{{"feature_size", "4"}, {"roi", "48"}, {"projector", "16"}}, NULL, "feature_size 4, its tensors 3"},
+        {{{"feature_size", "3"}, {"roi", "50"}, {"projector", "16"}}, NULL, "multiple of 16"},
         {{{"feature_size", "3"}, {"roi", "48"}, {"projector", "16"}, {"patch_merging", "new"}}, NULL, "new"},
         {{{"format", "voco-checkpoint-9"}}, NULL, "its format is voco-checkpoint-9"},
         {{{"format", "voco-checkpoint-1"}, {"feature_size", "3"}, {"roi", "48"}, {"projector", "16"}},

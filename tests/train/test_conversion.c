@@ -262,6 +262,46 @@ static void wrappers_and_old_spellings_are_recognised(void **state)
     scratch_empty();
 }
 
+/* Words of dicts, of modules, both spellings, both formats; and the name that a file was published under says
+ * nothing about its format. */
+static void every_combination_of_words_around_the_network_is_recognised(void **state)
+{
+    (void)state;
+    static const char *const dicts[] = {"",     "state_dict.",       "model.",   "model.state_dict.",
+                                        "net.", "model_state_dict.", "network.", "network_weights."};
+    static const char *const modules[] = {"",         "module.",         "module.module.",
+                                          "student.", "module.student.", "student.backbone."};
+    char published[scratch_path_size];
+    (void)scratch_path(published, "VoCo_B_SSL_head.pt");
+    struct parameter_table table;
+    float *params = network_draw(&table, &small, 1);
+    for (size_t i = 0; i < 8 * 6; i++) {
+        const char *module = modules[i / 8];
+        char prefix[64];
+        (void)snprintf(prefix, sizeof prefix, "%s%s", dicts[i % 8], module);
+        struct network_file file = plain;
+        file.format = (i + i / 8) % 2 == 0 ? TENSOR_FILE_PT : TENSOR_FILE_SAFETENSORS;
+        file.prefix = prefix;
+        file.space = NAMES_MONAI;
+        file.old_spelling = (int)(i % 3 == 0);
+        file.with_buffers = (int)(i % 2);
+        network_file_write(published, &file, params);
+        struct stored_network stored;
+        if (stored_network_open(&stored, published, NULL) != VOCO_OK) {
+            fail_msg("%s: %s", prefix, voco_error_message());
+        }
+        const int with_backbone = strstr(module, "backbone.") != NULL; /* which is voco's own word */
+        assert_int_equal(stored.space, with_backbone ? NAMES_VOCO : NAMES_MONAI);
+        assert_int_equal(strlen(stored.prefix), strlen(prefix) - (with_backbone ? strlen("backbone.") : 0));
+        assert_int_equal(stored.unexpected_count, 0);
+        stored_network_close(&stored);
+        assert_holds(published, params, GROUP_BACKBONE);
+    }
+    free(params);
+    parameter_table_free(&table);
+    scratch_empty();
+}
+
 static void what_is_ambiguous_or_unknown_is_said(void **state)
 {
     (void)state;
@@ -536,6 +576,7 @@ int main(void)
         cmocka_unit_test(every_name_space_and_format_comes_back_bit_for_bit),
         cmocka_unit_test(other_types_are_kept),
         cmocka_unit_test(wrappers_and_old_spellings_are_recognised),
+        cmocka_unit_test(every_combination_of_words_around_the_network_is_recognised),
         cmocka_unit_test(what_is_ambiguous_or_unknown_is_said),
         cmocka_unit_test(what_is_unexpected_or_missing_is_listed),
         cmocka_unit_test(other_networks_are_refused),

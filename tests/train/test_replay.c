@@ -239,7 +239,7 @@ static void files_that_do_not_fit_are_named(void **unused)
     assert_refused(&options, "checkpoint.safetensors", "no tensor \"crops\"");
     options = options_of(1);
     options.checkpoint = batch_path;
-    assert_refused(&options, "batch.safetensors", "feature_size");
+    assert_refused(&options, "batch.safetensors", "name of the encoder");
     options = options_of(1);
     options.gradients = weights_path;
     assert_refused(&options, "checkpoint.safetensors", "step0/grad/");

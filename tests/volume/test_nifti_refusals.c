@@ -85,7 +85,7 @@ static void volumes_in_time_are_refused(void **state)
     struct nifti_sample sample = plain_sample(4, 4, 2);
     sample.dim[0] = 4;
     sample.dim[4] = 2;
-    refuse_sample(&sample, "has 2 volumes (dimension 4)");
+    refuse_sample(&sample, "has 2 volumes, where one");
 }
 
 static void types_that_are_no_numbers_are_refused(void **state)

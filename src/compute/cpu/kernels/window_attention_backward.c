@@ -277,8 +277,11 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
         lay_out_work(&work, memory + part * bytes, &z);
         KERNEL(begin_attention_sums)(&sums[part], memory + part * bytes + work_bytes, work.dbias, &z);
         const size_t begin = share_begin(tasks, part, threads), end = share_begin(tasks, part + 1, threads);
-        struct attention_task at = KERNEL(attention_task)(begin, &z);
-        KERNEL(cut_window)(&windows[begin % 2], at.window, qkv, padded_row, s);
+        struct attention_task at = {0};
+        if (begin < end) {
+            at = KERNEL(attention_task)(begin, &z);
+            KERNEL(cut_window)(&windows[begin % 2], at.window, qkv, padded_row, s);
+        }
         for (size_t task = begin; task < end; task++) {
             const int head = at.head;
             if (head != sums[part].head) {

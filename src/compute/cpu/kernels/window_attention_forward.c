@@ -222,8 +222,11 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
         lay_out_work(&work, memory + part * bytes, &z);
         int prepared = -1;
         const size_t begin = share_begin(tasks, part, threads), end = share_begin(tasks, part + 1, threads);
-        struct attention_task at = KERNEL(attention_task)(begin, &z);
-        KERNEL(cut_window)(&windows[begin % 2], at.window, qkv, padded_row, s);
+        struct attention_task at = {0};
+        if (begin < end) {
+            at = KERNEL(attention_task)(begin, &z);
+            KERNEL(cut_window)(&windows[begin % 2], at.window, qkv, padded_row, s);
+        }
         for (size_t task = begin; task < end; task++) {
             const int head = at.head;
             if (head != prepared) {
