@@ -165,8 +165,8 @@ static int run(const struct verb *verb, int argc, char **argv)
 {
     struct request request = {.recipe = "base", .settings.steps = 5};
     const struct option_description descriptions[] = {
-        {"recipe", OPTION_TEXT, &request.recipe, "tiny|base|large|huge|FILE", "one that voco has, or a YAML file", 0,
-         0},
+        {"recipe", OPTION_TEXT, &request.recipe, "tiny|base|large|huge|FILE",
+         "one that voco has, or a YAML file", 0, 0},
         {"batch", OPTION_INT, &request.batch, "V", "volumes per step; the recipe's where not given", 1, 1024},
         {"steps", OPTION_INT, &request.settings.steps, "N", "how many steps, of which the median is shown", 1,
          10000},
