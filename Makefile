@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 DEMO ?= demo
 
-.PHONY: all setup demo test test-asan fuzz bench bench-precision bench-data interop install format lint clean
+.PHONY: all setup demo check-guide test test-asan fuzz bench bench-precision bench-data interop install format lint clean
 
 all: setup
 	@cmake --preset release -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
@@ -55,6 +55,11 @@ bench-data: all
 # large networks.
 interop: all
 	@scripts/interop $(BUILD) $(VENV) $(if $(QUICK),--quick)
+
+# Runs the commands of docs/guide.md in build/guide, those in Python where VENV is there, in about a quarter of an hour.
+check-guide: all
+	@rm -rf $(BUILD)/guide
+	@scripts/check-guide $(BUILD)/voco $(BUILD)/guide $(wildcard $(VENV)/bin/python)
 
 install: all
 	@cmake --install $(BUILD)

@@ -187,12 +187,13 @@ static int run(const struct verb *verb, int argc, char **argv)
                               .node_gbytes = 450,
                               .network_gbytes = 50};
     const struct option_description descriptions[] = {
-        {"recipe", OPTION_TEXT, &request.recipe, "NAME|FILE", "tiny, base, large, huge or a YAML file", 0, 0},
+        {"recipe", OPTION_TEXT, &request.recipe, "tiny|base|large|huge|FILE",
+         "one that voco has, or a YAML file", 0, 0},
         {"batch", OPTION_INT, &request.batch, "V", "volumes per step; the recipe's where not given", 1, 1024},
         {"steps", OPTION_INT, &request.settings.steps, "N", "how many steps, of which the median is shown", 1,
          10000},
-        {"precision", OPTION_TEXT, &request.precision, "P",
-         "of the encoder: float32 or bf16, in place of the recipe's", 0, 0},
+        {"precision", OPTION_TEXT, &request.precision, "float32|bf16",
+         "of the encoder, in place of the recipe's", 0, 0},
         {"memory", OPTION_BYTES, &request.memory, "SIZE",
          "the most that the program takes, as 4G; three quarters of what is free where not given", 1, 1e15},
         {"threads", OPTION_INT, &request.settings.threads, "N",

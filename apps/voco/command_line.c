@@ -1,4 +1,5 @@
 #include "command_line.h"
+#include "help_forms.h"
 
 #include "base/byte_size.h"
 #include "base/error.h"
@@ -24,51 +25,23 @@ int close_to(const char *typed, const char *meant)
            (strlen(typed) >= 3 && strncmp(typed, meant, strlen(typed)) == 0);
 }
 
-static void print_option(const struct option_description *option)
+/* "--help=man" and the like, for verbs; "--help" and "-h" for people. */
+static int print_help_form(const struct verb *verb, const struct option_description *options,
+                           const char *word)
 {
-    char left[64];
-    snprintf(left, sizeof left, "--%s%s%s", option->name, option->argument != NULL ? " " : "",
-             option->argument != NULL ? option->argument : "");
-    printf("  %-24s %s", left, option->help);
-    switch (option->kind) {
-    case OPTION_INT:
-        if (*(const int *)option->target > 0) {
-            printf(" [%d]", *(const int *)option->target);
-        }
-        break;
-    case OPTION_LONG:
-        if (*(const long long *)option->target > 0) {
-            printf(" [%lld]", *(const long long *)option->target);
-        }
-        break;
-    case OPTION_REAL:
-        if (*(const double *)option->target > 0.0) {
-            printf(" [%g]", *(const double *)option->target);
-        }
-        break;
-    case OPTION_TEXT:
-        if (*(const char *const *)option->target != NULL) {
-            printf(" [%s]", *(const char *const *)option->target);
-        }
-        break;
-    case OPTION_BYTES: /* defaults depend on the machine, and stand in the help text */
-    case OPTION_FLAG:
-        break;
+    const char *form = strchr(word, '=');
+    if (form == NULL) {
+        print_help(stdout, verb, options);
+    } else if (strcmp(form + 1, "man") == 0) {
+        print_manual_page(stdout, verb, options);
+    } else if (strcmp(form + 1, "bash") == 0) {
+        print_bash_branch(stdout, verb, options);
+    } else if (strcmp(form + 1, "zsh") == 0) {
+        print_zsh_branch(stdout, verb, options);
+    } else {
+        return usage_error(verb, "--help takes no value, or man, bash or zsh");
     }
-    printf("\n");
-}
-
-static void print_help(const struct verb *verb, const struct option_description *options)
-{
-    printf("voco %s: %s\n\nUsage: voco %s %s\n", verb->name, verb->summary, verb->name, verb->arguments);
-    if (verb->details != NULL) {
-        printf("\n%s", verb->details);
-    }
-    printf("\nOptions (defaults in brackets):\n");
-    for (const struct option_description *option = options; option->name != NULL; option++) {
-        print_option(option);
-    }
-    printf("  %-24s %s\n\nExamples:\n%s", "--help", "this text", verb->examples);
+    return exit_ok;
 }
 
 static const struct option_description *find_option(const struct option_description *options,
@@ -186,9 +159,8 @@ int command_line_parse(const struct verb *verb, const struct option_description 
             options_ended = 1;
             continue;
         }
-        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
-            print_help(verb, options);
-            *exit_status = exit_ok;
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strncmp(word, "--help=", 7) == 0) {
+            *exit_status = print_help_form(verb, options, word);
             return -1;
         }
         const char *name = word + (word[1] == '-' ? 2 : 1);

@@ -20,10 +20,14 @@ struct option_description {
     const char *name; /* without the two dashes; a table ends with a NULL name */
     enum option_kind kind;
     void *target;         /* holds the default before, the value after */
-    const char *argument; /* how help shows the value, "N", "FILE"; NULL for a flag */
+    const char *argument; /* how help shows the value; NULL for a flag. See below. */
     const char *help;
     double least, most; /* bounds of numbers; both 0: unbounded */
 };
+
+/* An argument is made of alternatives with | between them. One in capitals stands for a value ("N",
+ * "LOW,HIGH"), and FILE, DIR, RUN and CKPT for the name of a file or folder; any other is a value itself
+ * ("float32|bf16"), as help, manual pages and the completion of words in a shell show it. */
 
 /* One verb: `voco NAME ...`. */
 struct verb {
@@ -39,9 +43,10 @@ struct verb {
 enum { exit_ok = 0, exit_failed = 1, exit_usage = 2 };
 
 /* Parses argv by the table. Options and positional arguments may come in any order; `--name value` and
- * `--name=value`. Positional arguments are put into positional[], and their number must lie in [least, most].
- * Returns the number of positional arguments; -1 when the caller must return *exit_status at once (help was
- * printed, or a usage error was reported on stderr with a hint at the nearest option name). */
+ * `--name=value`. --help prints the table in words, --help=man and the like in the forms of help_forms.h.
+ * Positional arguments are put into positional[], and their number must lie in [least, most]. Returns the
+ * number of positional arguments; -1 when the caller must return *exit_status at once (help was printed, or a
+ * usage error was reported on stderr with a hint at the nearest option name). */
 int command_line_parse(const struct verb *verb, const struct option_description *options, int argc,
                        char **argv, const char **positional, int least, int most, int *exit_status);
 

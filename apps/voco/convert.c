@@ -174,13 +174,13 @@ static int run(const struct verb *verb, int argc, char **argv)
     struct request request = {0};
     struct conversion_options *options = &request.options;
     const struct option_description descriptions[] = {
-        {"names", OPTION_TEXT, &options->names, "NAMES",
-         "voco, or monai: the encoder alone; as in IN where not given", 0, 0},
-        {"format", OPTION_TEXT, &request.format, "FORMAT",
-         "safetensors or pt; by the name of OUT where not given", 0, 0},
-        {"patch-merging", OPTION_TEXT, &options->merging, "ORDER",
-         "legacy, fixed or v2: the order that OUT is to have, if the function can be kept", 0, 0},
-        {"trained-with", OPTION_TEXT, &options->trained_with, "ORDER",
+        {"names", OPTION_TEXT, &options->names, "voco|monai",
+         "monai: the encoder alone; as in IN where not given", 0, 0},
+        {"format", OPTION_TEXT, &request.format, "safetensors|pt", "by the name of OUT where not given", 0,
+         0},
+        {"patch-merging", OPTION_TEXT, &options->merging, "legacy|fixed|v2",
+         "the order that OUT is to have, if the function can be kept", 0, 0},
+        {"trained-with", OPTION_TEXT, &options->trained_with, "legacy|fixed|v2",
          "the order that IN was trained with, where it does not say; legacy where not given", 0, 0},
         {"in-channels", OPTION_INT, &options->in_channels, "N",
          "repeat the first layers for images of N channels, divided by N", 1, 64},

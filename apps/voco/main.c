@@ -1,6 +1,7 @@
 /* voco: the program. Finds the verb, sets where log lines go, and runs it. */
 #include "base/log.h"
 #include "command_line.h"
+#include "help_forms.h"
 #include "rank_output.h"
 #include "thread_waiting.h"
 
@@ -50,19 +51,104 @@ static void print_log_line(enum log_level level, const char *line, void *context
     (void)fflush(stderr);
 }
 
-static int print_overview(FILE *out, int status)
+static const struct verb *find_verb(const char *name)
 {
-    (void)fprintf(out, "voco " VOCO_VERSION
-                       ": self-supervised pre-training (Volume Contrast) for 3D medical images\n\n"
-                       "Usage: voco VERB ... [options]\n\nVerbs:\n");
     for (int i = 0; i < verb_count; i++) {
-        (void)fprintf(out, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+        if (strcmp(name, verbs[i]->name) == 0) {
+            return verbs[i];
+        }
     }
-    (void)fprintf(out, "\nvoco VERB --help tells more. To begin without data of your own:\n"
-                       "  voco phantom phantoms --count 40\n"
-                       "  voco pretrain phantoms --recipe tiny --out run\n"
-                       "  voco eval run phantoms\n");
-    return status;
+    return NULL;
+}
+
+static int unknown_verb(const char *name)
+{
+    if (name[0] == '-') {
+        (void)fprintf(
+            stderr,
+            "voco: %s is none of --help and --version; a verb's options come behind it (see: voco --help)\n",
+            name);
+        return exit_usage;
+    }
+    for (int i = 0; i < verb_count; i++) {
+        if (close_to(name, verbs[i]->name)) {
+            (void)fprintf(stderr, "voco: there is no verb \"%s\", did you mean \"%s\"? (see: voco --help)\n",
+                          name, verbs[i]->name);
+            return exit_usage;
+        }
+    }
+    (void)fprintf(stderr, "voco: there is no verb \"%s\" (see: voco --help)\n", name);
+    return exit_usage;
+}
+
+/* Every verb prints its part from its own table of options. */
+static void print_branches(char *option)
+{
+    for (int i = 0; i < verb_count; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "%s", verbs[i]->name);
+        char *words[] = {name, option, NULL};
+        (void)verbs[i]->run(verbs[i], 2, words);
+    }
+}
+
+/* option: "--help=FORM". */
+static int print_help_of_all(char *option)
+{
+    const char *form = strchr(option, '=') + 1;
+    if (strcmp(form, "man") == 0) {
+        print_manual_overview(stdout, verbs, verb_count);
+    } else if (strcmp(form, "bash") == 0) {
+        print_bash_begin(stdout, verbs, verb_count);
+        print_branches(option);
+        print_bash_end(stdout);
+    } else if (strcmp(form, "zsh") == 0) {
+        print_zsh_begin(stdout, verbs, verb_count);
+        print_branches(option);
+        print_zsh_end(stdout);
+    } else if (strcmp(form, "verbs") == 0) {
+        for (int i = 0; i < verb_count; i++) {
+            printf("%s\n", verbs[i]->name);
+        }
+    } else {
+        (void)fprintf(stderr, "voco: --help takes no value, or man, bash, zsh or verbs (see: voco --help)\n");
+        return exit_usage;
+    }
+    return exit_ok;
+}
+
+/* argv[0] is the verb. */
+static int run_verb(int argc, char **argv)
+{
+    const struct verb *verb = find_verb(argv[0]);
+    return verb != NULL ? verb->run(verb, argc, argv) : unknown_verb(argv[0]);
+}
+
+/* What the words behind the program's name ask for. */
+static int run(int argc, char **argv)
+{
+    if (argc == 0) {
+        print_overview(stderr, verbs, verb_count);
+        return exit_usage;
+    }
+    const int asks_for_help = strcmp(argv[0], "help") == 0;
+    if (asks_for_help && argc > 1) {
+        char option[] = "--help";
+        char *words[] = {argv[1], option, NULL};
+        return run_verb(2, words);
+    }
+    if (asks_for_help || strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
+        print_overview(stdout, verbs, verb_count);
+        return exit_ok;
+    }
+    if (strncmp(argv[0], "--help=", 7) == 0) {
+        return print_help_of_all(argv[0]);
+    }
+    if (strcmp(argv[0], "--version") == 0) {
+        printf("voco " VOCO_VERSION "\n");
+        return exit_ok;
+    }
+    return run_verb(argc, argv);
 }
 
 int main(int argc, char **argv)
@@ -71,36 +157,13 @@ int main(int argc, char **argv)
     wait_with_little_spinning(argv);
     (void)signal(SIGXFSZ, SIG_IGN); /* a file that grows past a limit is an error to report, not a death */
     log_set_sink(print_log_line, &progress_shown);
-    if (argc < 2) {
-        return print_overview(stderr, exit_usage);
+    const int status = run(argc - 1, argv + 1);
+    if (progress_shown) {
+        (void)fputc('\n', stderr);
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
-        return print_overview(stdout, exit_ok);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        (void)fprintf(stderr, "voco: %s: cannot write to standard output\n", argv[1]);
+        return exit_failed;
     }
-    if (strcmp(argv[1], "--version") == 0) {
-        printf("voco " VOCO_VERSION "\n");
-        return exit_ok;
-    }
-    for (int i = 0; i < verb_count; i++) {
-        if (strcmp(argv[1], verbs[i]->name) == 0) {
-            const int status = verbs[i]->run(verbs[i], argc - 1, argv + 1);
-            if (progress_shown) {
-                (void)fputc('\n', stderr);
-            }
-            if (fflush(stdout) != 0 || ferror(stdout)) {
-                (void)fprintf(stderr, "voco: %s: cannot write to standard output\n", argv[1]);
-                return exit_failed;
-            }
-            return status;
-        }
-    }
-    for (int i = 0; i < verb_count; i++) {
-        if (close_to(argv[1], verbs[i]->name)) {
-            (void)fprintf(stderr, "voco: there is no verb \"%s\", did you mean \"%s\"? (see: voco --help)\n",
-                          argv[1], verbs[i]->name);
-            return exit_usage;
-        }
-    }
-    (void)fprintf(stderr, "voco: there is no verb \"%s\" (see: voco --help)\n", argv[1]);
-    return exit_usage;
+    return status;
 }

@@ -55,7 +55,7 @@ static int run(const struct verb *verb, int argc, char **argv)
     const char *window = NULL;
     int roi = 64;
     const struct option_description options[] = {
-        {"preset", OPTION_TEXT, &name, "P", "abdomen, chest, headneck or mr", 0, 0},
+        {"preset", OPTION_TEXT, &name, "abdomen|chest|headneck|mr", "how (see above)", 0, 0},
         {"roi", OPTION_INT, &roi, "R", "pad with zeros to at least RxRxR voxels", 1, 1024},
         {"spacing", OPTION_TEXT, &spacing, "MM", "instead of the preset's: one number or x,y,z", 0, 0},
         {"window", OPTION_TEXT, &window, "LOW,HIGH", "instead of the preset's intensities: this HU window", 0,

@@ -73,7 +73,7 @@ static int run(const struct verb *verb, int argc, char **argv)
     const struct option_description descriptions[] = {
         {"checkpoint", OPTION_TEXT, &options.checkpoint, "CKPT",
          "parameters to begin with: a checkpoint or weights", 0, 0},
-        {"out", OPTION_TEXT, &options.out, "OUT", "the file to write", 0, 0},
+        {"out", OPTION_TEXT, &options.out, "FILE", "the file to write", 0, 0},
         {"steps", OPTION_INT, &options.steps, "N", "how many steps", 1, replay_most_steps},
         {"lr", OPTION_REAL, &options.learning_rate, "X", "learning rate of every step", 0, 10},
         {"weight-decay", OPTION_REAL, &options.weight_decay, "X",
@@ -83,9 +83,10 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"memory", OPTION_BYTES, &options.memory, "SIZE",
          "the most that the program takes, such as 16G; 3/4 of what is free where not given", 1, 1e15},
         {"threads", OPTION_INT, &options.threads, "N", "all cores where not given", 1, 4096},
-        {"compute", OPTION_TEXT, &options.compute, "NAME", "cpu, or reference (plain and slow)", 0, 0},
-        {"precision", OPTION_TEXT, &options.precision, "P",
-         "float32 or bf16, in place of the checkpoint's; weights alone have float32", 0, 0},
+        {"compute", OPTION_TEXT, &options.compute, "cpu|reference",
+         "reference is plain and slow, for comparison", 0, 0},
+        {"precision", OPTION_TEXT, &options.precision, "float32|bf16",
+         "in place of the checkpoint's; weights alone have float32", 0, 0},
         {"json", OPTION_FLAG, &as_json, NULL, "losses and signals as JSON", 0, 0},
         {0},
     };
@@ -95,7 +96,7 @@ static int run(const struct verb *verb, int argc, char **argv)
         return exit_status;
     }
     if (options.checkpoint == NULL || options.out == NULL) {
-        (void)fprintf(stderr, "voco: %s: --checkpoint and --out are needed\nvoco %s --help tells more.\n",
+        (void)fprintf(stderr, "voco: %s: --checkpoint and --out are needed (see: voco %s --help)\n",
                       verb->name, verb->name);
         return exit_usage;
     }

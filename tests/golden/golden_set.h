@@ -17,9 +17,9 @@ void check_own_gradients(const char *folder, const char *name);
 void check_given_gradients(const char *folder, const char *name);
 
 /* Two steps in bf16: of step 0 embeddings and the four losses, as one vector, within these bounds,
- * projections, from which BatchNorm takes what the embeddings have in common, within 2e-1; and the same bits in
- * every tensor when all is computed again. Untrained norms take means off that are large beside what is left,
- * and enlarge what rounding does to them, the more the fewer channels there are. */
+ * projections, from which BatchNorm takes what the embeddings have in common, within 2e-1; and the same bits
+ * in every tensor when all is computed again. Untrained norms take means off that are large beside what is
+ * left, and enlarge what rounding does to them, the more the fewer channels there are. */
 void check_bf16(const char *folder, const char *name, double embedding, double losses);
 
 #endif

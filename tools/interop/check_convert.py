@@ -115,12 +115,13 @@ def check_network(voco, feature_size, order, folder):
     assert found.keys() == model.state_dict().keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
     difference = distance(embeddings_of_voco(voco, batch, ours, folder), wanted)
-    print(f"{label}: {len(found)} tensors equal in voco's names; voco's embeddings {difference:.1e}")
+    print(f"{label}: {len(found)} tensors equal in voco's names; voco's embeddings {difference:.1e} (at most {BOUND:g})")
 
     for to in REACHABLE:
         path = os.path.join(folder, f"encoder-{feature_size}-{order}-{to}")
         if to not in REACHABLE[order]:
-            print(f"{label} as {to}: {refused(voco, theirs, path + '.pt', *told, '--patch-merging', to)[:80]}...")
+            assert "legacy" in refused(voco, theirs, path + ".pt", *told, "--patch-merging", to)
+            print(f"{label} as {to}: refused")
             continue
         for ending, channels in (("pt", 1), ("safetensors", 1), ("pt", 3)):
             out = f"{path}-{channels}.{ending}"
@@ -131,7 +132,7 @@ def check_network(voco, feature_size, order, folder):
             assert len(indices) == 8 and all(tensor.dtype == torch.int64 for tensor in indices)
             encoder = swin_unetr(state, feature_size, channels, to)
             difference = distance(embed(encoder, crops.repeat(1, channels, 1, 1, 1)), wanted)
-            print(f"{label} as {to}, .{ending}, {channels} channels: {len(state)} tensors load, embeddings {difference:.1e}")
+            print(f"{label} as {to}, .{ending}, {channels} channels: {len(state)} tensors load, embeddings {difference:.1e} (at most {BOUND:g})")
 
 
 def check_what_users_have(voco, folder):

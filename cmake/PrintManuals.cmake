@@ -1,0 +1,18 @@
+# cmake -DVOCO=program -DFOLDER=folder -P PrintManuals.cmake: lets the program print its manual pages and completions.
+function(print_to file)
+  execute_process(COMMAND ${VOCO} ${ARGN} OUTPUT_FILE ${FOLDER}/${file} RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${VOCO} ${ARGN}: exit status ${status}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${FOLDER}/man/man1 ${FOLDER}/completions)
+file(MAKE_DIRECTORY ${FOLDER}/man/man1 ${FOLDER}/completions)
+print_to(man/verbs --help=verbs)
+file(STRINGS ${FOLDER}/man/verbs verbs)
+print_to(man/man1/voco.1 --help=man)
+foreach(verb IN LISTS verbs)
+  print_to(man/man1/voco-${verb}.1 ${verb} --help=man)
+endforeach()
+print_to(completions/voco --help=bash)
+print_to(completions/_voco --help=zsh)
