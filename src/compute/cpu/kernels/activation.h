@@ -51,6 +51,7 @@ static inline half_vec narrow(vec value)
 #else
     const uvec bits = (uvec)value;
     uvec rounded = bits + 0x7FFF + (bits >> 16 & 1);
+    /* NOLINTNEXTLINE(misc-redundant-expression): NaN is not equal to itself */
     rounded = (uvec)choose(value == value, (vec)rounded, (vec)(bits | 0x400000)) >> 16;
 #if defined(__AVX512F__)
     return (half_vec)_mm512_cvtepi32_epi16((__m512i)rounded);

@@ -15,9 +15,9 @@ static const activation *row_of(const activation *x, int channels, const struct 
 
 /* The norm of up to 16 channels, beginning at one; none leaves values as they are. */
 struct channel_norm {
-    int present;
     vec mean, rstd;
     float slope;
+    int present;
 };
 
 static struct channel_norm channel_norm(const struct strip_source *s, int grid, int channel, int count)
