@@ -15,9 +15,9 @@ struct pooled_pass {
 
 /* What some channels of a grid have in common. */
 struct channel_vector {
-    int channel, count;
     vec mean, rstd, scale, centre; /* scale and centre: of the residual */
     float slope;
+    int channel, count;
 };
 
 static ALWAYS_INLINE struct channel_vector channel_vector(const struct pooled_pass *p, size_t grid,
