@@ -125,6 +125,21 @@ static json_t *scalar_value(const struct stored_scalar *scalar)
     }
 }
 
+/* What the metadata calls the file's format, if that is one of voco's own: "voco-checkpoint-1", say. */
+static const char *own_format(const struct tensor_file *file)
+{
+    const char *name = file->format == TENSOR_FILE_PT ? "voco.format" : "format";
+    const struct stored_scalar *format = tensor_file_find_scalar(file, name);
+    return format != NULL && format->kind == STORED_TEXT && strncmp(format->text, "voco-", 5) == 0
+               ? format->text
+               : "";
+}
+
+static int begins_with(const char *text, const char *begin)
+{
+    return strncmp(text, begin, strlen(begin)) == 0;
+}
+
 static void describe_tensors(json_t *report, const struct tensor_file *file, const char *no_network)
 {
     long long elements = 0;
@@ -135,11 +150,14 @@ static void describe_tensors(json_t *report, const struct tensor_file *file, con
     for (size_t i = 0; i < file->scalar_count; i++) {
         add(values, file->scalars[i].name, scalar_value(&file->scalars[i]));
     }
-    add(report, "kind", json_string("tensors"));
+    const char *own = own_format(file);
+    add(report, "kind", json_string(begins_with(own, "voco-embeddings-") ? "embeddings" : "tensors"));
     add(report, "format", format_name(file));
     add(report, "bytes", json_integer((json_int_t)file->size));
     add(report, "elements", json_integer(elements));
-    add(report, "no_encoder", json_string(no_network));
+    if (own[0] == '\0') {
+        add(report, "no_encoder", json_string(no_network));
+    }
     add(report, "metadata", values);
     add(report, "tensors", tensor_list(file));
 }
@@ -152,14 +170,6 @@ static const char *reason(const char *path)
     return strncmp(message, path, length) == 0 && strncmp(message + length, ": ", 2) == 0
                ? message + length + 2
                : message;
-}
-
-static int claims_to_be_a_checkpoint(const struct tensor_file *file)
-{
-    const char *name = file->format == TENSOR_FILE_PT ? "voco.format" : "format";
-    const struct stored_scalar *format = tensor_file_find_scalar(file, name);
-    return format != NULL && format->kind == STORED_TEXT &&
-           strncmp(format->text, "voco-checkpoint-", 16) == 0;
 }
 
 enum voco_status describe_tensor_file(json_t *report, const struct info_request *request)
@@ -177,7 +187,8 @@ enum voco_status describe_tensor_file(json_t *report, const struct info_request 
             add(report, "tensors", tensor_list(&file));
         }
         stored_network_close(&stored);
-    } else if (!claims_to_be_a_checkpoint(&file) && status != VOCO_IO && status != VOCO_NO_MEMORY) {
+    } else if (!begins_with(own_format(&file), "voco-checkpoint-") && status != VOCO_IO &&
+               status != VOCO_NO_MEMORY) {
         describe_tensors(report, &file, reason(request->path));
         status = VOCO_OK;
     }

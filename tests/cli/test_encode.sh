@@ -155,6 +155,9 @@ refuses "too little memory for a volume" 1 'of memory, .* are allowed' \
     "$voco" encode run big --out none.npy --memory 400M
 absent "nothing was encoded" none.npy none.npy.tmp* .voco-*
 
+succeeds "info of embeddings" "$voco" info all.safetensors
+equal "info of embeddings" "kind embeddings" "$(grep '^kind' out | tr -s ' ')"
+
 # Slips of the hand.
 refuses "no --out" 2 '--out is missing' "$voco" encode run data
 refuses "an unknown ending" 2 'safetensors, .npy or .csv, not "x.cvs"' "$voco" encode run data --out x.cvs
