@@ -16,18 +16,19 @@ setup:
 demo: all
 	@scripts/demo $(BUILD)/voco $(DEMO)
 
+# Two tests at a time: many compute with one thread. Waiting threads sleep, so that they can share the cores.
 test: CMAKE_FLAGS += -DVOCO_WERROR=ON
 test: all
-	@ctest --test-dir $(BUILD) --output-on-failure
+	@OMP_WAIT_POLICY=passive ctest --test-dir $(BUILD) --output-on-failure -j2
 
-# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer. Slower by far: a shorter run is killed and resumed,
-# of the golden sets only the project's own is replayed, and numbers of threads, encoding and conversion at the command line are
-# left to `make test`. Waiting threads sleep, so that two tests can share the cores.
+# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer. Slower by far: of the golden sets only the project's own
+# is replayed, jobs have two ranks, and kills, numbers of threads, encoding, conversion and ranks at the command line are left
+# to `make test`.
 test-asan: setup
 	@cmake --preset asan -G Ninja >/dev/null
 	@cmake --build build-asan
-	@OMP_WAIT_POLICY=passive VOCO_KILL_STEPS=8 \
-	    ctest --test-dir build-asan --output-on-failure -j2 -E '^(golden/test_shared_sets|cli/test_(threads|encode|convert))$$'
+	@OMP_WAIT_POLICY=passive ctest --test-dir build-asan --output-on-failure -j2 \
+	    -E '^(golden/test_shared_sets|cli/test_(kill_and_resume|threads|encode|convert|ranks)|.*_[34]_ranks)$$'
 
 # libFuzzer under the sanitizers, for as long as one likes: make fuzz [TARGET=fuzz_nifti] [SECONDS=600]. (`make test` runs
 # every target for 3 seconds without it.)
