@@ -93,9 +93,9 @@ static void carry_out(struct mpi_link *link, const struct ranks_order *order)
 
 static int count_processors(const cpu_set_t *sets, int own, int size)
 {
-    int sharing = 0;
+    int sharing = 1;
     for (int i = 0; i < size; i++) {
-        sharing += CPU_EQUAL(&sets[i], &sets[own]) != 0;
+        sharing += i != own && CPU_EQUAL(&sets[i], &sets[own]);
     }
     const int processors = CPU_COUNT(&sets[own]) / sharing;
     return processors > 1 ? processors : 1;

@@ -70,7 +70,7 @@ static enum voco_status next_batch(struct run *run, const struct batch **batch)
     const enum voco_status status = outcome == stop ? VOCO_OK : loader_next(run->loader, batch);
     outcome = status != VOCO_OK ? failed : outcome;
     ranks_largest(run->ranks, &outcome);
-    run->stopping = outcome == stop;
+    run->stopping = outcome == stop || *batch == NULL; /* which only one that stops lacks */
     return outcome == failed ? ranks_agree(run->ranks, status) : VOCO_OK;
 }
 

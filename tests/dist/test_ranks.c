@@ -144,9 +144,9 @@ static void a_sum_in_bf16_rounds_twice_and_is_the_same_everywhere(void **state)
     for (size_t i = 0; i < count && ranks.size > 1; i++) {
         double sizes = 0;
         for (int rank = 0; rank < ranks.size; rank++) {
-            sizes += fabs(element(i, rank));
+            sizes += fabs((double)element(i, rank));
         }
-        const double bound = (sizes + fabs(sum_of(i)) * 1.01) / 256;
+        const double bound = (sizes + fabs((double)sum_of(i)) * 1.01) / 256;
         assert_float_equal(values[i], sum_of(i), bound);
         uint32_t bits;
         memcpy(&bits, &values[i], sizeof bits);
