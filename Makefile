@@ -22,13 +22,13 @@ test: all
 	@OMP_WAIT_POLICY=passive ctest --test-dir $(BUILD) --output-on-failure -j2
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer. Slower by far: of the golden sets only the project's own
-# is replayed, jobs have two ranks, and kills, numbers of threads, encoding, conversion and ranks at the command line are left
+# is replayed, jobs have two ranks, and measurements, kills, numbers of threads, encoding, conversion and ranks at the command line are left
 # to `make test`.
 test-asan: setup
 	@cmake --preset asan -G Ninja >/dev/null
 	@cmake --build build-asan
 	@OMP_WAIT_POLICY=passive ctest --test-dir build-asan --output-on-failure -j2 \
-	    -E '^(golden/test_shared_sets|cli/test_(kill_and_resume|threads|encode|convert|ranks)|.*_[34]_ranks)$$'
+	    -E '^(golden/test_shared_sets|cli/test_(bench|kill_and_resume|threads|encode|convert|ranks)|.*_[34]_ranks)$$'
 
 # libFuzzer under the sanitizers, for as long as one likes: make fuzz [TARGET=fuzz_nifti] [SECONDS=600]. (`make test` runs
 # every target for 3 seconds without it.)
