@@ -31,6 +31,18 @@ int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes, co
     return 1;
 }
 
+unsigned char *KERNEL(attention_memory)(struct compute *c, activation **padded_row, const float *qkv_bias,
+                                        size_t bytes, int threads, const struct attention_sizes *z)
+{
+    const size_t length = 3 * (size_t)z->channels, row_bytes = float_bytes(length);
+    *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
+    if (*padded_row == NULL) {
+        return NULL;
+    }
+    activations_of(*padded_row, qkv_bias, length);
+    return (unsigned char *)*padded_row + row_bytes;
+}
+
 struct attention_task KERNEL(attention_task)(size_t task, const struct attention_sizes *z)
 {
     const size_t before = task / (z->group * z->heads) * z->group; /* windows of earlier groups */

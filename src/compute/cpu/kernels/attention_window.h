@@ -12,6 +12,7 @@
 #include "compute/cpu/kernels/vector.h"
 
 #include <stddef.h>
+#include <string.h>
 
 enum {
     window_tokens_max = relative_table_window * relative_table_window * relative_table_window,
@@ -58,7 +59,31 @@ struct window {
 int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes,
                             const struct attention_shape *shape);
 
-/* padded_row (3 channels): q, k and v of padding. */
+/* Scratch memory of a pass: the result has `bytes` for each thread, and padded_row (3 channels) is q, k and v
+ * of padding, from qkv_bias. NULL where there is none left, which c remembers. */
+unsigned char *KERNEL(attention_memory)(struct compute *c, activation **padded_row, const float *qkv_bias,
+                                        size_t bytes, int threads, const struct attention_sizes *sizes);
+
+/* An array in a thread's part of it. */
+struct array_place {
+    void *array; /* where the pointer to it is kept */
+    size_t bytes;
+};
+
+/* Lays arrays out one behind the other, each from a cache line on, and sets their pointers; returns the bytes
+ * they take. */
+static inline size_t lay_out_arrays(const struct array_place *places, size_t count, unsigned char *memory)
+{
+    size_t bytes = 0;
+    for (size_t k = 0; k < count; k++) {
+        unsigned char *array = memory + bytes;
+        memcpy(places[k].array, &array, sizeof array);
+        bytes += (places[k].bytes + 63) / 64 * 64;
+    }
+    return bytes;
+}
+
+/* padded_row as attention_memory leaves it. */
 void KERNEL(cut_window)(struct window *window, size_t index, const activation *qkv,
                         const activation *padded_row, const struct attention_shape *shape);
 

@@ -207,13 +207,11 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
     const size_t bytes = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
     const size_t tasks = z.windows * s->heads;
-    const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
-    activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
-    if (padded_row == NULL) {
+    activation *padded_row;
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    if (memory == NULL) {
         return;
     }
-    activations_of(padded_row, qkv_bias, row_length);
-    unsigned char *memory = (unsigned char *)padded_row + row_bytes;
     const struct forward_rows rows = {.out = out, .logsumexp = logsumexp, .qkv = qkv};
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {

@@ -42,10 +42,7 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
     const size_t whole = rows * work->layout.row * sizeof(activation);
     const size_t sums = rows * channels * sizeof(float), bias = tile_bias_length(z) * sizeof(float);
     const size_t block = (size_t)turns * block_pairs;
-    const struct {
-        void *array;
-        size_t bytes;
-    } parts[] = {
+    const struct array_place places[] = {
         {&work->bias_rows, (size_t)z->tokens * z->keys * sizeof(float)},
         {&work->bias, bias},
         {&work->dbias, bias},
@@ -67,13 +64,7 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
         {&work->logsumexp, rows * sizeof(float)},
         {&work->dout_out, rows * sizeof(float)},
     };
-    size_t bytes = 0;
-    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
-        unsigned char *array = memory + bytes;
-        memcpy(parts[k].array, &array, sizeof array);
-        bytes += (parts[k].bytes + 63) / 64 * 64;
-    }
-    return bytes;
+    return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
 /* What backward reads besides qkv. */
@@ -609,13 +600,11 @@ void KERNEL(tile_attention_backward)(struct compute *c, activation *dqkv, float 
     const size_t work_bytes = lay_out_work(&measured, NULL, &z), sums_bytes = attention_sums_bytes(&z);
     const int threads = attention_threads(c);
     const size_t tasks = z.windows * s->heads, bytes = work_bytes + sums_bytes;
-    const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
-    activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
-    if (padded_row == NULL) {
+    activation *padded_row;
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    if (memory == NULL) {
         return;
     }
-    activations_of(padded_row, qkv_bias, row_length);
-    unsigned char *memory = (unsigned char *)padded_row + row_bytes;
     struct attention_sums sums[most_attention_threads];
     const struct backward_inputs in = {qkv, padded_row, bias_table, s, {dout, out, logsumexp}};
 #pragma omp parallel for schedule(static) num_threads(threads)

@@ -33,10 +33,7 @@ static size_t lay_out_work(struct forward_work *work, unsigned char *memory, con
 {
     const size_t keys = z->keys, blocks = work->layout.blocks, rows = blocks * block_side;
     const size_t value_tiles = value_tiles_of(z->head_dim);
-    const struct {
-        void *array;
-        size_t bytes;
-    } parts[] = {
+    const struct array_place places[] = {
         {&work->bias_rows, z->tokens * keys * sizeof(float)},
         {&work->bias, tile_bias_length(z) * sizeof(float)},
         {&work->queries, rows * work->layout.row * sizeof(activation)},
@@ -48,13 +45,7 @@ static size_t lay_out_work(struct forward_work *work, unsigned char *memory, con
         {&work->largest, rows * sizeof(float)},
         {&work->sum, rows * sizeof(float)},
     };
-    size_t bytes = 0;
-    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
-        unsigned char *array = memory + bytes;
-        memcpy(parts[k].array, &array, sizeof array);
-        bytes += (parts[k].bytes + 63) / 64 * 64;
-    }
-    return bytes;
+    return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
 /* Tiles of pairs of the keys k and k + 16 of a block, as upper_halves leaves probabilities. */
@@ -395,13 +386,11 @@ void KERNEL(tile_attention_forward)(struct compute *c, activation *out, float *l
     const size_t bytes = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
     const size_t tasks = z.windows * s->heads;
-    const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
-    activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
-    if (padded_row == NULL) {
+    activation *padded_row;
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    if (memory == NULL) {
         return;
     }
-    activations_of(padded_row, qkv_bias, row_length);
-    unsigned char *memory = (unsigned char *)padded_row + row_bytes;
     const struct forward_inputs in = {qkv, padded_row, bias_table, s};
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {

@@ -25,12 +25,9 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
     const size_t queries = (z->tokens + 2 * pair_tile - 1) / pair_tile * pair_tile, keys = z->keys;
     const size_t matrix = z->tokens * keys * sizeof(float), head_dim = z->head_dim;
     const size_t columns = head_dim * keys, rows = queries * head_dim, tile = pair_tile * keys;
-    const struct {
-        void **array;
-        size_t bytes;
-    } parts[] = {
-        {(void **)&work->bias, matrix},
-        {(void **)&work->dbias, matrix},
+    const struct array_place places[] = {
+        {&work->bias, matrix},
+        {&work->dbias, matrix},
         {&work->keys, columns * sizeof(activation)},
         {&work->values, columns * sizeof(activation)},
         {&work->key_sums, columns * sizeof(activation)},
@@ -38,21 +35,16 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
         {&work->douts, rows * sizeof(activation)},
         {&work->query_pairs, rows * sizeof(activation)},
         {&work->dout_pairs, rows * sizeof(activation)},
-        {(void **)&work->dkeys, columns * sizeof(float)},
-        {(void **)&work->dvalues, columns * sizeof(float)},
-        {(void **)&work->dqueries, rows * sizeof(float)},
+        {&work->dkeys, columns * sizeof(float)},
+        {&work->dvalues, columns * sizeof(float)},
+        {&work->dqueries, rows * sizeof(float)},
         {&work->probabilities, tile * sizeof(activation)},
         {&work->dscores, tile * sizeof(activation)},
         {&work->dscore_rows, tile * sizeof(activation)},
-        {(void **)&work->log2_sum, queries * sizeof(float)},
-        {(void **)&work->dout_out, queries * sizeof(float)},
+        {&work->log2_sum, queries * sizeof(float)},
+        {&work->dout_out, queries * sizeof(float)},
     };
-    size_t bytes = 0;
-    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
-        *parts[k].array = memory + bytes;
-        bytes += (parts[k].bytes + 63) / 64 * 64;
-    }
-    return bytes;
+    return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
 enum { half_tile = pair_tile / 2 };
@@ -321,13 +313,11 @@ void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float 
     const size_t work_bytes = lay_out_work(&measured, NULL, &z), sums_bytes = attention_sums_bytes(&z);
     const int threads = attention_threads(c);
     const size_t tasks = z.windows * s->heads, bytes = work_bytes + sums_bytes;
-    const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
-    activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
-    if (padded_row == NULL) {
+    activation *padded_row;
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    if (memory == NULL) {
         return;
     }
-    activations_of(padded_row, qkv_bias, row_length);
-    unsigned char *memory = (unsigned char *)padded_row + row_bytes;
     struct attention_sums sums[most_attention_threads];
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {

@@ -21,26 +21,18 @@ static size_t lay_out_work(struct forward_work *work, unsigned char *memory, con
 {
     const size_t queries = (z->tokens + pair_tile + lanes - 1) / lanes * lanes, keys = z->keys;
     const size_t columns = z->head_dim * keys * sizeof(activation), rows = queries * z->head_dim;
-    const struct {
-        void **array;
-        size_t bytes;
-    } parts[] = {
-        {(void **)&work->bias, z->tokens * keys * sizeof(float)},
+    const struct array_place places[] = {
+        {&work->bias, z->tokens * keys * sizeof(float)},
         {&work->keys, columns},
         {&work->values, columns},
         {&work->queries, rows * sizeof(activation)},
         {&work->probabilities, pair_tile * keys * sizeof(activation)},
-        {(void **)&work->attended, rows * sizeof(float)},
-        {(void **)&work->scores, pair_tile * keys * sizeof(float)},
-        {(void **)&work->largest, queries * sizeof(float)},
-        {(void **)&work->sum, queries * sizeof(float)},
+        {&work->attended, rows * sizeof(float)},
+        {&work->scores, pair_tile * keys * sizeof(float)},
+        {&work->largest, queries * sizeof(float)},
+        {&work->sum, queries * sizeof(float)},
     };
-    size_t bytes = 0;
-    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
-        *parts[k].array = memory + bytes;
-        bytes += (parts[k].bytes + 63) / 64 * 64;
-    }
-    return bytes;
+    return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
 /* scores = bias + scale queries keys, and the largest of each row. */
@@ -222,13 +214,11 @@ void KERNEL(pair_attention_forward)(struct compute *c, activation *out, float *l
     const size_t bytes = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
     const size_t tasks = z.windows * s->heads;
-    const size_t row_length = 3 * (size_t)z.channels, row_bytes = float_bytes(row_length);
-    activation *padded_row = cpu_scratch(c, row_bytes + threads * bytes);
-    if (padded_row == NULL) {
+    activation *padded_row;
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    if (memory == NULL) {
         return;
     }
-    activations_of(padded_row, qkv_bias, row_length);
-    unsigned char *memory = (unsigned char *)padded_row + row_bytes;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct forward_work work = {.scale = log2_of_e / sqrtf((float)s->head_dim)};
