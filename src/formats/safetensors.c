@@ -389,27 +389,35 @@ const char *safetensors_metadata(const struct safetensors *file, const char *key
     return NULL;
 }
 
-enum voco_status safetensors_require(const struct safetensors_tensor **tensor, const struct safetensors *file,
-                                     const char *name, int rank, const int64_t *shape)
+enum voco_status safetensors_compare_shape(const char *path, const char *name, int rank, const int64_t *shape,
+                                           int wanted_rank, const int64_t *wanted_shape)
 {
     char wanted[160];
     char found[160];
-    (void)safetensors_shape_text(wanted, sizeof wanted, rank, shape);
-    *tensor = safetensors_find(file, name);
-    if (*tensor == NULL) {
-        return fail(VOCO_BAD_INPUT, "%s: lacks the tensor \"%s\" %s", file->path, name, wanted);
+    (void)safetensors_shape_text(wanted, sizeof wanted, wanted_rank, wanted_shape);
+    if (shape == NULL) {
+        return fail(VOCO_BAD_INPUT, "%s: lacks the tensor \"%s\" %s", path, name, wanted);
     }
-    int same = (*tensor)->rank == rank;
+    int same = rank == wanted_rank;
     for (int i = 0; same && i < rank; i++) {
-        same = (*tensor)->shape[i] == shape[i];
+        same = shape[i] == wanted_shape[i];
     }
-    if (!same) {
-        (void)safetensors_shape_text(found, sizeof found, (*tensor)->rank, (*tensor)->shape);
+    return same ? VOCO_OK
+                : fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s, but %s is needed", path, name,
+                       safetensors_shape_text(found, sizeof found, rank, shape), wanted);
+}
+
+enum voco_status safetensors_require(const struct safetensors_tensor **tensor, const struct safetensors *file,
+                                     const char *name, int rank, const int64_t *shape)
+{
+    *tensor = safetensors_find(file, name);
+    const enum voco_status status =
+        safetensors_compare_shape(file->path, name, *tensor != NULL ? (*tensor)->rank : 0,
+                                  *tensor != NULL ? (*tensor)->shape : NULL, rank, shape);
+    if (status != VOCO_OK) {
         *tensor = NULL;
-        return fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s, but %s is needed", file->path, name, found,
-                    wanted);
     }
-    return VOCO_OK;
+    return status;
 }
 
 enum voco_status safetensors_read(const struct safetensors *file, const struct safetensors_tensor *tensor,

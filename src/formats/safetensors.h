@@ -103,6 +103,10 @@ enum voco_status safetensors_read_floats(const struct safetensors *file,
 enum voco_status safetensors_require(const struct safetensors_tensor **tensor, const struct safetensors *file,
                                      const char *name, int rank, const int64_t *shape);
 
+/* The same of a tensor that was looked for in another way; shape is NULL where there is none. */
+enum voco_status safetensors_compare_shape(const char *path, const char *name, int rank, const int64_t *shape,
+                                           int wanted_rank, const int64_t *wanted_shape);
+
 /* "[48, 1, 2, 2, 2]", cut where text is too short. Returns text. */
 const char *safetensors_shape_text(char *text, size_t size, int rank, const int64_t *shape);
 

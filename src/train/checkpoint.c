@@ -363,24 +363,14 @@ void checkpoint_warn_of_patch_merging(const struct checkpoint *checkpoint)
     }
 }
 
-/* That there is a tensor, and of that parameter's shape; `tensor_name` is what it is called in a checkpoint.
- */
+/* That there is a tensor, and of that parameter's shape; `name` is what it is called in a checkpoint. */
 static enum voco_status require(const struct checkpoint *checkpoint, const struct stored_tensor *tensor,
-                                const char *tensor_name, const struct parameter *parameter)
+                                const char *name, const struct parameter *parameter)
 {
-    char wanted[160], found[160];
-    (void)safetensors_shape_text(wanted, sizeof wanted, parameter->rank, parameter->shape);
-    if (tensor == NULL) {
-        return fail(VOCO_BAD_INPUT, "%s: lacks the tensor \"%s\" %s", checkpoint->stored.path, tensor_name,
-                    wanted);
-    }
-    if (tensor->rank != parameter->rank ||
-        memcmp(tensor->shape, parameter->shape, (size_t)tensor->rank * sizeof *tensor->shape) != 0) {
-        return fail(VOCO_BAD_INPUT, "%s: tensor \"%s\" is %s, but %s is needed", checkpoint->stored.path,
-                    tensor->name, safetensors_shape_text(found, sizeof found, tensor->rank, tensor->shape),
-                    wanted);
-    }
-    return VOCO_OK;
+    const char *path = checkpoint->stored.path;
+    return tensor == NULL ? safetensors_compare_shape(path, name, 0, NULL, parameter->rank, parameter->shape)
+                          : safetensors_compare_shape(path, tensor->name, tensor->rank, tensor->shape,
+                                                      parameter->rank, parameter->shape);
 }
 
 /* Fills a flat buffer: with the parameters of the groups up to `last` where moment is -1, else with that
