@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "train/checkpoint.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 static json_t *tensor_list(const struct tensor_file *file)
@@ -172,26 +172,41 @@ static const char *reason(const char *path)
                : message;
 }
 
-enum voco_status describe_tensor_file(json_t *report, const struct info_request *request)
+/* A file that holds no network, which `no_network` says; `status` is what it was refused with. */
+static enum voco_status describe_other(json_t *report, const char *path, enum voco_status status,
+                                       const char *no_network)
 {
     struct tensor_file file;
-    struct stored_network stored;
-    enum voco_status status = tensor_file_open(&file, request->path);
-    if (status != VOCO_OK) {
-        return status;
+    const enum voco_status opened = tensor_file_open(&file, path);
+    if (opened != VOCO_OK) {
+        return opened;
     }
-    status = stored_network_open(&stored, request->path, NULL);
-    if (status == VOCO_OK) {
-        status = describe_network(report, &stored);
-        if (request->all_tensors) {
-            add(report, "tensors", tensor_list(&file));
-        }
-        stored_network_close(&stored);
-    } else if (!begins_with(own_format(&file), "voco-checkpoint-") && status != VOCO_IO &&
-               status != VOCO_NO_MEMORY) {
-        describe_tensors(report, &file, reason(request->path));
+    if (begins_with(own_format(&file), "voco-checkpoint-")) {
+        status = fail(status, "%s: %s", path, no_network);
+    } else {
+        describe_tensors(report, &file, no_network);
         status = VOCO_OK;
     }
     tensor_file_close(&file);
+    return status;
+}
+
+enum voco_status describe_tensor_file(json_t *report, const struct info_request *request)
+{
+    struct stored_network stored;
+    enum voco_status status = stored_network_open(&stored, request->path, NULL);
+    if (status == VOCO_IO || status == VOCO_NO_MEMORY) {
+        return status;
+    }
+    if (status != VOCO_OK) {
+        char no_network[1024];
+        (void)snprintf(no_network, sizeof no_network, "%s", reason(request->path));
+        return describe_other(report, request->path, status, no_network);
+    }
+    status = describe_network(report, &stored);
+    if (request->all_tensors) {
+        add(report, "tensors", tensor_list(&stored.file));
+    }
+    stored_network_close(&stored);
     return status;
 }
