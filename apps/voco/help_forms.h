@@ -23,6 +23,9 @@ int next_alternative(struct argument_alternative *alternative, const char **plac
 /* Writes the default of an option, as help shows it in brackets; "" where it has none to show. */
 void format_default(char *text, size_t size, const struct option_description *option);
 
+/* What to try without data of one's own, a command a line. */
+extern const char first_commands[];
+
 /* `voco VERB --help`. */
 void print_help(FILE *out, const struct verb *verb, const struct option_description *options);
 

@@ -69,6 +69,10 @@ void format_default(char *text, size_t size, const struct option_description *op
     }
 }
 
+const char first_commands[] = "  voco phantom phantoms --count 40\n"
+                              "  voco pretrain phantoms --recipe tiny --out run\n"
+                              "  voco eval run phantoms\n";
+
 enum { option_column = 26 };
 
 static void print_option(FILE *out, const struct option_description *option)
@@ -113,8 +117,8 @@ void print_overview(FILE *out, const struct verb *const *verbs, int count)
     for (int i = 0; i < count; i++) {
         (void)fprintf(out, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
     }
-    (void)fprintf(out, "\nvoco VERB --help tells more. To begin without data of your own:\n"
-                       "  voco phantom phantoms --count 40\n"
-                       "  voco pretrain phantoms --recipe tiny --out run\n"
-                       "  voco eval run phantoms\n");
+    (void)fprintf(out,
+                  "\nvoco VERB --help tells more. To begin without data of your own:\n"
+                  "%s",
+                  first_commands);
 }

@@ -179,9 +179,7 @@ void print_manual_overview(FILE *out, const struct verb *const *verbs, int count
                 ".TP\n\\fB\\-\\-version\\fR\nthe version\n"
                 ".SH EXAMPLES\n",
                 out);
-    print_verbatim(out, "  voco phantom phantoms --count 40\n"
-                        "  voco pretrain phantoms --recipe tiny --out run\n"
-                        "  voco eval run phantoms\n");
+    print_verbatim(out, first_commands);
     print_exit_status(out);
     (void)fputs(".SH SEE ALSO\n", out);
     for (int i = 0; i < count; i++) {
