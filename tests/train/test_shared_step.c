@@ -1,8 +1,7 @@
 /* A step that ranks share: run by itself, and by mpirun with several ranks (tests/CMakeLists.txt). Each rank
  * makes the same step once more as the only process, on the whole batch, and compares. */
-#include "base/philox.h"
 #include "dist/ranks.h"
-#include "train/step.h"
+#include "train/plain_step.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -23,16 +22,7 @@ static struct compute compute;
 static struct model model;
 static struct batch whole; /* V = 4, S = 1, K = 2 */
 
-static const struct train_step_settings plain = {
-    .drop = {.mode = DROP_CROP, .rate = 0.2, .seed = 5},
-    .teacher_decay = 0.9,
-    .beta1 = 0.9,
-    .beta2 = 0.999,
-    .epsilon = 1e-8,
-    .weight_decay = 0.01,
-    .crops_at_once = 1,
-    .activation_budget = 1,
-};
+static struct train_step_settings plain; /* plain_step with drop */
 
 static int open_all(void **state)
 {
@@ -42,12 +32,9 @@ static int open_all(void **state)
         batch_create(&whole, volumes, randoms, bases, config.roi) != VOCO_OK) {
         return -1;
     }
-    const struct random_key key = {.seed = 3, .purpose = RANDOM_TEST};
-    const size_t side = (size_t)config.roi, crop = side * side * side;
-    for (size_t v = 0; v < volumes * crops_of_volume * crop; v++) {
-        const size_t x = v / (side * side) % side, number = v / crop;
-        whole.voxels[v] = 0.5F * random_uniform(&key, (uint32_t)v) + 0.01F * (float)(x * (number + 1) % 50);
-    }
+    plain = plain_step;
+    plain.drop = (struct drop){.mode = DROP_CROP, .rate = 0.2, .seed = 5};
+    fill_voxels(&whole);
     for (int v = 0; v < volumes; v++) {
         whole.labels[bases * v] = 0.25F * (float)v;
         whole.labels[bases * v + 1] = 1 - 0.25F * (float)v;

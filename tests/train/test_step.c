@@ -1,7 +1,6 @@
 /* One training step: what it computes, that memory settings change no bit of it, and that a step which cannot
  * be made leaves no trace. */
-#include "base/philox.h"
-#include "train/step.h"
+#include "train/plain_step.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -22,17 +21,6 @@ static struct batch batch; /* V = 1, S = 1, K = 2: 3 crops */
 
 enum { crop_count = 3, embedding_size = 24 * 3, projector = 16 };
 
-static const struct train_step_settings plain = {
-    .drop = {.mode = DROP_NONE},
-    .teacher_decay = 0.9,
-    .beta1 = 0.9,
-    .beta2 = 0.999,
-    .epsilon = 1e-8,
-    .weight_decay = 0.01,
-    .crops_at_once = 1,
-    .activation_budget = 1,
-};
-
 static int open_all(void **state)
 {
     (void)state;
@@ -40,12 +28,7 @@ static int open_all(void **state)
         model_create(&model, &config) != VOCO_OK || batch_create(&batch, 1, 1, 2, config.roi) != VOCO_OK) {
         return -1;
     }
-    const struct random_key key = {.seed = 3, .purpose = RANDOM_TEST};
-    const size_t side = (size_t)config.roi, voxels = crop_count * side * side * side;
-    for (size_t v = 0; v < voxels; v++) {
-        const size_t x = v / (side * side) % side, crop = v / (side * side * side);
-        batch.voxels[v] = 0.5F * random_uniform(&key, (uint32_t)v) + 0.01F * (float)(x * (crop + 1) % 50);
-    }
+    fill_voxels(&batch);
     const float labels[] = {0.75F, 0.25F};
     memcpy(batch.labels, labels, sizeof labels);
     return 0;
@@ -152,7 +135,7 @@ static void gradients_are_those_of_one_pass_over_everything(void **unused)
     float *expected = calloc(model.table.trained, sizeof *expected);
     assert_non_null(expected);
     for (int m = 0; m < 3; m++) {
-        struct train_step_settings settings = plain;
+        struct train_step_settings settings = plain_step;
         struct train_step step;
         struct step_result result;
         struct training_state state = new_state(), other = new_state();
@@ -179,7 +162,7 @@ static void the_update_is_adamw_on_backbone_and_student_alone(void **unused)
     struct training_state state = new_state(), before = new_state();
     const struct parameter_table *table = &model.table;
     struct train_step step;
-    create_step(&step, &state, &plain);
+    create_step(&step, &state, &plain_step);
     const struct step_result result = run_step(&step, 1e-3, NULL);
     assert_false(result.skipped);
     assert_int_equal(state.step, 1);
@@ -208,7 +191,7 @@ static void a_rate_of_zero_moves_only_the_teacher_and_the_moments(void **unused)
     (void)unused;
     struct training_state state = new_state(), before = new_state();
     struct train_step step;
-    create_step(&step, &state, &plain);
+    create_step(&step, &state, &plain_step);
     (void)run_step(&step, 0, NULL);
     assert_memory_equal(state.params, before.params, model.table.trained * sizeof(float));
     assert_memory_not_equal(state.params + model.table.trained, before.params + model.table.trained,
@@ -224,9 +207,9 @@ static void clipping_scales_the_whole_gradient(void **unused)
 {
     (void)unused;
     struct training_state state = new_state(), other = new_state();
-    struct train_step_settings clipped = plain;
+    struct train_step_settings clipped = plain_step;
     struct train_step free_step, clipped_step;
-    create_step(&free_step, &state, &plain);
+    create_step(&free_step, &state, &plain_step);
     const double norm = run_step(&free_step, 0, NULL).gradient_norm;
     clipped.clip_norm = norm / 4;
     create_step(&clipped_step, &other, &clipped);
@@ -254,7 +237,7 @@ static void evaluation_gives_a_steps_outputs_and_changes_nothing(void **unused)
 {
     (void)unused;
     struct training_state state = new_state(), before = new_state();
-    struct train_step_settings settings = plain;
+    struct train_step_settings settings = plain_step;
     static float embedding[2][crop_count * embedding_size], z[2][crop_count * projector];
     static float t[2][crop_count * projector], similarity[2][2];
     struct train_step step;
@@ -287,7 +270,7 @@ static struct training_state after_three_steps(int threads)
     struct compute own;
     struct training_state state = new_state();
     struct train_step step;
-    struct train_step_settings settings = plain;
+    struct train_step_settings settings = plain_step;
     settings.crops_at_once = 2;
     settings.drop = (struct drop){DROP_CROP, 0.2, 4};
     assert_int_equal(compute_open(&own, "cpu", threads, PRECISION_FLOAT32), VOCO_OK);
@@ -317,10 +300,10 @@ static void keeping_activations_changes_no_bit(void **unused)
 {
     (void)unused;
     struct training_state state = new_state();
-    struct train_step_settings settings = plain;
+    struct train_step_settings settings = plain_step;
     struct train_step step;
     size_t peaks[4];
-    create_step(&step, &state, &plain);
+    create_step(&step, &state, &plain_step);
     (void)run_step(&step, 1e-3, NULL);
     (void)run_step(&step, 1e-3, NULL);
     peaks[0] = step.arena.peak;
@@ -352,12 +335,12 @@ static void crops_at_once_change_only_rounding(void **unused)
     (void)unused;
     struct training_state state = new_state();
     struct train_step one;
-    create_step(&one, &state, &plain);
+    create_step(&one, &state, &plain_step);
     (void)run_step(&one, 0, NULL);
     const int at_once[] = {2, 3, 64};
     for (int i = 0; i < 3; i++) {
         struct training_state other = new_state();
-        struct train_step_settings settings = plain;
+        struct train_step_settings settings = plain_step;
         struct train_step step;
         settings.crops_at_once = at_once[i];
         create_step(&step, &other, &settings);
@@ -375,8 +358,8 @@ static void a_step_that_is_resized_goes_on_as_before(void **unused)
     (void)unused;
     struct training_state state = new_state(), other = new_state();
     struct train_step step, resized;
-    create_step(&step, &state, &plain);
-    create_step(&resized, &other, &plain);
+    create_step(&step, &state, &plain_step);
+    create_step(&resized, &other, &plain_step);
     for (int i = 0; i < 3; i++) {
         (void)run_step(&step, 1e-3, NULL);
         (void)run_step(&resized, 1e-3, NULL);
@@ -400,7 +383,7 @@ static void a_step_takes_no_more_than_was_foreseen(void **unused)
     for (int at_once = 1; at_once <= 3; at_once += 2) {
         for (size_t passes = 1; passes <= 3; passes++) {
             struct training_state state = new_state();
-            struct train_step_settings settings = plain;
+            struct train_step_settings settings = plain_step;
             struct train_step step;
             settings.crops_at_once = at_once;
             create_step(&step, &state, &settings);
@@ -434,8 +417,8 @@ static void a_step_that_is_not_finite_leaves_no_trace(void **unused)
     (void)unused;
     struct training_state state = new_state(), other = new_state();
     struct train_step step, clean;
-    create_step(&step, &state, &plain);
-    create_step(&clean, &other, &plain);
+    create_step(&step, &state, &plain_step);
+    create_step(&clean, &other, &plain_step);
     (void)run_step(&step, 1e-3, NULL);
     (void)run_step(&clean, 1e-3, NULL);
     const float values[] = {NAN, INFINITY};
@@ -463,7 +446,7 @@ static void a_gradient_that_is_not_finite_is_skipped(void **unused)
     (void)unused;
     struct training_state state = new_state(), before = new_state();
     struct train_step step;
-    create_step(&step, &state, &plain);
+    create_step(&step, &state, &plain_step);
     const float values[] = {NAN, -INFINITY, 3e19F};
     for (int v = 0; v < 3; v++) {
         struct step_result result;
@@ -488,7 +471,7 @@ static void a_batch_of_another_size_is_refused(void **unused)
     struct batch other = batch;
     struct train_step step;
     struct step_result result;
-    create_step(&step, &state, &plain);
+    create_step(&step, &state, &plain_step);
     other.roi = 64;
     assert_int_equal(train_step_run(&step, &other, 1e-3, &result, NULL), VOCO_BAD_INPUT);
     assert_non_null(strstr(voco_error_message(), "64"));
@@ -505,7 +488,7 @@ static void a_step_without_memory_leaves_no_trace(void **unused)
     (void)unused;
     struct training_state state = new_state(), before = new_state();
     struct train_step step;
-    create_step(&step, &state, &plain);
+    create_step(&step, &state, &plain_step);
     (void)run_step(&step, 0, NULL);
     const size_t needed = step.arena.peak;
     training_state_free(&state);
