@@ -2,7 +2,7 @@
 # Killed with SIGKILL at ten random moments and resumed each time, a run ends in the same bytes as an unbroken one.
 . "$(dirname "$0")/harness.sh"
 
-steps=${VOCO_KILL_STEPS:-40}
+steps=40
 smallest_recipe >smallest.yaml
 succeeds "phantoms" "$voco" phantom data --count 5 --size 40x36x40 --spacing 9
 train="--recipe smallest.yaml --steps $steps --batch 2 --checkpoint-every 2 --keep 2 --threads 2 --seed 5"
