@@ -16,10 +16,11 @@
 #include <unistd.h>
 
 enum { path_room = 4096, most_attempts = 5, seconds_until_abandoned = 3600 };
+enum { most_waits_for_return = 200, nanoseconds_of_a_wait = 5000000 }; /* together one second */
 
 struct held_claim {
     uint64_t key;
-    ino_t inode; /* of its file: one that was taken over is another's */
+    int file; /* the claim's, open: it is followed when somebody renames it */
     struct held_claim *next;
 };
 
@@ -55,12 +56,7 @@ static int temporary_path(char path[path_room], const struct claims *claims, uin
 static void touch_held(const struct claims *claims)
 {
     for (const struct held_claim *held = claims->held; held != NULL; held = held->next) {
-        char path[path_room];
-        struct stat info;
-        if (claim_path(path, claims->folder, held->key) && lstat(path, &info) == 0 &&
-            info.st_ino == held->inode) {
-            (void)utimensat(AT_FDCWD, path, NULL, 0); /* to the file server's time */
-        }
+        (void)futimens(held->file, NULL); /* to the file server's time */
     }
 }
 
@@ -177,62 +173,65 @@ static void take_away(const struct claims *claims, uint64_t key, const char *pat
 
 /* ---- taking ---- */
 
-/* Writes the file that is to become the claim. *now: the file server's time. */
-static enum voco_status write_candidate(const char *path, const char *text, const char *folder,
-                                        struct stat *info)
+/* Returns 0, with errno, where it cannot. *written: by the file server's time. */
+static int write_claim(const char *path, const char *text, struct timespec *written)
 {
-    const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file < 0) {
-        return fail_errno("%s: cannot write to the folder", folder);
-    }
-    const size_t length = strlen(text);
-    errno = ENOSPC; /* of a write that is cut short */
-    int written = write(file, text, length) == (ssize_t)length && fstat(file, info) == 0;
-    const int cause = errno;
-    if (close(file) != 0) {
-        written = 0;
-    } else {
-        errno = cause;
-    }
-    if (!written) {
-        const enum voco_status status = fail_errno("%s: cannot write to the folder", folder);
-        (void)unlink(path);
-        return status;
-    }
-    return VOCO_OK;
-}
-
-/* Gives the candidate the claim's name. Returns 1 where it has it now, 0 where the name is taken. */
-static int publish(const char *candidate, const char *path, const char *text, struct stat *info)
-{
-    if (link(candidate, path) == 0) {
-        return 1;
-    }
-    if (errno == EEXIST) {
-        /* The answer of a server that had done it may have been lost on the way, and asked for again. */
-        return lstat(candidate, info) == 0 && info->st_nlink == 2;
-    }
     const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file < 0) {
         return 0;
     }
+    struct stat info = {0};
     const size_t length = strlen(text);
-    const int written = write(file, text, length) == (ssize_t)length && fstat(file, info) == 0;
-    close(file);
-    if (!written) {
-        (void)unlink(path);
+    errno = ENOSPC; /* of a write that is cut short */
+    int done = write(file, text, length) == (ssize_t)length && fstat(file, &info) == 0;
+    int cause = errno;
+    if (close(file) != 0 && done) {
+        done = 0;
+        cause = errno;
     }
-    return written;
+    if (!done) {
+        (void)unlink(path);
+        errno = cause;
+    }
+    *written = info.st_mtim;
+    return done;
 }
 
-static enum voco_status remember(struct claims *claims, uint64_t key, ino_t inode)
+/* Gives the candidate the claim's name. Returns the claim's file, open, or -1 where the name is taken. */
+static int publish(const char *candidate, const char *path, const char *text)
+{
+    const char *mine = candidate; /* nobody else renames this one */
+    struct stat info;
+    struct timespec written;
+    if (link(candidate, path) != 0) {
+        if (errno == EEXIST) {
+            /* The answer of a server that had done it may have been lost on the way, and asked for again. */
+            if (lstat(candidate, &info) != 0 || info.st_nlink != 2) {
+                return -1;
+            }
+        } else if (write_claim(path, text, &written)) { /* a file system without links */
+            mine = path;
+        } else {
+            return -1;
+        }
+    }
+    const int file = open(mine, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (file < 0) {
+        (void)unlink(path);
+    }
+    return file;
+}
+
+/* Takes over `file`. */
+static enum voco_status remember(struct claims *claims, uint64_t key, int file)
 {
     struct held_claim *held = malloc(sizeof *held);
     if (held == NULL) {
+        close(file);
         return fail(VOCO_NO_MEMORY, "%s: out of memory", claims->folder);
     }
     pthread_mutex_lock(&claims->lock);
-    *held = (struct held_claim){.key = key, .inode = inode, .next = claims->held};
+    *held = (struct held_claim){.key = key, .file = file, .next = claims->held};
     claims->held = held;
     pthread_mutex_unlock(&claims->lock);
     return VOCO_OK;
@@ -244,23 +243,22 @@ enum voco_status claim_take(struct claims *claims, uint64_t key, int *taken, str
     char path[path_room];
     char candidate[path_room];
     char text[claim_text_size];
-    struct stat info = {0};
+    struct timespec now;
     struct found_claim found = {0};
     if (!claim_path(path, claims->folder, key) || !temporary_path(candidate, claims, key)) {
         return fail(VOCO_IO, "%s: the name is too long", claims->folder);
     }
     claim_holder_format(text, &claims->self);
-    enum voco_status status = write_candidate(candidate, text, claims->folder, &info);
-    if (status != VOCO_OK) {
-        return status;
+    if (!write_claim(candidate, text, &now)) {
+        return fail_errno("%s: cannot write to the folder", claims->folder);
     }
-    const time_t now = info.st_mtim.tv_sec;
-    for (int attempt = 0; attempt < most_attempts && !*taken; attempt++) {
-        *taken = publish(candidate, path, text, &info);
-        if (*taken || !look_at_claim(&found, path)) {
+    int file = -1;
+    for (int attempt = 0; attempt < most_attempts && file < 0; attempt++) {
+        file = publish(candidate, path, text);
+        if (file >= 0 || !look_at_claim(&found, path)) {
             continue;
         }
-        const int stale = now - found.touched.tv_sec > claim_stale_seconds ||
+        const int stale = now.tv_sec - found.touched.tv_sec > claim_stale_seconds ||
                           (found.holder.pid > 0 && claim_holder_is_gone(&found.holder, &claims->self));
         if (!stale) {
             break;
@@ -268,16 +266,36 @@ enum voco_status claim_take(struct claims *claims, uint64_t key, int *taken, str
         take_away(claims, key, path, &found);
     }
     (void)unlink(candidate);
-    if (*taken) {
-        status = remember(claims, key, info.st_ino);
-        if (status != VOCO_OK) {
-            *taken = 0;
-            (void)unlink(path);
+    if (file < 0) {
+        if (holder != NULL) {
+            *holder = found.holder;
         }
-    } else if (holder != NULL) {
-        *holder = found.holder;
+        return VOCO_OK;
     }
-    return status;
+    const enum voco_status status = remember(claims, key, file);
+    if (status != VOCO_OK) {
+        (void)unlink(path);
+        return status;
+    }
+    *taken = 1;
+    return VOCO_OK;
+}
+
+/* ---- giving back ---- */
+
+/* Another process that means the claim that was here before may have this one aside for a moment (take_away):
+ * it is waited for, or it would come back when nobody holds it any more. */
+static void remove_claim(const char *path, int file)
+{
+    struct stat own;
+    struct stat named;
+    for (int wait = 0; wait < most_waits_for_return && fstat(file, &own) == 0 && own.st_nlink > 0; wait++) {
+        if (lstat(path, &named) == 0 && named.st_ino == own.st_ino) {
+            (void)unlink(path);
+            return;
+        }
+        (void)nanosleep(&(struct timespec){.tv_nsec = nanoseconds_of_a_wait}, NULL);
+    }
 }
 
 void claim_drop(struct claims *claims, uint64_t key)
@@ -289,15 +307,17 @@ void claim_drop(struct claims *claims, uint64_t key)
     }
     struct held_claim *held = *place;
     if (held != NULL) {
-        char path[path_room];
-        struct stat info;
         *place = held->next;
-        if (claim_path(path, claims->folder, key) && lstat(path, &info) == 0 && info.st_ino == held->inode) {
-            (void)unlink(path);
-        }
-        free(held);
     }
     pthread_mutex_unlock(&claims->lock);
+    if (held != NULL) {
+        char path[path_room];
+        if (claim_path(path, claims->folder, key)) {
+            remove_claim(path, held->file);
+        }
+        close(held->file);
+        free(held);
+    }
 }
 
 /* ---- cleaning up ---- */

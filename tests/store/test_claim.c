@@ -182,6 +182,32 @@ static void a_lost_claim_is_not_given_back(void **state)
     assert_int_equal(unlink(kept), 0);
 }
 
+static void *put_back_soon(void *context)
+{
+    const struct place *place = context;
+    char aside[128];
+    snprintf(aside, sizeof aside, "%s/aside", place->folder);
+    (void)nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    return link(aside, place->claim) == 0 && unlink(aside) == 0 ? NULL : context;
+}
+
+/* What a process does that takes away a claim whose holder is gone, and finds that it has another's. */
+static void a_claim_that_is_aside_for_a_moment_is_given_back(void **state)
+{
+    struct place *place = *state;
+    pthread_t other;
+    void *failed = NULL;
+    char aside[128];
+    assert_int_equal(take(place->claims, NULL), 1);
+    snprintf(aside, sizeof aside, "%s/aside", place->folder);
+    assert_int_equal(rename(place->claim, aside), 0);
+    assert_int_equal(pthread_create(&other, NULL, put_back_soon, place), 0);
+    claim_drop(place->claims, key);
+    assert_int_equal(pthread_join(other, &failed), 0);
+    assert_null(failed);
+    assert_int_equal(access(place->claim, F_OK), -1);
+}
+
 enum { racing = 8, rounds = 200 };
 
 struct race {
@@ -265,6 +291,7 @@ int main(void)
         WITH_PLACE(what_cannot_be_seen_from_here_counts_as_alive_until_it_is_silent),
         WITH_PLACE(a_claim_without_words_counts_by_its_age),
         WITH_PLACE(a_lost_claim_is_not_given_back),
+        WITH_PLACE(a_claim_that_is_aside_for_a_moment_is_given_back),
         WITH_PLACE(of_many_that_race_one_wins),
         WITH_PLACE(only_what_is_abandoned_is_removed),
         cmocka_unit_test(a_folder_that_is_not_there_is_named),
