@@ -1,0 +1,121 @@
+#include "compute/cuda/memory.cuh"
+
+#include "compute/cuda/kernel.cuh"
+
+#include <stdio.h>
+
+void cuda_check(struct compute *c, cudaError_t error, const char *what)
+{
+    char message[256];
+    if (error == cudaSuccess || c->status != VOCO_OK) {
+        return;
+    }
+    snprintf(message, sizeof message, "%s: %s", what, cudaGetErrorString(error));
+    compute_failed(c, error == cudaErrorMemoryAllocation ? VOCO_NO_MEMORY : VOCO_UNSUPPORTED, message);
+}
+
+void *cuda_allocate(struct compute *c, size_t bytes)
+{
+    void *memory = NULL;
+    size_t free_bytes = 0, total = 0;
+    char message[192];
+    if (c->status != VOCO_OK) {
+        return NULL;
+    }
+    const cudaError_t error = cudaMalloc(&memory, bytes > 0 ? bytes : 1);
+    if (error == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError(); /* it is reported here, not by the next operation */
+        (void)cudaMemGetInfo(&free_bytes, &total);
+        snprintf(message, sizeof message, "%.2f GiB of GPU memory are needed, %.2f of %.2f GiB are free",
+                 (double)bytes / (1 << 30), (double)free_bytes / (1 << 30), (double)total / (1 << 30));
+        compute_failed(c, VOCO_NO_MEMORY, message);
+        return NULL;
+    }
+    cuda_check(c, error, "allocating GPU memory");
+    return error == cudaSuccess ? memory : NULL;
+}
+
+void cuda_release(struct compute *c, void *memory)
+{
+    (void)c;
+    (void)cudaFree(memory);
+}
+
+void *cuda_allocate_staging(struct compute *c, size_t bytes)
+{
+    void *memory = NULL;
+    (void)cudaSetDevice(cuda_state(c)->gpu); /* a thread begins with the first one, and would open it */
+    if (c->status == VOCO_OK) {
+        const cudaError_t error = cudaHostAlloc(&memory, bytes > 0 ? bytes : 1, cudaHostAllocDefault);
+        if (error != cudaSuccess) {
+            (void)cudaGetLastError();
+            memory = NULL;
+        }
+        cuda_check(c, error, "allocating pinned host memory");
+    }
+    return memory;
+}
+
+void cuda_release_staging(struct compute *c, void *memory)
+{
+    (void)cudaSetDevice(cuda_state(c)->gpu);
+    (void)cudaFreeHost(memory);
+}
+
+void cuda_to_device(struct compute *c, void *to, const void *host, size_t bytes)
+{
+    if (c->status == VOCO_OK && bytes > 0) {
+        cuda_check(c, cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda_state(c)->stream),
+                   "copying to the GPU");
+    }
+}
+
+void cuda_to_host(struct compute *c, void *host, const void *from, size_t bytes)
+{
+    if (c->status == VOCO_OK && bytes > 0) {
+        cuda_check(c, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda_state(c)->stream),
+                   "copying from the GPU");
+    }
+}
+
+void cuda_copy(struct compute *c, void *to, const void *from, size_t bytes)
+{
+    if (c->status == VOCO_OK && bytes > 0) {
+        cuda_check(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_state(c)->stream),
+                   "copying within the GPU's memory");
+    }
+}
+
+void cuda_wait(struct compute *c)
+{
+    cuda_check(c, cudaStreamSynchronize(cuda_state(c)->stream), "an operation on the GPU");
+}
+
+size_t cuda_free_memory(struct compute *c)
+{
+    size_t free_bytes = 0, total = 0;
+    cuda_check(c, cudaMemGetInfo(&free_bytes, &total), "asking for free GPU memory");
+    return free_bytes;
+}
+
+void *cuda_scratch(struct compute *c, size_t bytes)
+{
+    struct cuda_state *state = cuda_state(c);
+    if (c->status != VOCO_OK) {
+        return NULL;
+    }
+    if (bytes > state->scratch_bytes) {
+        cuda_wait(c);
+        cuda_release(c, state->scratch);
+        state->scratch = cuda_allocate(c, bytes);
+        state->scratch_bytes = state->scratch != NULL ? bytes : 0;
+    }
+    return state->scratch;
+}
+
+void cuda_fill_zero(struct compute *c, void *to, size_t bytes)
+{
+    if (c->status == VOCO_OK && bytes > 0) {
+        cuda_check(c, cudaMemsetAsync(to, 0, bytes, cuda_state(c)->stream), "zeroing GPU memory");
+    }
+}

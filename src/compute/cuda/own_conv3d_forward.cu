@@ -1,0 +1,461 @@
+/* Forward, and the input's gradient, of own_conv3d.cuh.
+ *
+ * A block has a column of the output, 16 x 16 voxels (h, w) by some planes, for `outs` output channels. It
+ * walks along the column's input planes, of which it needs one at a time: with the weights of all taps in
+ * shared memory, a plane's product with the 3 x `outs` columns of the taps (kd = 0, 1, 2; kh; kw) is what it
+ * gives to the outputs of the next plane, of its own and of the one before. These three sums stay in
+ * registers: one is begun, one is half done, one is finished and written, with each plane. While tensor cores
+ * multiply a plane, the next one is fetched and its norm and activation applied.
+ *
+ * Each of the block's two warpgroups has two squares of 8 x 8 voxels, of 64 rows each. On Hopper the product
+ * is one instruction per square, tap and 16 input channels, which reads both sides from shared memory;
+ * elsewhere each warp multiplies its own 16 rows of both squares. Both leave the sums in the same registers.
+ */
+#include "compute/cuda/own_conv3d.cuh"
+#include "compute/cuda/own_conv3d_walk.cuh"
+#include "compute/cuda/warpgroup.cuh"
+
+int own_conv3d_by_warps = 0;
+
+/* The weights in shared memory: [kh, kw][group of 8 input channels][kd][output channel] x 16 bytes. */
+template <int ins, int outs> struct weight_tile {
+    static constexpr int columns = 3 * outs;
+    static constexpr int group_bytes = columns * 16;
+    static constexpr int tap_bytes = ins / 8 * group_bytes;
+    static constexpr int bytes = kernel_area * tap_bytes;
+};
+
+template <int ins> using halo_plane = tile_plane<halo_edge, halo_edge, ins>;
+
+/* Weights, two planes, and mean and rstd of the output's channels. */
+template <int ins, int outs> constexpr size_t shared_bytes()
+{
+    return (size_t)weight_tile<ins, outs>::bytes + 2 * (size_t)halo_plane<ins>::bytes + outs * sizeof(float2);
+}
+
+template <int ins, int outs>
+static __device__ __forceinline__ void copy_weights(unsigned char *to, const bf16 *weights, int first_out,
+                                                    int out_channels)
+{
+    const int groups = ins / 8;
+    for (int k = (int)threadIdx.x; k < kernel_taps * outs * groups; k += block_threads) {
+        const int group = k % groups, o = k / groups % outs, tap = k / groups / outs;
+        const int kd = tap / kernel_area, area = tap % kernel_area;
+        copy_async(to + area * weight_tile<ins, outs>::tap_bytes +
+                       group * weight_tile<ins, outs>::group_bytes + (kd * outs + o) * 16,
+                   weights + ((size_t)tap * out_channels + first_out + o) * ins + group * 8, 1);
+    }
+}
+
+/* sums += this plane's product, begun by the warpgroup, a group of products for each square. */
+template <int ins, int outs>
+static __device__ __forceinline__ void multiply_by_warpgroup(float (&sums)[squares][3 * outs / 2],
+                                                             const unsigned char *plane,
+                                                             const unsigned char *weights, const place &at)
+{
+    typedef halo_plane<ins> halo;
+    typedef weight_tile<ins, outs> tile;
+    const uint64_t b = not_ahead(operand_at(shared_address(weights), 128, tile::group_bytes));
+#pragma unroll
+    for (int square = 0; square < squares; square++) {
+        const uint64_t a = operand_at(shared_address(plane) + at.tile_h * halo::row_bytes + square * 8 * 16,
+                                      halo::row_bytes, halo::group_bytes);
+        begin_warpgroup_products(sums[square]);
+#pragma unroll
+        for (int area = 0; area < kernel_area; area++) {
+#pragma unroll
+            for (int k = 0; k < ins / 16; k++) {
+                warpgroup_multiply(
+                    sums[square],
+                    a + operand_shift(area / 3 * halo::row_bytes + area % 3 * 16 + 2 * k * halo::group_bytes),
+                    b + operand_shift(area * tile::tap_bytes + 2 * k * tile::group_bytes));
+            }
+        }
+        commit_warpgroup_products();
+    }
+}
+
+/* The same by warps. */
+template <int ins, int outs>
+static __device__ __forceinline__ void multiply_by_warp(float (&sums)[squares][3 * outs / 2],
+                                                        const unsigned char *plane,
+                                                        const unsigned char *weights, const place &at)
+{
+    typedef halo_plane<ins> halo;
+    typedef weight_tile<ins, outs> tile;
+    const int matrix = at.lane / 8, row = at.lane % 8;
+    const unsigned char *a_row = plane + (at.tile_h + 2 * at.warp + matrix % 2) * halo::row_bytes + row * 16 +
+                                 matrix / 2 * halo::group_bytes;
+    const unsigned char *b_row = weights + matrix % 2 * tile::group_bytes + (matrix / 2 * 8 + row) * 16;
+#pragma unroll 1
+    for (int area = 0; area < kernel_area; area++) {
+        const unsigned char *a_tap = a_row + area / 3 * halo::row_bytes + area % 3 * 16;
+        const unsigned char *b_tap = b_row + area * tile::tap_bytes;
+#pragma unroll
+        for (int k = 0; k < ins / 16; k++) {
+            uint32_t a[squares][4];
+#pragma unroll
+            for (int square = 0; square < squares; square++) {
+                load_matrices(a[square], a_tap + 2 * k * halo::group_bytes + square * 8 * 16);
+            }
+#pragma unroll
+            for (int pair = 0; pair < tile::columns / 16; pair++) {
+                uint32_t b[4];
+                load_matrices(b, b_tap + 2 * k * tile::group_bytes + pair * 256);
+#pragma unroll
+                for (int square = 0; square < squares; square++) {
+                    multiply_add_bf16(&sums[square][8 * pair], a[square], &b[0]);
+                    multiply_add_bf16(&sums[square][8 * pair + 4], a[square], &b[2]);
+                }
+            }
+        }
+    }
+}
+
+/* The sums of a plane become those of the next. `one` is 1, which the compiler does not know: it would take
+ * plain moves for other names of the same registers, and then finds no place for the warpgroups' products. */
+template <int outs>
+static __device__ __forceinline__ void step_forward(float (&sums)[3 * outs / 2], float one)
+{
+#pragma unroll
+    for (int k = 0; k < outs / 2; k++) {
+        sums[outs + k] = sums[outs / 2 + k] * one;
+        sums[outs / 2 + k] = sums[k] * one;
+        sums[k] = 0;
+    }
+}
+
+template <int ins, int outs, bool hopper, epilogue what>
+static __global__ void __launch_bounds__(block_threads, 1) walk_column(const walk w)
+{
+    typedef halo_plane<ins> halo;
+    constexpr bool by_warpgroups = hopper && WARPGROUP_PRODUCTS;
+    dynamic_shared(unsigned char, shared);
+    unsigned char *weights = shared, *planes = shared + weight_tile<ins, outs>::bytes;
+    float2 *behind_norm = (float2 *)(planes + 2 * halo::bytes);
+    const place at;
+    const int tile_w = (int)blockIdx.x % w.tiles_w, tile_h = (int)blockIdx.x / w.tiles_w % w.tiles_h;
+    const int part = (int)blockIdx.x % (w.tiles_w * w.tiles_h * w.segments);
+    const int segment = part / (w.tiles_w * w.tiles_h);
+    const int sample = (int)blockIdx.x / (w.tiles_w * w.tiles_h * w.segments);
+    const int h0 = tile_h * tile_edge, w0 = tile_w * tile_edge, first_out = (int)blockIdx.y * outs;
+    const int first = segment * w.planes_per_segment, last = min(first + w.planes_per_segment, w.d);
+    const int begin = max(first - 1, 0), end = min(last + 1, w.d); /* of the input's planes */
+    const size_t plane_elements = (size_t)w.h * w.w * ins;
+    volume_plane next = {w.inp + ((size_t)sample * w.d + begin) * plane_elements, w.h, w.w, ins};
+    tile_norm norm = w.norm;
+    if (what == THROUGH_NORM) {
+        norm.mean = NULL;
+        if ((int)threadIdx.x < outs) {
+            const size_t moment = (size_t)sample * w.out_channels + first_out + threadIdx.x;
+            behind_norm[threadIdx.x] = make_float2(w.behind_norm.mean[moment], w.behind_norm.rstd[moment]);
+        }
+    } else if (norm.mean != NULL) {
+        norm.mean += (size_t)sample * ins;
+        norm.rstd += (size_t)sample * ins;
+    }
+    float sums[squares][3 * outs / 2];
+    moment_sums<outs> moments;
+    values_behind<outs> behind;
+#pragma unroll
+    for (int k = 0; k < 3 * outs / 2; k++) {
+        sums[0][k] = sums[1][k] = 0;
+    }
+    moments.clear();
+
+    copy_weights<ins, outs>(weights, w.weights, first_out, w.out_channels);
+    copy_plane<halo, block_threads, 1>(planes, next, h0 - 1, w0 - 1);
+    copy_async_commit();
+    copy_async_wait<0>();
+    if (norm.mean != NULL) {
+        normalise_plane<halo, block_threads, 1>(planes, next, h0 - 1, w0 - 1, norm);
+    }
+    if (by_warpgroups) {
+        show_to_warpgroup_products();
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int p = begin; p < end; p++) {
+        const unsigned char *current = planes + (p - begin) % 2 * halo::bytes;
+        unsigned char *other = planes + (p - begin + 1) % 2 * halo::bytes;
+        if (by_warpgroups) {
+            multiply_by_warpgroup<ins, outs>(sums, current, weights, at);
+        }
+        next.first += plane_elements;
+        if (p + 1 < end) {
+            copy_plane<halo, block_threads, 1>(other, next, h0 - 1, w0 - 1);
+            copy_async_commit();
+        }
+        if (!by_warpgroups) {
+            multiply_by_warp<ins, outs>(sums, current, weights, at);
+        }
+        if (what == THROUGH_NORM && p - 1 >= first) {
+            behind.load(w, sample, p - 1, h0 + at.tile_h, w0, first_out, at);
+        }
+        copy_async_wait<0>();
+        if (p + 1 < end && norm.mean != NULL) {
+            normalise_plane<halo, block_threads, 1>(other, next, h0 - 1, w0 - 1, norm);
+        }
+        if (by_warpgroups) {
+            show_to_warpgroup_products();
+        }
+#pragma unroll
+        for (int square = 0; square < squares; square++) {
+            if (by_warpgroups) { /* the second square's are still being computed while the first is written */
+                square == 0 ? wait_for_warpgroup_products<1>(sums[0])
+                            : wait_for_warpgroup_products<0>(sums[1]);
+            }
+            if (p - 1 >= first) {
+                if (what == THROUGH_NORM) {
+                    behind.apply(&sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square,
+                                 behind_norm, at);
+                }
+                write_square<outs>(w, &sums[square][outs], sample, p - 1, h0 + at.tile_h, w0 + 8 * square,
+                                   first_out, at);
+                if (what == THROUGH_NORM && square + 1 < squares) {
+                    behind.load(w, sample, p - 1, h0 + at.tile_h, w0 + 8 * (square + 1), first_out, at);
+                }
+                if (what == SUM_MOMENTS) {
+                    add_moments<outs>(moments, w, &sums[square][outs], h0 + at.tile_h, w0 + 8 * square, at);
+                }
+            }
+            step_forward<outs>(sums[square], (float)blockDim.z);
+        }
+        __syncthreads();
+    }
+    if (end == last) { /* there is no plane behind the last one to finish it */
+#pragma unroll
+        for (int square = 0; square < squares; square++) {
+            if (what == THROUGH_NORM) {
+                behind.load(w, sample, last - 1, h0 + at.tile_h, w0 + 8 * square, first_out, at);
+                behind.apply(&sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square, behind_norm,
+                             at);
+            }
+            write_square<outs>(w, &sums[square][outs], sample, last - 1, h0 + at.tile_h, w0 + 8 * square,
+                               first_out, at);
+            if (what == SUM_MOMENTS) {
+                add_moments<outs>(moments, w, &sums[square][outs], h0 + at.tile_h, w0 + 8 * square, at);
+            }
+        }
+    }
+    if (what != ONLY_WRITE) {
+        const size_t parts = (size_t)w.tiles_w * w.tiles_h * w.segments;
+        moments.write(w.sums + (((size_t)sample * parts + part) * w.out_channels + first_out) * 2,
+                      (float *)planes);
+    }
+}
+
+/* A channel's sums over a sample's parts, in their order, by a warp. */
+static __device__ __forceinline__ void sum_parts(double &sum, double &square, const float *sums, int k,
+                                                 int parts, int channels)
+{
+    const float *from = sums + ((size_t)(k / channels) * parts * channels + k % channels) * 2;
+    sum = square = 0;
+    for (int part = (int)threadIdx.x % warp_size; part < parts; part += warp_size) {
+        const float2 both = *(const float2 *)(from + (size_t)part * channels * 2);
+        sum += both.x;
+        square += both.y;
+    }
+    sum = warp_sum(sum);
+    square = warp_sum(square);
+}
+
+enum { finish_threads = 256, finish_warps = finish_threads / warp_size };
+
+/* Mean and rstd of a sample's channel, or where `mean_product` is given the means of its two sums. */
+static __global__ void finish_sums(float *mean, float *rstd, float *mean_product, const float *sums,
+                                   int parts, int channels, int count, double space)
+{
+    const int k = (int)blockIdx.x * finish_warps + (int)threadIdx.x / warp_size;
+    double sum, square;
+    if (k >= count) {
+        return;
+    }
+    sum_parts(sum, square, sums, k, parts, channels);
+    if (threadIdx.x % warp_size == 0) {
+        const double m = sum / space, variance = square / space - m * m;
+        mean[k] = (float)m;
+        if (mean_product != NULL) {
+            mean_product[k] = (float)(square / space);
+        } else {
+            rstd[k] = (float)(1 / sqrt((variance > 0 ? variance : 0) + normalisation_epsilon));
+        }
+    }
+}
+
+/* Into how many segments to cut the columns: what makes the longest queue of a multiprocessor shortest. */
+static int choose_segments(const struct compute *c, int columns, int d)
+{
+    const int overhead = 1; /* planes that beginning a segment is worth */
+    int best = 1;
+    size_t best_cost = (size_t)-1;
+    for (int segments = 1; segments <= d; segments++) {
+        const int planes = (int)divide_up((size_t)d, (size_t)segments);
+        const size_t rounds = divide_up((size_t)columns * segments, (size_t)cuda_state(c)->multiprocessors);
+        const size_t cost = rounds * (size_t)(planes + (segments > 1 ? 2 : 0) + overhead);
+        if ((int)divide_up((size_t)d, (size_t)planes) == segments && cost < best_cost) {
+            best_cost = cost;
+            best = segments;
+        }
+    }
+    return best;
+}
+
+template <int ins, int outs> static void launch_walk(struct compute *c, const struct walk &w, dim3 grid)
+{
+    const size_t shared = shared_bytes<ins, outs>();
+    const int hopper = cuda_state(c)->major == 9 && !own_conv3d_by_warps;
+    void (*kernel)(struct walk);
+    if (w.behind != NULL) {
+        kernel =
+            hopper ? walk_column<ins, outs, true, THROUGH_NORM> : walk_column<ins, outs, false, THROUGH_NORM>;
+    } else if (w.sums != NULL) {
+        kernel =
+            hopper ? walk_column<ins, outs, true, SUM_MOMENTS> : walk_column<ins, outs, false, SUM_MOMENTS>;
+    } else {
+        kernel =
+            hopper ? walk_column<ins, outs, true, ONLY_WRITE> : walk_column<ins, outs, false, ONLY_WRITE>;
+    }
+    launch(c, kernel, grid, dim3(block_threads), shared, w);
+}
+
+static tile_norm tile_norm_of(const struct norm_activation *norm)
+{
+    const tile_norm none = {NULL, NULL, 1};
+    return norm != NULL ? tile_norm{norm->mean, norm->rstd, norm->slope} : none;
+}
+
+static int slice_of(int ins, int outs)
+{
+    return ins == 48 && outs % 48 == 0 ? 48 : 16;
+}
+
+/* The walk over inp (.., ins) for an output (.., outs), with no sums. */
+static struct walk plan_walk(const struct compute *c, int ins, int outs, const struct conv3d_shape *shape)
+{
+    struct walk w = {};
+    w.d = shape->d;
+    w.h = shape->h;
+    w.w = shape->w;
+    w.out_channels = outs;
+    w.tiles_h = (int)divide_up((size_t)shape->h, tile_edge);
+    w.tiles_w = (int)divide_up((size_t)shape->w, tile_edge);
+    w.segments =
+        choose_segments(c, shape->n * w.tiles_h * w.tiles_w * (outs / slice_of(ins, outs)), shape->d);
+    w.planes_per_segment = (int)divide_up((size_t)shape->d, (size_t)w.segments);
+    return w;
+}
+
+static int parts_of(const struct walk &w)
+{
+    return w.tiles_h * w.tiles_w * w.segments;
+}
+
+static size_t sums_bytes(const struct walk &w, int n)
+{
+    return (size_t)n * parts_of(w) * w.out_channels * 2 * sizeof(float);
+}
+
+/* out (.., out channels) = convolution of inp (.., ins) with weights (taps, out channels, ins). */
+static void convolve(struct compute *c, const struct walk &w, int ins, int n)
+{
+    const int slice = slice_of(ins, w.out_channels);
+    const dim3 grid((unsigned)(n * parts_of(w)), (unsigned)(w.out_channels / slice));
+    if (slice == 48) {
+        launch_walk<48, 48>(c, w, grid);
+    } else if (ins == 96) {
+        launch_walk<96, 16>(c, w, grid);
+    } else if (ins == 48) {
+        launch_walk<48, 16>(c, w, grid);
+    } else {
+        launch_walk<16, 16>(c, w, grid);
+    }
+}
+
+static void finish(struct compute *c, const struct walk &w, int n, float *mean, float *rstd,
+                   float *mean_product)
+{
+    const int count = n * w.out_channels;
+    launch(c, finish_sums, dim3((unsigned)divide_up((size_t)count, finish_warps)), dim3(finish_threads), 0,
+           mean, rstd, mean_product, w.sums, parts_of(w), w.out_channels, count, (double)w.d * w.h * w.w);
+}
+
+static int channels_fit(const struct compute *c, int ins, int outs)
+{
+    const size_t shared = cuda_state(c)->shared_per_block;
+    if (outs % 16 != 0) {
+        return 0;
+    }
+    switch (ins) {
+    case 16:
+        return shared >= shared_bytes<16, 16>();
+    case 48:
+        return shared >= (outs % 48 == 0 ? shared_bytes<48, 48>() : shared_bytes<48, 16>());
+    case 96:
+        return shared >= shared_bytes<96, 16>();
+    default:
+        return 0;
+    }
+}
+
+int own_conv3d_fits(const struct compute *c, const struct conv3d_shape *shape)
+{
+    const long long blocks = (long long)shape->n * shape->d *
+                             (long long)divide_up((size_t)shape->h, tile_edge) *
+                             (long long)divide_up((size_t)shape->w, tile_edge);
+    return c->precision == PRECISION_BF16 && shape->kernel == 3 && shape->stride == 1 && blocks < 1 << 30 &&
+           channels_fit(c, shape->in_channels, shape->out_channels) &&
+           channels_fit(c, shape->out_channels, shape->in_channels);
+}
+
+void own_conv3d_forward(struct compute *c, activation *out, const activation *inp,
+                        const struct norm_activation *norm, const float *weight,
+                        const struct conv3d_shape *shape, float *mean, float *rstd)
+{
+    const int ins = shape->in_channels, outs = shape->out_channels;
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    struct walk w = plan_walk(c, ins, outs, shape);
+    w.out = (bf16 *)out;
+    w.inp = (const bf16 *)inp;
+    w.norm = tile_norm_of(norm);
+    w.weights = (const bf16 *)cuda_weights(c, weight, WEIGHTS_TAP_OUT_IN, outs, ins, kernel_taps);
+    if (mean != NULL) {
+        w.sums = (float *)cuda_scratch(c, sums_bytes(w, shape->n));
+    }
+    convolve(c, w, ins, shape->n);
+    if (mean != NULL) {
+        finish(c, w, shape->n, mean, rstd, NULL);
+    }
+}
+
+void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activation *dout,
+                               const float *weight, const struct conv3d_shape *shape, const activation *inp,
+                               const struct norm_activation *norm)
+{
+    const int ins = shape->in_channels, outs = shape->out_channels;
+    const size_t moments = cuda_aligned((size_t)shape->n * ins * sizeof(float));
+    char *scratch = NULL;
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    struct walk w = plan_walk(c, outs, ins, shape);
+    w.out = (bf16 *)dinp;
+    w.inp = (const bf16 *)dout;
+    w.norm = tile_norm_of(NULL);
+    w.weights = (const bf16 *)cuda_weights(c, weight, WEIGHTS_FLIPPED, outs, ins, kernel_taps);
+    if (norm != NULL) {
+        scratch = (char *)cuda_scratch(c, 2 * moments + sums_bytes(w, shape->n));
+        w.sums = (float *)(scratch + 2 * moments);
+        w.behind = (const bf16 *)inp;
+        w.behind_norm = tile_norm_of(norm);
+    }
+    convolve(c, w, outs, shape->n);
+    if (norm != NULL) {
+        float *g_mean = (float *)scratch, *g_xhat_mean = (float *)(scratch + moments);
+        finish(c, w, shape->n, g_mean, NULL, g_xhat_mean);
+        cuda_normed_input_gradient_result(c, dinp, inp, norm, g_mean, g_xhat_mean, shape->n,
+                                          (size_t)shape->d * shape->h * shape->w, ins);
+    }
+}

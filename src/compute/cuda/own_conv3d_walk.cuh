@@ -1,0 +1,191 @@
+/* The walk of own_conv3d_forward.cu along columns of the output, and what is done with what it has finished.
+ */
+#ifndef COMPUTE_CUDA_OWN_CONV3D_WALK_CUH
+#define COMPUTE_CUDA_OWN_CONV3D_WALK_CUH
+
+#include "compute/cuda/halo_tile.cuh"
+#include "compute/cuda/warpgroup.cuh"
+
+enum {
+    tile_edge = 16, /* of the output's tile, in h and w */
+    halo_edge = tile_edge + 2,
+    block_threads = 256,
+    squares = 2, /* of a warpgroup, side by side in w */
+    kernel_area = 9,
+    kernel_taps = 27,
+};
+
+struct walk {
+    bf16 *out;
+    const bf16 *inp;
+    const bf16 *weights; /* (taps, out, in) */
+    struct tile_norm norm;
+    float *sums; /* (n, parts, out channels, 2): sums by column of the output and of its squares, or of the
+                    gradient and of its product with xhat; NULL: not wanted */
+    const bf16 *behind; /* what the output is the gradient behind: act(norm(behind)), of the output's shape */
+    struct tile_norm behind_norm;
+    int d, h, w, out_channels;
+    int tiles_h, tiles_w, segments, planes_per_segment;
+};
+
+/* What is done with a finished output beside writing it. */
+enum epilogue {
+    ONLY_WRITE,
+    SUM_MOMENTS,
+    THROUGH_NORM, /* it is taken through the activation's slope, and its two sums for the norm's gradient made
+                   */
+};
+
+/* Where this thread's values lie. */
+struct place {
+    int tile_h;     /* of its warpgroup's squares */
+    int warp, lane; /* within the warpgroup */
+
+    __device__ __forceinline__ place()
+    {
+        tile_h = (int)threadIdx.x / 128 * 8;
+        warp = (int)threadIdx.x / warp_size % 4;
+        lane = (int)threadIdx.x % warp_size;
+    }
+};
+
+/* Writes the finished third of a square's sums, the output's plane p; (h0, w0): the square's corner. Two
+ * neighbours of a row share the 32 bytes of two octets of channels: the even lane takes the first octet's,
+ * the odd one the second's. */
+template <int outs>
+static __device__ __forceinline__ void write_square(const walk &w, const float *finished, int sample, int p,
+                                                    int h0, int w0, int first_out, const place &at)
+{
+    const int g = at.lane / 4, t = at.lane % 4, odd = t % 2;
+    const int column = first_out + (odd ? 8 + 2 * (t - 1) : 2 * t);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int h = h0 + 2 * at.warp + half, x = w0 + g;
+        const int inside = h < w.h && x < w.w;
+        bf16 *to = w.out + ((((size_t)sample * w.d + p) * w.h + h) * w.w + x) * w.out_channels + column;
+#pragma unroll
+        for (int pair = 0; pair < outs / 16; pair++) {
+            const float *octets = finished + 8 * pair + 2 * half;
+            const uint32_t first = pack_bf16(octets[0], octets[1]), second = pack_bf16(octets[4], octets[5]);
+            const uint32_t other = __shfl_xor_sync(whole_warp, odd ? first : second, 1);
+            if (inside) {
+                *(uint2 *)(to + 16 * pair) = odd ? make_uint2(other, second) : make_uint2(first, other);
+            }
+        }
+    }
+}
+
+/* What this thread has seen of its output channels: for each of outs / 4 of them the sum and that of squares.
+ */
+template <int outs> struct moment_sums {
+    float sum[outs / 4], square[outs / 4];
+
+    __device__ __forceinline__ void clear()
+    {
+#pragma unroll
+        for (int k = 0; k < outs / 4; k++) {
+            sum[k] = square[k] = 0;
+        }
+    }
+
+    /* The gradient g at xhat instead of a value and itself. */
+    __device__ __forceinline__ void add_product(int k, float g, float xhat)
+    {
+        sum[k] += g;
+        square[k] = fmaf(g, xhat, square[k]);
+    }
+
+    __device__ __forceinline__ void add(const float *finished, int half)
+    {
+#pragma unroll
+        for (int k = 0; k < outs / 4; k++) {
+            const float v = finished[k / 2 * 4 + 2 * half + k % 2];
+            sum[k] += v;
+            square[k] = fmaf(v, v, square[k]);
+        }
+    }
+
+    /* Over the warp's rows, then over the block's warps, to `to` (outs, 2). */
+    __device__ __forceinline__ void write(float *to, float *shared)
+    {
+        const int lane = (int)threadIdx.x % warp_size, warp = (int)threadIdx.x / warp_size;
+#pragma unroll
+        for (int k = 0; k < outs / 4; k++) {
+            for (int offset = 4; offset < warp_size; offset *= 2) {
+                sum[k] += __shfl_xor_sync(whole_warp, sum[k], offset);
+                square[k] += __shfl_xor_sync(whole_warp, square[k], offset);
+            }
+            if (lane < 4) {
+                const int channel = k / 2 * 8 + 2 * lane + k % 2;
+                shared[(warp * outs + channel) * 2] = sum[k];
+                shared[(warp * outs + channel) * 2 + 1] = square[k];
+            }
+        }
+        __syncthreads();
+        if (threadIdx.x < 2 * outs) {
+            float total = 0;
+            for (int k = 0; k < block_threads / warp_size; k++) {
+                total += shared[k * outs * 2 + threadIdx.x];
+            }
+            to[threadIdx.x] = total;
+        }
+    }
+};
+
+template <int outs>
+static __device__ __forceinline__ void add_moments(moment_sums<outs> &moments, const walk &w,
+                                                   const float *finished, int h0, int w0, const place &at)
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        if (h0 + 2 * at.warp + half < w.h && w0 + at.lane / 4 < w.w) {
+            moments.add(finished, half);
+        }
+    }
+}
+
+/* What this thread reads of `behind`, for the values of a square that it has. */
+template <int outs> struct values_behind {
+    uint32_t pair[2][outs / 8];
+
+    __device__ __forceinline__ void load(const walk &w, int sample, int p, int h0, int w0, int first_out,
+                                         const place &at)
+    {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int h = h0 + 2 * at.warp + half, x = w0 + at.lane / 4;
+            const int inside = h < w.h && x < w.w;
+            const size_t voxel =
+                not_ahead(((size_t)sample * w.d + p) * w.h * w.w + (inside ? h * w.w + x : 0));
+            const bf16 *from = w.behind + voxel * w.out_channels + first_out + at.lane % 4 * 2;
+#pragma unroll
+            for (int octet = 0; octet < outs / 8; octet++) {
+                pair[half][octet] = *(const uint32_t *)(from + 8 * octet);
+            }
+        }
+    }
+
+    /* Takes the finished values through the activation, and adds them up. norm: mean and rstd of each output
+     * channel, in shared memory. */
+    __device__ __forceinline__ void apply(float *finished, moment_sums<outs> &totals, const walk &w, int h0,
+                                          int w0, const float2 *norm, const place &at) const
+    {
+#pragma unroll
+        for (int octet = 0; octet < outs / 8; octet++) {
+            const float4 moments = *(const float4 *)(norm + 8 * octet + at.lane % 4 * 2);
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int inside = h0 + 2 * at.warp + half < w.h && w0 + at.lane / 4 < w.w;
+                float *g = finished + 4 * octet + 2 * half;
+                const float xhat0 = (low_of(pair[half][octet]) - moments.x) * moments.y;
+                const float xhat1 = (high_of(pair[half][octet]) - moments.z) * moments.w;
+                g[0] *= xhat0 > 0 ? 1.0f : w.behind_norm.slope;
+                g[1] *= xhat1 > 0 ? 1.0f : w.behind_norm.slope;
+                totals.add_product(2 * octet, inside ? g[0] : 0.0f, xhat0);
+                totals.add_product(2 * octet + 1, inside ? g[1] : 0.0f, xhat1);
+            }
+        }
+    }
+};
+
+#endif

@@ -1,0 +1,397 @@
+#include "device_on_host.h"
+
+#include "queue_on_host.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <tuple>
+
+/* ---- memory: nobody's, but while a queue is at work ---- */
+
+static std::mutex memory_lock;
+static std::map<void *, size_t> arrays;
+static int at_work;
+
+static void set_access(int access)
+{
+    for (const auto &a : arrays) {
+        (void)mprotect(a.first, a.second, access);
+    }
+}
+
+static void begin_work()
+{
+    std::lock_guard<std::mutex> guard(memory_lock);
+    if (at_work++ == 0) {
+        set_access(PROT_READ | PROT_WRITE);
+    }
+}
+
+static void end_work()
+{
+    std::lock_guard<std::mutex> guard(memory_lock);
+    if (--at_work == 0) {
+        set_access(PROT_NONE);
+    }
+}
+
+/* Full of NaNs where that takes no time: arenas are large. */
+static void *new_array(size_t bytes)
+{
+    enum { page = 4096, most_poison = 1 << 24 };
+    const size_t size = (bytes / page + 1) * page;
+    void *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return NULL;
+    }
+    if (size <= most_poison) {
+        memset(memory, 0xff, size);
+    }
+    std::lock_guard<std::mutex> guard(memory_lock);
+    arrays[memory] = size;
+    if (at_work == 0) {
+        (void)mprotect(memory, size, PROT_NONE);
+    }
+    return memory;
+}
+
+static void free_array(void *memory)
+{
+    std::lock_guard<std::mutex> guard(memory_lock);
+    const auto found = arrays.find(memory);
+    if (found != arrays.end()) {
+        (void)munmap(found->first, found->second);
+        arrays.erase(found);
+    }
+}
+
+/* ---- a queue ---- */
+
+class queue : public queue_on_host
+{
+  public:
+    queue() : worker([this] { work(); })
+    {
+        add = add_to;
+    }
+
+    ~queue()
+    {
+        put([this] { ending = true; });
+        worker.join();
+    }
+
+    void put(std::function<void()> job)
+    {
+        std::lock_guard<std::mutex> guard(lock);
+        jobs.push_back(std::move(job));
+        asked++;
+        changed.notify_all();
+    }
+
+    void wait_until(size_t count)
+    {
+        std::unique_lock<std::mutex> guard(lock);
+        changed.wait(guard, [&] { return done >= count; });
+    }
+
+    size_t asked_so_far()
+    {
+        std::lock_guard<std::mutex> guard(lock);
+        return asked;
+    }
+
+    bool is_done()
+    {
+        std::lock_guard<std::mutex> guard(lock);
+        return done == asked;
+    }
+
+  private:
+    static void add_to(queue_on_host *self, void (*job)(void *), void *argument)
+    {
+        static_cast<queue *>(self)->put([=] { job(argument); });
+    }
+
+    std::function<void()> next()
+    {
+        std::unique_lock<std::mutex> guard(lock);
+        changed.wait(guard, [&] { return !jobs.empty(); });
+        std::function<void()> job = std::move(jobs.front());
+        jobs.pop_front();
+        return job;
+    }
+
+    /* At work as long as there is any. Some of it is late, so that what ought to have waited for it shows. */
+    void work()
+    {
+        bool working = false;
+        while (!ending) {
+            const std::function<void()> job = next();
+            if (!working) {
+                begin_work();
+            }
+            if (done % 7 == 3) {
+                (void)usleep(300);
+            }
+            job();
+            std::lock_guard<std::mutex> guard(lock);
+            working = !jobs.empty() && !ending;
+            if (!working) {
+                end_work();
+            }
+            done++;
+            changed.notify_all();
+        }
+    }
+
+    std::mutex lock;
+    std::condition_variable changed;
+    std::deque<std::function<void()>> jobs;
+    size_t asked = 0, done = 0;
+    bool ending = false;
+    std::thread worker; /* the last, since it uses the others */
+};
+
+/* ---- the device ---- */
+
+struct device {
+    struct compute inner; /* whose operations they are */
+    queue line;
+};
+
+static device *device_of(const struct compute *c)
+{
+    return static_cast<device *>(c->state);
+}
+
+/* The inner compute of c or of c->full. */
+static struct compute *inner_of(const struct compute *c)
+{
+    device *d = device_of(c);
+    return c->precision == d->inner.precision ? &d->inner : d->inner.full;
+}
+
+static void put(struct compute *c, const std::function<void()> &job)
+{
+    device_of(c)->line.put(job);
+}
+
+/* An argument until its operation's turn: structs are the caller's and copied, arrays are not. */
+template <typename T> struct kept {
+    T value;
+    T get()
+    {
+        return value;
+    }
+};
+
+template <typename S> struct kept_struct {
+    S copy;
+    bool given;
+    kept_struct(const S *s) : copy(s != NULL ? *s : S()), given(s != NULL)
+    {
+    }
+    const S *get()
+    {
+        return given ? &copy : NULL;
+    }
+};
+
+#define KEPT_AS_COPY(S)                                                                                      \
+    template <> struct kept<const S *> : kept_struct<S> {                                                    \
+        kept(const S *s) : kept_struct<S>(s)                                                                 \
+        {                                                                                                    \
+        }                                                                                                    \
+    };
+KEPT_AS_COPY(conv3d_shape)
+KEPT_AS_COPY(attention_shape)
+KEPT_AS_COPY(norm_activation)
+KEPT_AS_COPY(pooled_residual)
+KEPT_AS_COPY(adamw_settings)
+
+template <auto member> struct later;
+
+template <typename... A, void (*compute::*member)(struct compute *, A...)> struct later<member> {
+    static void call(struct compute *c, A... arguments)
+    {
+        struct compute *inner = inner_of(c);
+        std::tuple<kept<A>...> all{kept<A>{arguments}...};
+        put(c,
+            [=]() mutable { std::apply([&](auto &...one) { (inner->*member)(inner, one.get()...); }, all); });
+    }
+};
+
+static void *allocate(struct compute *c, size_t bytes)
+{
+    void *memory = c->status == VOCO_OK ? new_array(bytes) : NULL;
+    if (c->status == VOCO_OK && memory == NULL) {
+        compute_failed(c, VOCO_NO_MEMORY, "no memory for its arrays");
+    }
+    return memory;
+}
+
+static void wait_for_all(struct compute *c)
+{
+    queue *line = &device_of(c)->line;
+    line->wait_until(line->asked_so_far());
+    struct compute *inner = inner_of(c);
+    if (inner->status != VOCO_OK) {
+        compute_failed(c, inner->status, inner->message);
+        inner->status = VOCO_OK;
+    }
+}
+
+static void release(struct compute *c, void *memory)
+{
+    wait_for_all(c);
+    free_array(memory);
+}
+
+static void *allocate_staging(struct compute *, size_t bytes)
+{
+    return malloc(bytes > 0 ? bytes : 1);
+}
+
+static void release_staging(struct compute *, void *memory)
+{
+    free(memory);
+}
+
+static size_t free_memory(struct compute *)
+{
+    return (size_t)256 << 20;
+}
+
+static void copy(struct compute *c, void *to, const void *from, size_t bytes)
+{
+    if (bytes > 0) {
+        put(c, [=] { memcpy(to, from, bytes); });
+    }
+}
+
+static void follow(struct compute *c, struct compute *other)
+{
+    queue *leader = &device_of(other)->line;
+    const size_t asked = leader->asked_so_far();
+    device_of(c)->line.put([=] { leader->wait_until(asked); });
+}
+
+static int done(struct compute *c)
+{
+    const bool is_done = device_of(c)->line.is_done();
+    if (is_done) {
+        wait_for_all(c);
+    }
+    return is_done;
+}
+
+static void *queue_of(struct compute *c)
+{
+    return static_cast<queue_on_host *>(&device_of(c)->line);
+}
+
+static double sum_of_squares(struct compute *c, const real *x, size_t count)
+{
+    double sum = 0;
+    put(c, [c, x, count, &sum] { sum = inner_of(c)->sum_of_squares(inner_of(c), x, count); });
+    wait_for_all(c);
+    return sum;
+}
+
+static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
+{
+    return inner_of(c)->normed_conv3d_work(inner_of(c), shape);
+}
+
+static void close_device(struct compute *c)
+{
+    device *d = device_of(c);
+    wait_for_all(c);
+    if (c->full != c) {
+        delete c->full;
+    }
+    compute_close(&d->inner);
+    delete d;
+}
+
+static enum voco_status open_beside(struct compute *c, struct compute *beside);
+
+#define EVERY_OPERATION(does)                                                                                \
+    does(activations_from_reals) does(reals_from_activations) does(conv3d_forward) does(conv3d_backward)     \
+        does(normed_conv3d_forward) does(normed_conv3d_backward) does(linear_forward) does(linear_backward)  \
+            does(linear_gelu_forward) does(linear_gelu_backward) does(linear_add_forward)                    \
+                does(layer_norm_forward) does(layer_norm_backward) does(instance_norm_forward)               \
+                    does(instance_norm_backward) does(instance_norm_moments) does(instance_norm_apply)       \
+                        does(pooled_norm_forward) does(pooled_norm_backward) does(channel_scale_forward)     \
+                            does(channel_scale_backward) does(window_attention_forward)                      \
+                                does(window_attention_backward) does(gelu_forward) does(gelu_backward)       \
+                                    does(patch_merge_forward) does(patch_merge_backward) does(add)           \
+                                        does(adamw_step) does(moving_average) does(zero) does(sum_in_order)  \
+                                            does(parameters_changed)
+
+static void fill(struct compute *c, device *d, enum compute_precision precision)
+{
+    *c = compute{};
+    c->name = "device on host";
+    c->state = d;
+    c->full = c;
+    c->precision = precision;
+    c->activation_size = precision == PRECISION_BF16 ? 2 : sizeof(real);
+    c->multiplies_bf16 = 1;
+    c->separate_memory = 1;
+    c->allocate = allocate;
+    c->release = release;
+    c->allocate_staging = allocate_staging;
+    c->release_staging = release_staging;
+    c->free_memory = free_memory;
+    c->to_device = c->to_host = c->copy = copy;
+    c->wait = wait_for_all;
+    c->open_beside = open_beside;
+    c->follow = follow;
+    c->done = done;
+    c->queue = queue_of;
+#define FILL(operation) c->operation = later<&compute::operation>::call;
+    EVERY_OPERATION(FILL)
+    c->normed_conv3d_work = normed_conv3d_work;
+    c->sum_of_squares = sum_of_squares;
+}
+
+static enum voco_status open_in(struct compute *c, const char *implementation,
+                                enum compute_precision precision)
+{
+    device *d = new device{};
+    const enum voco_status status = compute_open(&d->inner, implementation, 1, precision);
+    if (status != VOCO_OK) {
+        delete d;
+        return status;
+    }
+    fill(c, d, precision);
+    c->close = close_device;
+    if (precision != PRECISION_FLOAT32) {
+        c->full = new compute;
+        fill(c->full, d, PRECISION_FLOAT32);
+    }
+    return VOCO_OK;
+}
+
+/* The reference has no bf16. */
+static enum voco_status open_beside(struct compute *, struct compute *beside)
+{
+    return open_in(beside, "cpu", PRECISION_BF16);
+}
+
+enum voco_status open_device_on_host(struct compute *c, const char *implementation)
+{
+    return open_in(c, implementation, PRECISION_FLOAT32);
+}

@@ -1,0 +1,34 @@
+/* The encoder and the student's projector there and back, on any implementation, and how far two are apart.
+ */
+#ifndef TESTS_GPU_ENCODER_PASS_H
+#define TESTS_GPU_ENCODER_PASS_H
+
+#include "model/model.h"
+
+/* What a pass gives; the host's. */
+struct pass {
+    struct parameter_table table;
+    float *embedding, *z, *grads;
+    size_t embeddings, zs;
+};
+
+/* n crops through encoder and projector; back through the projector from a gradient of z, and through the
+ * encoder from a gradient of the embeddings that is given too. (The projector's own is no measure: with few
+ * rows a BatchNorm's is mostly what was rounded.) What fails ends the program. */
+void pass_through(struct pass *pass, struct compute *c, const struct model_config *config, int n);
+void free_pass(struct pass *pass);
+
+void require_ok(enum voco_status status);
+
+/* Relative, in L2. */
+struct allowed {
+    double embedding, all, parameter; /* of the backbone's gradient: as one vector, and of each parameter */
+    double z, projector;              /* of the student's gradient, as one vector */
+};
+
+/* Print, and return whether something is wrong. */
+int compare(const char *what, const struct pass *found, const struct pass *expected,
+            const struct allowed *allowed);
+int differ_in_bits(const struct pass *a, const struct pass *b);
+
+#endif
