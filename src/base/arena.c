@@ -23,10 +23,15 @@ enum voco_status arena_open(struct arena *arena, size_t capacity)
 
 void arena_close(struct arena *arena)
 {
-    if (arena->base != NULL) {
+    if (arena->base != NULL && !arena->borrowed) {
         (void)munmap(arena->base, arena->capacity);
     }
     *arena = (struct arena){0};
+}
+
+void arena_borrow(struct arena *arena, void *base, size_t capacity, struct arena *host)
+{
+    *arena = (struct arena){.base = base, .capacity = capacity, .borrowed = 1, .host = host};
 }
 
 void *arena_push(struct arena *arena, size_t bytes)
@@ -44,18 +49,34 @@ void *arena_push(struct arena *arena, size_t bytes)
     return result;
 }
 
-size_t arena_mark(const struct arena *arena)
+void *arena_push_host(struct arena *arena, size_t bytes)
 {
-    return arena->used;
+    if (arena->host == NULL) {
+        return arena_push(arena, bytes);
+    }
+    void *result = arena->exhausted ? NULL : arena_push(arena->host, bytes);
+    arena->exhausted |= result == NULL;
+    return result;
 }
 
-void arena_release(struct arena *arena, size_t mark)
+struct arena_mark arena_mark(const struct arena *arena)
 {
-    arena->used = mark;
+    return (struct arena_mark){arena->used, arena->host != NULL ? arena->host->used : 0};
+}
+
+void arena_release(struct arena *arena, struct arena_mark mark)
+{
+    arena->used = mark.used;
+    if (arena->host != NULL) {
+        arena->host->used = mark.host_used;
+    }
 }
 
 void arena_reset(struct arena *arena)
 {
     arena->used = 0;
     arena->exhausted = 0;
+    if (arena->host != NULL) {
+        arena_reset(arena->host);
+    }
 }

@@ -2,8 +2,12 @@
 
 #include "base/error.h"
 #include "compute/reference/reference.h"
-#ifndef VOCO_REAL_DOUBLE
+#if !defined(VOCO_REAL_DOUBLE) && !defined(VOCO_NO_CPU)
 #include "compute/cpu/cpu.h"
+#define HAS_CPU
+#endif
+#ifdef VOCO_CUDA
+#include "compute/cuda/cuda.h"
 #endif
 
 #include <stdio.h>
@@ -35,32 +39,52 @@ void compute_failed(struct compute *c, enum voco_status status, const char *what
     }
 }
 
-static enum voco_status open_by_name(struct compute *c, const char *name, int threads,
+static enum voco_status open_by_name(struct compute *c, const char *name, int gpu, int threads,
                                      enum compute_precision precision)
 {
     if (strcmp(name, "reference") == 0) {
         return reference_compute_open(c, precision);
     }
-#ifndef VOCO_REAL_DOUBLE
+#ifdef HAS_CPU
     if (strcmp(name, "cpu") == 0) {
         return cpu_compute_open(c, threads, precision);
     }
 #else
     (void)threads;
+    if (strcmp(name, "cpu") == 0) {
+        return fail(VOCO_UNSUPPORTED, "the cpu implementation was left out of this program");
+    }
 #endif
-    return fail(VOCO_BAD_INPUT, "no compute implementation is called \"%s\" (there are: reference, cpu)",
-                name);
+#ifdef VOCO_CUDA
+    if (strcmp(name, "cuda") == 0) {
+        return cuda_compute_open(c, gpu, precision);
+    }
+#else
+    (void)gpu;
+#endif
+    if (strcmp(name, "cuda") == 0) {
+        return fail(VOCO_UNSUPPORTED, "this voco was built without CUDA (see VOCO_CUDA in docs/cuda.md)");
+    }
+    return fail(VOCO_BAD_INPUT,
+                "no compute implementation is called \"%s\" (there are: reference, cpu, cuda)", name);
 }
 
 enum voco_status compute_open(struct compute *c, const char *name, int threads,
                               enum compute_precision precision)
 {
+    return compute_open_on_gpu(c, name, 0, threads, precision);
+}
+
+enum voco_status compute_open_on_gpu(struct compute *c, const char *name, int gpu, int threads,
+                                     enum compute_precision precision)
+{
     *c = (struct compute){0};
-    const enum voco_status status = open_by_name(c, name, threads, precision);
+    const enum voco_status status = open_by_name(c, name, gpu, threads, precision);
     if (status == VOCO_OK && c->full == NULL) {
         c->full = c;
     }
     c->threads = threads;
+    c->gpu = gpu;
     return status;
 }
 
@@ -75,10 +99,10 @@ void compute_close(struct compute *c)
 enum voco_status compute_restart(struct compute *c)
 {
     const char *name = c->name;
-    const int threads = c->threads;
+    const int threads = c->threads, gpu = c->gpu;
     const enum compute_precision precision = c->precision;
     compute_close(c);
-    return compute_open(c, name, threads, precision);
+    return compute_open_on_gpu(c, name, gpu, threads, precision);
 }
 
 void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift)

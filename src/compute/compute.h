@@ -1,9 +1,10 @@
 /* The operations that the network and the optimiser are made of, behind one interface.
  *
- * An implementation ("reference": plain loops, the oracle of every test; "cpu": oneDNN and fused kernels) is
- * one struct of function pointers. All tensors are contiguous arrays. Activations are NDHWC, so that one
- * voxel is one token is one row of channels, and (N x D x H x W) is simply "rows" to layers that look at one
- * token. The network's (d, h, w) are the volume's (x, y, z).
+ * An implementation ("reference": plain loops, the oracle of every test; "cpu": oneDNN and fused kernels;
+ * "cuda": cuDNN, cuBLASLt and fused kernels on a GPU) is one struct of function pointers. All tensors are
+ * contiguous arrays. Activations are NDHWC, so that one voxel is one token is one row of channels, and (N x D
+ * x H x W) is simply "rows" to layers that look at one token. The network's (d, h, w) are the volume's (x, y,
+ * z).
  *
  * What flows between layers, and its gradient, is of type `activation`, whose form is the implementation's
  * own: reals, or bfloat16 where it was opened with PRECISION_BF16. Everything else is `real`: parameters,
@@ -77,6 +78,20 @@ struct pooled_residual {
     const real *centre; /* (n) */
 };
 
+/* The MLP of a transformer's block: a layer norm, a linear layer to `hidden` features, GELU and a linear
+ * layer back. */
+struct mlp {
+    int channels, hidden;
+    const real *norm_weight, *norm_bias; /* (channels) */
+    const real *weight1, *bias1;         /* (hidden, channels), (hidden) */
+    const real *weight2, *bias2;         /* (channels, hidden), (channels) */
+};
+
+/* Of its parameters; all are added to. */
+struct mlp_gradients {
+    real *norm_weight, *norm_bias, *weight1, *bias1, *weight2, *bias2;
+};
+
 /* Which of the 8 neighbours (d, h, w offsets) patch merging gathers, in order (voco.md section 2, item 6). */
 enum patch_merging {
     PATCH_MERGING_LEGACY, /* 000 100 010 001 101 010 001 111: MONAI <= 1.4, the published checkpoints */
@@ -94,10 +109,20 @@ struct adamw_settings {
     long step;
 };
 
+struct machine_peak; /* compute/cpu/machine_peak.h */
+
+/* What take_choices found in a text. */
+enum choices_taken {
+    CHOICES_OF_ANOTHER_MACHINE, /* or of other libraries: nothing was taken */
+    CHOICES_KNOWN,              /* nothing that was not chosen already */
+    CHOICES_NEW
+};
+
 struct compute {
-    const char *name; /* "reference" or "cpu" */
+    const char *name; /* "reference", "cpu" or "cuda" */
     void *state;      /* the implementation's own */
     int threads;      /* as it was opened with */
+    int gpu;          /* the same: which of the GPUs that this process sees */
 
     enum compute_precision precision;
     size_t activation_size; /* bytes of an activation */
@@ -107,6 +132,49 @@ struct compute {
      * encoder does; itself where its own are. It shares state and threads and is closed with c. Its failures
      * are compute_status's of either. */
     struct compute *full;
+
+    /* Arrays of operations lie in memory of the implementation's own (a GPU's), which the host cannot look
+     * into; 0: in the host's. That holds for every array that an operation below takes; structs, sizes and
+     * what is returned are the host's. Where memory is not separate any memory will do, and the copies are
+     * plain ones. */
+    int separate_memory;
+
+    /* Memory for arrays of operations, aligned to 64 at least, uninitialised; NULL where there is none, which
+     * is then c's status and says how much was needed and how much there was. */
+    void *(*allocate)(struct compute *c, size_t bytes);
+    void (*release)(struct compute *c, void *memory); /* NULL: nothing */
+
+    /* Host memory from and to which copies are fast and need not wait for the host. */
+    void *(*allocate_staging)(struct compute *c, size_t bytes);
+    void (*release_staging)(struct compute *c, void *memory);
+
+    /* Bytes of separate memory that are free; NULL where memory is not separate. */
+    size_t (*free_memory)(struct compute *c);
+
+    /* Copies, in their order among the operations. Host memory must stay as it is, and what comes from the
+     * device must not be read, before wait(). */
+    void (*to_device)(struct compute *c, void *to, const void *host, size_t bytes);
+    void (*to_host)(struct compute *c, void *host, const void *from, size_t bytes);
+    void (*copy)(struct compute *c, void *to, const void *from, size_t bytes);
+
+    /* Until everything asked for so far is done. Failures that only show then are compute_status's. */
+    void (*wait)(struct compute *c);
+
+    /* A second queue: opens `beside`, the same implementation with bf16 activations (and floats in
+     * beside->full), for allocations, copies, wait and the elementwise operations between reals and
+     * activations and sum_in_order. What it is asked for goes on beside what c is asked for. Its status is
+     * its own. It closes before c does. These four are NULL where memory is not separate. */
+    enum voco_status (*open_beside)(struct compute *c, struct compute *beside);
+
+    /* What c is asked for from now on begins when all that `other` was asked for so far is done. The host
+     * does not wait. */
+    void (*follow)(struct compute *c, struct compute *other);
+
+    /* Whether everything asked for so far is done, without waiting; what failed counts as done. */
+    int (*done)(struct compute *c);
+
+    /* c's queue as the device's own libraries take it: of a GPU, its cudaStream_t. */
+    void *(*queue)(struct compute *c);
 
     /* Between reals and activations, count of them. */
     void (*activations_from_reals)(struct compute *c, activation *out, const real *inp, size_t count);
@@ -143,15 +211,44 @@ struct compute {
                             const activation *dout, const activation *inp, const real *weight, size_t rows,
                             int in_features, int out_features);
 
+    /* A linear layer and the operation next to it, rounded to activations between the two.
+     * out = linear(inp), activated = GELU(out), both (rows, out_features); bias may be NULL. */
+    void (*linear_gelu_forward)(struct compute *c, activation *out, activation *activated,
+                                const activation *inp, const real *weight, const real *bias, size_t rows,
+                                int in_features, int out_features);
+    /* linear_backward of a layer whose input is activated = GELU(wide), both (rows, in_features): dwide is
+     * the gradient of wide, through GELU. dwide, dweight and dbias may each be NULL. */
+    void (*linear_gelu_backward)(struct compute *c, activation *dwide, real *dweight, real *dbias,
+                                 const activation *dout, const activation *activated, const activation *wide,
+                                 const real *weight, size_t rows, int in_features, int out_features);
+    /* out = linear(inp) + residual (rows, out_features); bias may be NULL. */
+    void (*linear_add_forward)(struct compute *c, activation *out, const activation *inp, const real *weight,
+                               const real *bias, const activation *residual, size_t rows, int in_features,
+                               int out_features);
+
+    /* out = x + linear2(GELU(linear1(norm(x)))), both (rows, channels), without an array of the hidden
+     * layer's width. The three functions are NULL where an implementation does not fuse the operations above.
+     */
+    void (*mlp_forward)(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
+                        size_t rows);
+    /* dx: the gradient of x, through the MLP and past it. What forward computed is computed again. */
+    void (*mlp_backward)(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
+                         const activation *dout, const activation *x, const struct mlp *mlp, size_t rows);
+    /* 0 where an MLP is so wide that the operations one by one are faster, which keep an array of the hidden
+     * layer's width. The two above compute it all the same. */
+    int (*mlp_fits)(struct compute *c, int channels, int hidden);
+
     /* Over the channels of each row, biased variance, eps 1e-5. weight and bias (channels): both given or
      * both NULL (no affine). mean and rstd (rows) are written for backward. */
     void (*layer_norm_forward)(struct compute *c, activation *out, real *mean, real *rstd,
                                const activation *inp, const real *weight, const real *bias, size_t rows,
                                int channels);
-    /* dweight and dbias are NULL where weight is. dinp may be dout. */
+    /* dinp is the gradient of inp, + residual where that is not NULL: what reaches inp past the norm. dweight
+     * and dbias are NULL where weight is. dinp may be dout. */
     void (*layer_norm_backward)(struct compute *c, activation *dinp, real *dweight, real *dbias,
                                 const activation *dout, const activation *inp, const real *mean,
-                                const real *rstd, const real *weight, size_t rows, int channels);
+                                const real *rstd, const real *weight, const activation *residual, size_t rows,
+                                int channels);
 
     /* out = act(norm(inp) + residual), norm over the `space` rows of each of n samples per channel, biased
      * variance, eps 1e-5, no affine; act(v) = v > 0 ? v : slope v (1: none, 0.01: leaky ReLU, 0: ReLU). inp,
@@ -187,6 +284,15 @@ struct compute {
                                  const real *dpooled, size_t stride, const activation *inp,
                                  const struct norm_activation *norm, const struct pooled_residual *residual,
                                  int n, size_t space, int channels);
+
+    /* The instance norm of w x, one channel x with moments m and v scaled by each w of `weight` (channels),
+     * is scale (x - m) with scale = w / sqrt(w^2 v + eps), and dscale/dw = eps / sqrt(w^2 v + eps)^3: both
+     * (n, channels), from rstd (n) of x itself, 1 / sqrt(v + eps). */
+    void (*channel_scale_forward)(struct compute *c, real *scale, real *dscale_dweight, const real *weight,
+                                  const real *rstd, int n, int channels);
+    /* dweight (channels) += the sum over n of dscale dscale_dweight. */
+    void (*channel_scale_backward)(struct compute *c, real *dweight, const real *dscale,
+                                   const real *dscale_dweight, int n, int channels);
 
     /* Attention of every window and head. qkv (n, d, h, w, 3C) holds the real tokens only, its columns
      * ordered (q | k | v, head, head_dim), bias already added. Padded tokens (the input was padded after
@@ -235,11 +341,27 @@ struct compute {
      * places, pages that nobody has touched yet come to lie near the thread that uses them. */
     void (*zero)(struct compute *c, real *x, size_t count);
 
+    /* out (count) = scale * the sum of parts (n, count), the first part first; each sum is rounded to a real.
+     * n >= 1. */
+    void (*sum_in_order)(struct compute *c, real *out, const activation *parts, int n, size_t count,
+                         real scale);
+
     /* The sum of squares, summed in double; NaN or infinite where an element is. */
     double (*sum_of_squares)(struct compute *c, const real *x, size_t count);
 
     /* Parameters have changed: what was derived from them (weights in another layout) is stale. */
     void (*parameters_changed)(struct compute *c);
+
+    /* Where there are several ways to compute the same, the fastest is found when sizes are first met, and
+     * which it was decides the order of sums. `choices` is what was chosen so far, as text, to be freed; NULL
+     * without memory, which is then c's status. With `take_choices` this or another process on a machine of
+     * the same kind does likewise from then on, and so gives equal bits. VOCO_BAD_INPUT for what is no such
+     * text. Both are NULL where nothing is chosen. */
+    char *(*choices)(struct compute *c);
+    enum voco_status (*take_choices)(struct compute *c, const char *text, enum choices_taken *taken);
+
+    /* Measures what a device can do at best; NULL: the processor's own is meant, machine_peak_measure. */
+    enum voco_status (*measure_peak)(struct compute *c, struct machine_peak *peak);
 
     void (*close)(struct compute *c); /* frees state */
 
@@ -262,6 +384,11 @@ void compute_failed(struct compute *c, enum voco_status status, const char *what
  * PRECISION_FLOAT32 only). *c must stay where it is until compute_close. */
 enum voco_status compute_open(struct compute *c, const char *name, int threads,
                               enum compute_precision precision);
+
+/* The same; "cuda" on GPU number `gpu` of those that this process sees (gpus.h), where compute_open takes the
+ * first. */
+enum voco_status compute_open_on_gpu(struct compute *c, const char *name, int gpu, int threads,
+                                     enum compute_precision precision);
 void compute_close(struct compute *c);
 
 /* An array of reals as activations of an implementation whose activations are reals, such as c->full: nothing

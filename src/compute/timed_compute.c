@@ -21,20 +21,94 @@ static struct call begin(struct compute *c, enum operation_kind kind)
                          .began = seconds_now()};
 }
 
-/* Adds it to its total, and hands on a failure. */
-static void end(const struct call *call, double flops, double bytes)
+/* Hands on a failure. */
+static void hand_on(struct compute *outer, struct compute *timed)
 {
-    struct compute *outer = call->outer, *timed = call->timed;
-    call->total->seconds += seconds_now() - call->began;
-    call->total->calls++;
-    call->total->flops += flops;
-    call->total->bytes += bytes;
     if (timed->status != VOCO_OK && outer->status == VOCO_OK) {
         outer->status = timed->status;
         memcpy(outer->message, timed->message, sizeof outer->message);
     }
     timed->status = VOCO_OK;
 }
+
+/* Adds it to its total, and hands on a failure. */
+static void end(const struct call *call, double flops, double bytes)
+{
+    const struct timed_compute *timer = call->outer->state;
+    if (timer->waits) {
+        call->timed->wait(call->timed);
+    }
+    call->total->seconds += seconds_now() - call->began;
+    call->total->calls++;
+    call->total->flops += flops;
+    call->total->bytes += bytes;
+    hand_on(call->outer, call->timed);
+}
+
+/* ---- memory, which is nobody's kind ---- */
+
+static struct compute *timed_of(const struct compute *c)
+{
+    const struct timed_compute *timer = c->state;
+    return c == &timer->full ? timer->timed->full : timer->timed;
+}
+
+static void *allocate(struct compute *c, size_t bytes)
+{
+    struct compute *timed = timed_of(c);
+    void *memory = timed->allocate(timed, bytes);
+    hand_on(c, timed);
+    return memory;
+}
+
+static void *allocate_staging(struct compute *c, size_t bytes)
+{
+    struct compute *timed = timed_of(c);
+    void *memory = timed->allocate_staging(timed, bytes);
+    hand_on(c, timed);
+    return memory;
+}
+
+static void release(struct compute *c, void *memory)
+{
+    timed_of(c)->release(timed_of(c), memory);
+}
+
+static void release_staging(struct compute *c, void *memory)
+{
+    timed_of(c)->release_staging(timed_of(c), memory);
+}
+
+static size_t free_memory(struct compute *c)
+{
+    return timed_of(c)->free_memory(timed_of(c));
+}
+
+static void to_device(struct compute *c, void *to, const void *host, size_t bytes)
+{
+    timed_of(c)->to_device(timed_of(c), to, host, bytes);
+    hand_on(c, timed_of(c));
+}
+
+static void to_host(struct compute *c, void *host, const void *from, size_t bytes)
+{
+    timed_of(c)->to_host(timed_of(c), host, from, bytes);
+    hand_on(c, timed_of(c));
+}
+
+static void copy(struct compute *c, void *to, const void *from, size_t bytes)
+{
+    timed_of(c)->copy(timed_of(c), to, from, bytes);
+    hand_on(c, timed_of(c));
+}
+
+static void wait_for_all(struct compute *c)
+{
+    timed_of(c)->wait(timed_of(c));
+    hand_on(c, timed_of(c));
+}
+
+/* ---- operations ---- */
 
 /* Bytes of so many arrays of `count` activations. */
 static double activation_bytes(const struct call *call, int arrays, double count)
@@ -99,11 +173,11 @@ static void normed_conv3d_backward(struct compute *c, activation *dinp, real *dw
 
 static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
 {
-    const struct timed_compute *timer = c->state;
-    struct compute *timed = c == &timer->full ? timer->timed->full : timer->timed;
+    struct compute *timed = timed_of(c);
     return timed->normed_conv3d_work(timed, shape);
 }
 
+/* What goes along with a linear layer counts as part of it. */
 static void linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                            const real *bias, size_t rows, int in_features, int out_features)
 {
@@ -122,6 +196,59 @@ static void linear_backward(struct compute *c, activation *dinp, real *dweight, 
     end(&call, ((dinp != NULL) + (dweight != NULL)) * linear_flops(rows, in_features, out_features), 0);
 }
 
+static void linear_gelu_forward(struct compute *c, activation *out, activation *activated,
+                                const activation *inp, const real *weight, const real *bias, size_t rows,
+                                int in_features, int out_features)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->linear_gelu_forward(call.timed, out, activated, inp, weight, bias, rows, in_features,
+                                    out_features);
+    end(&call, linear_flops(rows, in_features, out_features), 0);
+}
+
+static void linear_gelu_backward(struct compute *c, activation *dwide, real *dweight, real *dbias,
+                                 const activation *dout, const activation *activated, const activation *wide,
+                                 const real *weight, size_t rows, int in_features, int out_features)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->linear_gelu_backward(call.timed, dwide, dweight, dbias, dout, activated, wide, weight, rows,
+                                     in_features, out_features);
+    end(&call, ((dwide != NULL) + (dweight != NULL)) * linear_flops(rows, in_features, out_features), 0);
+}
+
+static void linear_add_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
+                               const real *bias, const activation *residual, size_t rows, int in_features,
+                               int out_features)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->linear_add_forward(call.timed, out, inp, weight, bias, residual, rows, in_features,
+                                   out_features);
+    end(&call, linear_flops(rows, in_features, out_features), 0);
+}
+
+/* Two layers; backward, what forward computed counts no second time. */
+static void mlp_forward(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
+                        size_t rows)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->mlp_forward(call.timed, out, x, mlp, rows);
+    end(&call, 2 * linear_flops(rows, mlp->channels, mlp->hidden), 0);
+}
+
+static void mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
+                         const activation *dout, const activation *x, const struct mlp *mlp, size_t rows)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->mlp_backward(call.timed, dx, gradients, dout, x, mlp, rows);
+    end(&call, 2 * 2 * linear_flops(rows, mlp->channels, mlp->hidden), 0);
+}
+
+static int mlp_fits(struct compute *c, int channels, int hidden)
+{
+    struct compute *timed = ((const struct timed_compute *)c->state)->timed;
+    return timed->mlp_fits(timed, channels, hidden);
+}
+
 static void layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
                                const activation *inp, const real *weight, const real *bias, size_t rows,
                                int channels)
@@ -133,12 +260,13 @@ static void layer_norm_forward(struct compute *c, activation *out, real *mean, r
 
 static void layer_norm_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
                                 const activation *dout, const activation *inp, const real *mean,
-                                const real *rstd, const real *weight, size_t rows, int channels)
+                                const real *rstd, const real *weight, const activation *residual, size_t rows,
+                                int channels)
 {
     const struct call call = begin(c, OPERATION_NORM);
-    call.timed->layer_norm_backward(call.timed, dinp, dweight, dbias, dout, inp, mean, rstd, weight, rows,
-                                    channels);
-    end(&call, 0, activation_bytes(&call, 3, (double)rows * channels));
+    call.timed->layer_norm_backward(call.timed, dinp, dweight, dbias, dout, inp, mean, rstd, weight, residual,
+                                    rows, channels);
+    end(&call, 0, activation_bytes(&call, 3 + (residual != NULL), (double)rows * channels));
 }
 
 static void instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
@@ -200,6 +328,23 @@ static void pooled_norm_backward(struct compute *c, activation *dinp, activation
                                      residual, n, space, channels);
     const int arrays = residual->scale != NULL ? 2 : 4;
     end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
+}
+
+/* A value a channel and sample. */
+static void channel_scale_forward(struct compute *c, real *scale, real *dscale_dweight, const real *weight,
+                                  const real *rstd, int n, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->channel_scale_forward(call.timed, scale, dscale_dweight, weight, rstd, n, channels);
+    end(&call, 0, real_bytes(2, (size_t)n * (size_t)channels));
+}
+
+static void channel_scale_backward(struct compute *c, real *dweight, const real *dscale,
+                                   const real *dscale_dweight, int n, int channels)
+{
+    const struct call call = begin(c, OPERATION_NORM);
+    call.timed->channel_scale_backward(call.timed, dweight, dscale, dscale_dweight, n, channels);
+    end(&call, 0, real_bytes(2, (size_t)n * (size_t)channels));
 }
 
 static void window_attention_forward(struct compute *c, activation *out, real *logsumexp,
@@ -293,6 +438,14 @@ static void zero(struct compute *c, real *x, size_t count)
     end(&call, 0, real_bytes(1, count));
 }
 
+static void sum_in_order(struct compute *c, real *out, const activation *parts, int n, size_t count,
+                         real scale)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->sum_in_order(call.timed, out, parts, n, count, scale);
+    end(&call, 0, activation_bytes(&call, n, (double)count) + real_bytes(1, count));
+}
+
 static double sum_of_squares(struct compute *c, const real *x, size_t count)
 {
     const struct call call = begin(c, OPERATION_OPTIMISER);
@@ -314,6 +467,16 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .state = timer,
         .precision = timed->precision,
         .activation_size = timed->activation_size,
+        .separate_memory = timed->separate_memory,
+        .allocate = allocate,
+        .release = release,
+        .allocate_staging = allocate_staging,
+        .release_staging = release_staging,
+        .free_memory = timed->free_memory != NULL ? free_memory : NULL,
+        .to_device = to_device,
+        .to_host = to_host,
+        .copy = copy,
+        .wait = wait_for_all,
         .activations_from_reals = activations_from_reals,
         .reals_from_activations = reals_from_activations,
         .conv3d_forward = conv3d_forward,
@@ -323,6 +486,12 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .normed_conv3d_work = normed_conv3d_work,
         .linear_forward = linear_forward,
         .linear_backward = linear_backward,
+        .linear_gelu_forward = linear_gelu_forward,
+        .linear_gelu_backward = linear_gelu_backward,
+        .linear_add_forward = linear_add_forward,
+        .mlp_forward = timed->mlp_forward != NULL ? mlp_forward : NULL,
+        .mlp_backward = timed->mlp_backward != NULL ? mlp_backward : NULL,
+        .mlp_fits = timed->mlp_fits != NULL ? mlp_fits : NULL,
         .layer_norm_forward = layer_norm_forward,
         .layer_norm_backward = layer_norm_backward,
         .instance_norm_forward = instance_norm_forward,
@@ -331,6 +500,8 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .instance_norm_apply = instance_norm_apply,
         .pooled_norm_forward = pooled_norm_forward,
         .pooled_norm_backward = pooled_norm_backward,
+        .channel_scale_forward = channel_scale_forward,
+        .channel_scale_backward = channel_scale_backward,
         .window_attention_forward = window_attention_forward,
         .window_attention_backward = window_attention_backward,
         .gelu_forward = gelu_forward,
@@ -341,6 +512,7 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .adamw_step = adamw_step,
         .moving_average = moving_average,
         .zero = zero,
+        .sum_in_order = sum_in_order,
         .sum_of_squares = sum_of_squares,
         .parameters_changed = parameters_changed,
     };

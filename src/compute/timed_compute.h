@@ -7,7 +7,7 @@
 
 enum operation_kind {
     OPERATION_CONVOLUTION,
-    OPERATION_LINEAR,
+    OPERATION_LINEAR, /* with the norm, the GELU or the sum that an operation takes along */
     OPERATION_ATTENTION,
     OPERATION_NORM, /* layer and instance norm, with the activation and the residual that they take along */
     OPERATION_ELEMENTWISE, /* GELU, sums, patch merging's gathering, pooling, conversions */
@@ -29,6 +29,8 @@ struct timed_compute {
     struct compute *timed;
     struct operation_total *totals; /* (operation_kinds) what the next operations are added to; may be pointed
                                        elsewhere between operations */
+    int waits; /* 1: each operation is waited for, so that `seconds` are its own where operations are only
+                  queued; 0: they are then those of the queueing */
 };
 
 /* The timed implementation and the totals are borrowed. *timer must stay where it is. Nothing is to be closed

@@ -52,7 +52,7 @@ static struct encoder_activations *keep_encoder(const struct layer_run *run, con
                                                 const struct token_grid *grids)
 {
     const struct model_layout *layout = model->layout;
-    struct encoder_activations *kept = arena_push(run->arena, sizeof *kept);
+    struct encoder_activations *kept = arena_push_host(run->arena, sizeof *kept);
     if (kept == NULL) {
         return NULL;
     }
@@ -72,7 +72,7 @@ static void stage_forward(const struct layer_run *run, const struct stage *stage
                           const struct stage_activations *kept)
 {
     const size_t size = tensor_size(grid, stage->conv.out_channels);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     activation *conv_out = kept != NULL ? kept->conv_out : push_activations(run, size);
     activation *even_out = kept != NULL ? kept->block_out[0] : push_activations(run, size);
     activation *odd_out = kept != NULL ? kept->block_out[1] : conv_out;
@@ -90,7 +90,7 @@ static void encode_hidden_state(const struct layer_run *run, const struct residu
                                 size_t stride, const activation *x, const struct token_grid *grid,
                                 const struct residual_block_activations *kept)
 {
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     activation *hidden = push_activations(run, tensor_size(grid, block->in_channels));
     hidden_norm_forward(run, hidden, x, block->in_channels, grid);
     pooled_block_forward(run, block, part, stride, hidden, grid, kept);
@@ -108,7 +108,7 @@ static enum voco_status embed(const struct model *model, struct compute *c, stru
     struct token_grid grids[stage_count + 1];
     hidden_grids(grids, crop_grid);
 
-    const size_t mark = arena_mark(arena);
+    const struct arena_mark mark = arena_mark(arena);
     struct encoder_activations *a = kept != NULL ? keep_encoder(&run, model, crop_grid, grids) : NULL;
     activation *x[stage_count + 1];
     for (int l = 0; l <= stage_count; l++) {
@@ -117,7 +117,7 @@ static enum voco_status embed(const struct model *model, struct compute *c, stru
             a->x[l] = x[l];
         }
     }
-    const size_t beyond_kept = arena_mark(arena);
+    const struct arena_mark beyond_kept = arena_mark(arena);
     const activation *inp = push_crops(&run, crops, crop_grid);
     pooled_block_forward(&run, &layout->encoders[0], embedding, stride, inp, crop_grid,
                          a != NULL ? &a->encoders[0] : NULL);
@@ -194,7 +194,7 @@ enum voco_status encoder_box_features(const struct model *model, struct compute 
     const struct token_grid *grid = h < 0 ? &box_grid : &grids[h];
     const struct residual_block *block = &model->layout->encoders[level];
     const size_t count = tensor_size(grid, block->out_channels);
-    const size_t mark = arena_mark(arena);
+    const struct arena_mark mark = arena_mark(arena);
     activation *out = push_activations(&run, count);
     const activation *inp = push_crops(&run, box, &box_grid);
     if (h >= 0) {

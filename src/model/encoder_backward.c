@@ -19,17 +19,18 @@ static void stage_backward(const struct layer_run *run, const struct stage *stag
     residual_block_backward(run, &stage->conv, g->x, g->between, kept->conv_out, inp, grid, &kept->conv);
 }
 
-/* dx is written: the gradient of x by way of its norm and its encoder. */
+/* dx is written: the gradient of x by way of its norm and its encoder, and `stages`, that by way of the
+ * stages (NULL: there are none). */
 static void hidden_state_backward(const struct layer_run *run, const struct residual_block *block,
-                                  activation *dx, const real *dpart, size_t stride, const activation *x,
-                                  const struct token_grid *grid,
+                                  activation *dx, const activation *stages, const real *dpart, size_t stride,
+                                  const activation *x, const struct token_grid *grid,
                                   const struct residual_block_activations *kept)
 {
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     activation *hidden = push_activations(run, grid_rows(grid) * (size_t)block->in_channels);
     hidden_norm_forward(run, hidden, x, block->in_channels, grid);
     pooled_block_backward(run, block, dx, dpart, stride, hidden, grid, kept);
-    hidden_norm_backward(run, dx, dx, x, block->in_channels, grid);
+    hidden_norm_backward(run, dx, dx, x, stages, block->in_channels, grid);
     arena_release(run->arena, mark);
 }
 
@@ -58,12 +59,11 @@ static void complete_part(struct progress *progress)
     progress->parts++;
 }
 
-/* From the embedding back to x[0]: the way back through the stages, where each hidden state's encoder joins.
- */
-static void tokens_backward(const struct layer_run *run, const struct model *model,
-                            const struct token_gradients *g, const real *dembedding,
-                            const struct token_grid *grids, const struct encoder_activations *kept,
-                            struct progress *progress)
+/* From the embedding back to x[0], whose gradient is g->x then: the way back through the stages, where each
+ * hidden state's encoder joins. */
+static void tokens_backward(const struct layer_run *run, const struct model *model, struct token_gradients *g,
+                            const real *dembedding, const struct token_grid *grids,
+                            const struct encoder_activations *kept, struct progress *progress)
 {
     const struct model_layout *layout = model->layout;
     const int feature_size = model->config.feature_size;
@@ -78,14 +78,11 @@ static void tokens_backward(const struct layer_run *run, const struct model *mod
         if (e == 0) {
             continue;
         }
-        hidden_state_backward(run, &layout->encoders[e], last ? g->x : g->between,
+        hidden_state_backward(run, &layout->encoders[e], g->between, last ? NULL : g->x,
                               dembedding + (size_t)embedding_column[e] * (size_t)feature_size, stride,
                               kept->x[l], &grids[l], &kept->encoders[e]);
         complete_part(progress);
-        if (!last) {
-            run->compute->add(run->compute, g->x, g->x, g->between,
-                              grid_rows(&grids[l]) * (size_t)(feature_size << l));
-        }
+        *g = (struct token_gradients){.x = g->between, .between = g->x};
     }
 }
 
@@ -108,14 +105,14 @@ enum voco_status encoder_backward_heard(const struct model *model, struct comput
     hidden_grids(grids, &crop_grid);
 
     struct progress progress = {.listener = listener};
-    const size_t mark = arena_mark(arena);
+    const struct arena_mark mark = arena_mark(arena);
     const activation *inp = push_crops(&run, crops, &crop_grid);
     pooled_block_backward(&run, &layout->encoders[0], NULL, dembedding,
                           (size_t)model_embedding_size(&model->config), inp, &crop_grid, &kept->encoders[0]);
     complete_part(&progress);
     const size_t largest = grid_rows(&grids[0]) * (size_t)model->config.feature_size;
-    const struct token_gradients g = {.x = push_activations(&run, largest),
-                                      .between = push_activations(&run, largest)};
+    struct token_gradients g = {.x = push_activations(&run, largest),
+                                .between = push_activations(&run, largest)};
     if (!arena->exhausted) {
         tokens_backward(&run, model, &g, dembedding, grids, kept, &progress);
         patch_embed_backward(&run, &layout->embed, g.x, inp, &crop_grid);

@@ -16,8 +16,8 @@ enum voco_status projector_forward(const struct model *model, struct compute *c,
 {
     const struct linear *linears = projector_of(model, group);
     const struct layer_run run = {.compute = c->full, .arena = arena, .params = params};
-    const size_t mark = arena_mark(arena);
-    struct projector_activations *a = arena_push(arena, sizeof *a);
+    const struct arena_mark mark = arena_mark(arena);
+    struct projector_activations *a = arena_push_host(arena, sizeof *a);
     if (a != NULL) {
         projector_layer_keep(&run, &linears[0], n, &a->layers[0]);
         projector_layer_keep(&run, &linears[1], n, &a->layers[1]);
@@ -43,7 +43,7 @@ enum voco_status projector_backward(const struct model *model, struct compute *c
     const struct linear *linears = projector_of(model, group);
     const struct layer_run run = {.compute = c->full, .arena = arena, .params = params, .grads = grads};
     const size_t size = (size_t)n * (size_t)model->config.projector;
-    const size_t mark = arena_mark(arena);
+    const struct arena_mark mark = arena_mark(arena);
     activation *dsecond = push_activations(&run, size);
     activation *dfirst = push_activations(&run, size);
     linear_layer_backward(&run, &linears[2], dsecond, as_activations(dz), kept->layers[1].out, (size_t)n);

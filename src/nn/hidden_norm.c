@@ -4,7 +4,7 @@ void hidden_norm_forward(const struct layer_run *run, activation *out, const act
                          const struct token_grid *grid)
 {
     const size_t rows = grid_rows(grid);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     real *mean = push_reals(run, rows);
     real *rstd = push_reals(run, rows);
     if (!run->arena->exhausted) {
@@ -14,17 +14,18 @@ void hidden_norm_forward(const struct layer_run *run, activation *out, const act
 }
 
 void hidden_norm_backward(const struct layer_run *run, activation *dinp, const activation *dout,
-                          const activation *inp, int channels, const struct token_grid *grid)
+                          const activation *inp, const activation *residual, int channels,
+                          const struct token_grid *grid)
 {
     struct compute *c = run->compute;
     const size_t rows = grid_rows(grid);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     real *mean = push_reals(run, rows);
     real *rstd = push_reals(run, rows);
     activation *normed = push_activations(run, rows * (size_t)channels);
     if (!run->arena->exhausted) {
         c->layer_norm_forward(c, normed, mean, rstd, inp, NULL, NULL, rows, channels);
-        c->layer_norm_backward(c, dinp, NULL, NULL, dout, inp, mean, rstd, NULL, rows, channels);
+        c->layer_norm_backward(c, dinp, NULL, NULL, dout, inp, mean, rstd, NULL, residual, rows, channels);
     }
     arena_release(run->arena, mark);
 }

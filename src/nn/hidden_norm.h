@@ -9,8 +9,9 @@
 void hidden_norm_forward(const struct layer_run *run, activation *out, const activation *inp, int channels,
                          const struct token_grid *grid);
 
-/* dinp may be dout. */
+/* dinp: the gradient of inp, + residual (NULL: nothing), which may not be dinp. dinp may be dout. */
 void hidden_norm_backward(const struct layer_run *run, activation *dinp, const activation *dout,
-                          const activation *inp, int channels, const struct token_grid *grid);
+                          const activation *inp, const activation *residual, int channels,
+                          const struct token_grid *grid);
 
 #endif

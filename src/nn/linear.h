@@ -16,4 +16,17 @@ void linear_layer_forward(const struct layer_run *run, const struct linear *line
 void linear_layer_backward(const struct layer_run *run, const struct linear *linear, activation *dinp,
                            const activation *dout, const activation *inp, size_t rows);
 
+/* out = linear(inp), activated = GELU(out) */
+void linear_layer_gelu_forward(const struct layer_run *run, const struct linear *linear, activation *out,
+                               activation *activated, const activation *inp, size_t rows);
+
+/* Of a layer whose input is activated = GELU(wide): dwide is the gradient of wide. */
+void linear_layer_gelu_backward(const struct layer_run *run, const struct linear *linear, activation *dwide,
+                                const activation *dout, const activation *activated, const activation *wide,
+                                size_t rows);
+
+/* out = linear(inp) + residual */
+void linear_layer_add_forward(const struct layer_run *run, const struct linear *linear, activation *out,
+                              const activation *inp, const activation *residual, size_t rows);
+
 #endif

@@ -39,7 +39,7 @@ void patch_merging_forward(const struct layer_run *run, const struct patch_mergi
     struct compute *c = run->compute;
     const struct token_grid merged = merged_grid(grid);
     const size_t rows = grid_rows(&merged);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     const struct merged_tokens m = push_merged_tokens(run, layer, rows);
     if (!run->arena->exhausted) {
         gather_and_norm(run, layer, &m, inp, grid, rows);
@@ -57,7 +57,7 @@ void patch_merging_backward(const struct layer_run *run, const struct patch_merg
     const struct token_grid merged = merged_grid(grid);
     const size_t rows = grid_rows(&merged);
     const int wide = 8 * layer->channels;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     const struct merged_tokens m = push_merged_tokens(run, layer, rows);
     activation *dnormed = push_activations(run, rows * (size_t)wide);
     if (!run->arena->exhausted) {
@@ -65,8 +65,8 @@ void patch_merging_backward(const struct layer_run *run, const struct patch_merg
         c->linear_backward(c, dnormed, run->grads + layer->reduction, NULL, dout, m.normed,
                            run->params + layer->reduction, rows, wide, 2 * layer->channels);
         c->layer_norm_backward(c, dnormed, run->grads + layer->norm_weight, run->grads + layer->norm_bias,
-                               dnormed, m.gathered, m.mean, m.rstd, run->params + layer->norm_weight, rows,
-                               wide);
+                               dnormed, m.gathered, m.mean, m.rstd, run->params + layer->norm_weight, NULL,
+                               rows, wide);
         c->patch_merge_backward(c, dinp, dnormed, layer->order, grid->n, grid->d, grid->h, grid->w,
                                 layer->channels);
     }

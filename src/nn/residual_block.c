@@ -1,7 +1,5 @@
 #include "nn/residual_block.h"
 
-#include <math.h>
-
 static const real slope = (real)0.01;
 
 static struct conv3d_shape conv_shape(const struct token_grid *grid, int in_channels, int out_channels)
@@ -68,7 +66,7 @@ static void convolve(const struct layer_run *run, const struct residual_block *b
     const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, block->out_channels);
     const struct conv3d_shape conv2 = conv_shape(grid, block->out_channels, block->out_channels);
     const struct norm_activation norm = first_norm(a);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     activation *work = push_work(run, &conv2);
     if (!run->arena->exhausted) {
         c->normed_conv3d_forward(c, a->conv1, a->mean1, a->rstd1, inp, NULL, NULL, run->params + block->conv1,
@@ -88,7 +86,7 @@ static void convolve_backward(const struct layer_run *run, const struct residual
     const struct conv3d_shape conv1 = conv_shape(grid, block->in_channels, block->out_channels);
     const struct conv3d_shape conv2 = conv_shape(grid, block->out_channels, block->out_channels);
     const struct norm_activation norm = first_norm(kept);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     activation *dconv1 = push_activations(run, grid_rows(grid) * (size_t)block->out_channels);
     activation *work = push_work(run, &conv2);
     if (!run->arena->exhausted) {
@@ -107,7 +105,7 @@ static void add_convolve_backward(const struct layer_run *run, const struct resi
                                   const struct residual_block_activations *kept)
 {
     const size_t size = grid_rows(grid) * (size_t)block->in_channels;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     activation *by_convolutions = push_activations(run, size);
     convolve_backward(run, block, by_convolutions, dconv2, inp, grid, kept);
     if (!run->arena->exhausted) {
@@ -140,7 +138,7 @@ void residual_block_forward(const struct layer_run *run, const struct residual_b
                             const activation *inp, const struct token_grid *grid,
                             const struct residual_block_activations *kept)
 {
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     const struct residual_block_activations a = activations_of(run, block, grid, kept);
     const struct norm_activation norm = second_norm(&a);
     const activation *residual =
@@ -165,8 +163,7 @@ void residual_block_backward(const struct layer_run *run, const struct residual_
     }
 }
 
-/* IN(w x) of one channel x, with moments m and v over a grid, is s (x - m) with s = w / sqrt(w^2 v + eps),
- * and ds/dw = eps / sqrt(w^2 v + eps)^3. Arrays on the arena: */
+/* IN(w x) of one channel x, see channel_scale_forward. Arrays on the arena: */
 struct scaled_channel {
     real *mean;      /* (n) */
     real *rstd;      /* (n), of x itself, from which v follows */
@@ -186,13 +183,8 @@ static struct scaled_channel scale_channel(const struct layer_run *run, const st
         return s;
     }
     run->compute->instance_norm_moments(run->compute, s.mean, s.rstd, inp, grid->n, grid_space(grid), 1);
-    for (size_t k = 0; k < n * channels; k++) {
-        const double rstd = s.rstd[k / channels], w = run->params[block->conv3 + k % channels];
-        const double variance = fmax(1 / (rstd * rstd) - normalisation_epsilon, 0);
-        const double root = sqrt(w * w * variance + normalisation_epsilon);
-        s.scale[k] = (real)(w / root);
-        s.dscale_dw[k] = (real)(normalisation_epsilon / (root * root * root));
-    }
+    run->compute->channel_scale_forward(run->compute, s.scale, s.dscale_dw, run->params + block->conv3,
+                                        s.rstd, grid->n, block->out_channels);
     return s;
 }
 
@@ -214,7 +206,7 @@ void pooled_block_forward(const struct layer_run *run, const struct residual_blo
                           const struct residual_block_activations *kept)
 {
     struct compute *c = run->compute;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     const struct residual_block_activations a = activations_of(run, block, grid, kept);
     const struct norm_activation norm = second_norm(&a);
     struct scaled_channel scaled;
@@ -227,21 +219,6 @@ void pooled_block_forward(const struct layer_run *run, const struct residual_blo
     arena_release(run->arena, mark);
 }
 
-/* Adds to the gradient of conv3's weight, in which the crops follow each other. */
-static void add_conv3_gradient(const struct layer_run *run, const struct residual_block *block,
-                               const struct scaled_channel *s, const real *dscale, int n)
-{
-    const int channels = block->out_channels;
-    for (int ch = 0; ch < channels; ch++) {
-        double sum = 0;
-        for (int i = 0; i < n; i++) {
-            const size_t k = (size_t)i * (size_t)channels + (size_t)ch;
-            sum += (double)dscale[k] * s->dscale_dw[k];
-        }
-        run->grads[block->conv3 + (size_t)ch] += (real)sum;
-    }
-}
-
 void pooled_block_backward(const struct layer_run *run, const struct residual_block *block, activation *dinp,
                            const real *dpooled, size_t stride, const activation *inp,
                            const struct token_grid *grid, const struct residual_block_activations *kept)
@@ -249,7 +226,7 @@ void pooled_block_backward(const struct layer_run *run, const struct residual_bl
     struct compute *c = run->compute;
     const int channels = block->out_channels, one_channel = block->in_channels != channels;
     const struct norm_activation norm = second_norm(kept);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     struct scaled_channel scaled;
     const struct pooled_residual residual = residual_of(run, block, inp, grid, &scaled);
     real *dscale = push_reals(run, (size_t)grid->n * (size_t)channels);
@@ -258,7 +235,8 @@ void pooled_block_backward(const struct layer_run *run, const struct residual_bl
         c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->conv2,
                                 &norm, &residual, grid->n, grid_space(grid), channels);
         if (one_channel) {
-            add_conv3_gradient(run, block, &scaled, dscale, grid->n);
+            c->channel_scale_backward(c, run->grads + block->conv3, dscale, scaled.dscale_dw, grid->n,
+                                      channels);
             convolve_backward(run, block, NULL, dconv2, inp, grid, kept);
         } else {
             add_convolve_backward(run, block, dinp, dconv2, inp, grid, kept);

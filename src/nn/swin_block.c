@@ -38,14 +38,43 @@ static void norm_forward(const struct layer_run *run, const struct normed_tokens
                                      run->params + weight, run->params + bias, rows, channels);
 }
 
-/* In place. */
+/* In place; residual is added. */
 static void norm_backward(const struct layer_run *run, activation *gradient, const activation *inp,
-                          const struct normed_tokens *normed, size_t weight, size_t bias, size_t rows,
-                          int channels)
+                          const activation *residual, const struct normed_tokens *normed, size_t weight,
+                          size_t bias, size_t rows, int channels)
 {
     run->compute->layer_norm_backward(run->compute, gradient, run->grads + weight, run->grads + bias,
-                                      gradient, inp, normed->mean, normed->rstd, run->params + weight, rows,
-                                      channels);
+                                      gradient, inp, normed->mean, normed->rstd, run->params + weight,
+                                      residual, rows, channels);
+}
+
+/* Whether the implementation fuses the MLP: then it needs nothing but x1. */
+static int is_one_operation(const struct layer_run *run, const struct swin_block *block)
+{
+    struct compute *c = run->compute;
+    return c->mlp_forward != NULL && c->mlp_fits(c, block->channels, 4 * block->channels);
+}
+
+static struct mlp mlp_of(const struct layer_run *run, const struct swin_block *block)
+{
+    return (struct mlp){.channels = block->channels,
+                        .hidden = 4 * block->channels,
+                        .norm_weight = run->params + block->norm2_weight,
+                        .norm_bias = run->params + block->norm2_bias,
+                        .weight1 = run->params + block->linear1.weight,
+                        .bias1 = run->params + block->linear1.bias,
+                        .weight2 = run->params + block->linear2.weight,
+                        .bias2 = run->params + block->linear2.bias};
+}
+
+static struct mlp_gradients mlp_gradients_of(const struct layer_run *run, const struct swin_block *block)
+{
+    return (struct mlp_gradients){.norm_weight = run->grads + block->norm2_weight,
+                                  .norm_bias = run->grads + block->norm2_bias,
+                                  .weight1 = run->grads + block->linear1.weight,
+                                  .bias1 = run->grads + block->linear1.bias,
+                                  .weight2 = run->grads + block->linear2.weight,
+                                  .bias2 = run->grads + block->linear2.bias};
 }
 
 void swin_block_keep(const struct layer_run *run, const struct swin_block *block,
@@ -57,7 +86,7 @@ void swin_block_keep(const struct layer_run *run, const struct swin_block *block
     kept->attended = push_activations(run, size);
     kept->logsumexp = push_reals(run, rows * (size_t)block->heads);
     kept->x1 = push_activations(run, size);
-    kept->wide = push_activations(run, 4 * size);
+    kept->wide = is_one_operation(run, block) ? NULL : push_activations(run, 4 * size);
 }
 
 /* x1 = inp + proj(attention(qkv(LN1(inp)))) */
@@ -68,15 +97,30 @@ static void attention_half_forward(const struct layer_run *run, const struct swi
     struct compute *c = run->compute;
     const size_t rows = grid_rows(grid);
     const struct attention_shape shape = attention_shape_of(block, grid);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
     if (!run->arena->exhausted) {
         norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
         linear_layer_forward(run, &block->qkv, a->qkv, normed.out, rows);
         c->window_attention_forward(c, a->attended, a->logsumexp, a->qkv, run->params + block->qkv.bias,
                                     run->params + block->bias_table, &shape);
-        linear_layer_forward(run, &block->proj, a->x1, a->attended, rows);
-        c->add(c, a->x1, a->x1, inp, rows * (size_t)block->channels);
+        linear_layer_add_forward(run, &block->proj, a->x1, a->attended, inp, rows);
+    }
+    arena_release(run->arena, mark);
+}
+
+static void mlp_step_by_step_forward(const struct layer_run *run, const struct swin_block *block,
+                                     activation *out, const struct token_grid *grid,
+                                     const struct swin_block_activations *a)
+{
+    const size_t rows = grid_rows(grid);
+    const struct arena_mark mark = arena_mark(run->arena);
+    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    activation *activated = push_activations(run, 4 * rows * (size_t)block->channels);
+    if (!run->arena->exhausted) {
+        norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
+        linear_layer_gelu_forward(run, &block->linear1, a->wide, activated, normed.out, rows);
+        linear_layer_add_forward(run, &block->linear2, out, activated, a->x1, rows);
     }
     arena_release(run->arena, mark);
 }
@@ -85,27 +129,19 @@ static void attention_half_forward(const struct layer_run *run, const struct swi
 static void mlp_half_forward(const struct layer_run *run, const struct swin_block *block, activation *out,
                              const struct token_grid *grid, const struct swin_block_activations *a)
 {
-    struct compute *c = run->compute;
-    const size_t rows = grid_rows(grid);
-    const size_t size = rows * (size_t)block->channels;
-    const size_t mark = arena_mark(run->arena);
-    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
-    activation *activated = push_activations(run, 4 * size);
-    if (!run->arena->exhausted) {
-        norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
-        linear_layer_forward(run, &block->linear1, a->wide, normed.out, rows);
-        c->gelu_forward(c, activated, a->wide, 4 * size);
-        linear_layer_forward(run, &block->linear2, out, activated, rows);
-        c->add(c, out, out, a->x1, size);
+    if (!is_one_operation(run, block)) {
+        mlp_step_by_step_forward(run, block, out, grid, a);
+    } else if (!run->arena->exhausted) {
+        const struct mlp mlp = mlp_of(run, block);
+        run->compute->mlp_forward(run->compute, out, a->x1, &mlp, grid_rows(grid));
     }
-    arena_release(run->arena, mark);
 }
 
 void swin_block_forward(const struct layer_run *run, const struct swin_block *block, activation *out,
                         const activation *inp, const struct token_grid *grid,
                         const struct swin_block_activations *kept)
 {
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     struct swin_block_activations a;
     if (kept != NULL) {
         a = *kept;
@@ -117,29 +153,40 @@ void swin_block_forward(const struct layer_run *run, const struct swin_block *bl
     arena_release(run->arena, mark);
 }
 
-/* dx1 is written: the gradient of x1, from the MLP and past it. */
-static void mlp_half_backward(const struct layer_run *run, const struct swin_block *block, activation *dx1,
-                              const activation *dout, const struct token_grid *grid,
-                              const struct swin_block_activations *a)
+static void mlp_step_by_step_backward(const struct layer_run *run, const struct swin_block *block,
+                                      activation *dx1, const activation *dout, const struct token_grid *grid,
+                                      const struct swin_block_activations *a)
 {
     struct compute *c = run->compute;
     const size_t rows = grid_rows(grid);
     const size_t size = rows * (size_t)block->channels;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
     activation *activated = push_activations(run, 4 * size);
     activation *dwide = push_activations(run, 4 * size);
     if (!run->arena->exhausted) {
         c->gelu_forward(c, activated, a->wide, 4 * size);
-        linear_layer_backward(run, &block->linear2, dwide, dout, activated, rows);
-        c->gelu_backward(c, dwide, dwide, a->wide, 4 * size);
+        linear_layer_gelu_backward(run, &block->linear2, dwide, dout, activated, a->wide, rows);
         norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
         linear_layer_backward(run, &block->linear1, dx1, dwide, normed.out, rows);
-        norm_backward(run, dx1, a->x1, &normed, block->norm2_weight, block->norm2_bias, rows,
+        norm_backward(run, dx1, a->x1, dout, &normed, block->norm2_weight, block->norm2_bias, rows,
                       block->channels);
-        c->add(c, dx1, dx1, dout, size);
     }
     arena_release(run->arena, mark);
+}
+
+/* dx1 is written: the gradient of x1, from the MLP and past it. */
+static void mlp_half_backward(const struct layer_run *run, const struct swin_block *block, activation *dx1,
+                              const activation *dout, const struct token_grid *grid,
+                              const struct swin_block_activations *a)
+{
+    if (!is_one_operation(run, block)) {
+        mlp_step_by_step_backward(run, block, dx1, dout, grid, a);
+    } else if (!run->arena->exhausted) {
+        const struct mlp mlp = mlp_of(run, block);
+        const struct mlp_gradients gradients = mlp_gradients_of(run, block);
+        run->compute->mlp_backward(run->compute, dx1, &gradients, dout, a->x1, &mlp, grid_rows(grid));
+    }
 }
 
 static void attention_half_backward(const struct layer_run *run, const struct swin_block *block,
@@ -150,7 +197,7 @@ static void attention_half_backward(const struct layer_run *run, const struct sw
     const size_t rows = grid_rows(grid);
     const size_t size = rows * (size_t)block->channels;
     const struct attention_shape shape = attention_shape_of(block, grid);
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
     activation *dattended = push_activations(run, size);
     activation *dqkv = push_activations(run, 3 * size);
@@ -161,8 +208,8 @@ static void attention_half_backward(const struct layer_run *run, const struct sw
                                      run->params + block->qkv.bias, run->params + block->bias_table, &shape);
         norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
         linear_layer_backward(run, &block->qkv, dinp, dqkv, normed.out, rows);
-        norm_backward(run, dinp, inp, &normed, block->norm1_weight, block->norm1_bias, rows, block->channels);
-        c->add(c, dinp, dinp, dx1, size);
+        norm_backward(run, dinp, inp, dx1, &normed, block->norm1_weight, block->norm1_bias, rows,
+                      block->channels);
     }
     arena_release(run->arena, mark);
 }
@@ -171,7 +218,7 @@ void swin_block_backward(const struct layer_run *run, const struct swin_block *b
                          const activation *dout, const activation *inp, const struct token_grid *grid,
                          const struct swin_block_activations *kept)
 {
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     activation *dx1 = push_activations(run, grid_rows(grid) * (size_t)block->channels);
     mlp_half_backward(run, block, dx1, dout, grid, kept);
     attention_half_backward(run, block, dinp, dx1, inp, grid, kept);

@@ -26,7 +26,7 @@ struct swin_block_activations {
     activation *attended; /* (rows, C): attention's output */
     real *logsumexp;      /* (rows, heads) */
     activation *x1;       /* (rows, C) */
-    activation *wide;     /* (rows, 4 C): linear1's output */
+    activation *wide;     /* (rows, 4 C): linear1's output; NULL where the MLP is one operation */
 };
 
 void swin_block_keep(const struct layer_run *run, const struct swin_block *block,

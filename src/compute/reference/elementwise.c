@@ -48,6 +48,19 @@ void reference_zero(struct compute *c, real *x, size_t count)
     }
 }
 
+/* Not in double: the order is what is asked for. */
+void reference_sum_in_order(struct compute *c, real *out, const activation *parts, int n, size_t count,
+                            real scale)
+{
+    for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
+        real sum = parts[k].value;
+        for (int part = 1; part < n; part++) {
+            sum += parts[(size_t)part * count + k].value;
+        }
+        out[k] = scale * sum;
+    }
+}
+
 double reference_sum_of_squares(struct compute *c, const real *x, size_t count)
 {
     double sum = 0;

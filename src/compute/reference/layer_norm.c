@@ -32,10 +32,12 @@ void reference_layer_norm_forward(struct compute *c, activation *out, real *mean
     }
 }
 
-/* With xhat = (x - mean) rstd and g = dout weight: dinp = rstd (g - mean(g) - xhat mean(g xhat)). */
+/* With xhat = (x - mean) rstd and g = dout weight: dinp = rstd (g - mean(g) - xhat mean(g xhat)), + residual.
+ */
 void reference_layer_norm_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
                                    const activation *dout, const activation *inp, const real *mean,
-                                   const real *rstd, const real *weight, size_t rows, int channels)
+                                   const real *rstd, const real *weight, const activation *residual,
+                                   size_t rows, int channels)
 {
     if (c->status != VOCO_OK) {
         return;
@@ -59,7 +61,8 @@ void reference_layer_norm_backward(struct compute *c, activation *dinp, real *dw
         for (int ch = 0; ch < channels; ch++) {
             const double xhat = (x[ch].value - average) * scale;
             const double g = weight != NULL ? (double)dy[ch].value * weight[ch] : dy[ch].value;
-            dinp[row * channels + ch].value = (real)(scale * (g - g_mean - xhat * g_xhat_mean));
+            const double past = residual != NULL ? residual[row * channels + ch].value : 0;
+            dinp[row * channels + ch].value = (real)(scale * (g - g_mean - xhat * g_xhat_mean) + past);
         }
     }
     for (int ch = 0; weight != NULL && ch < channels; ch++) {

@@ -36,12 +36,30 @@ void reference_linear_backward(struct compute *c, activation *dinp, real *dweigh
                                const activation *dout, const activation *inp, const real *weight, size_t rows,
                                int in_features, int out_features);
 
+/* One operation of c after the other: for implementations that do not fuse them. */
+void reference_linear_gelu_forward(struct compute *c, activation *out, activation *activated,
+                                   const activation *inp, const real *weight, const real *bias, size_t rows,
+                                   int in_features, int out_features);
+void reference_linear_gelu_backward(struct compute *c, activation *dwide, real *dweight, real *dbias,
+                                    const activation *dout, const activation *activated,
+                                    const activation *wide, const real *weight, size_t rows, int in_features,
+                                    int out_features);
+void reference_linear_add_forward(struct compute *c, activation *out, const activation *inp,
+                                  const real *weight, const real *bias, const activation *residual,
+                                  size_t rows, int in_features, int out_features);
+void reference_mlp_forward(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
+                           size_t rows);
+int reference_mlp_fits(struct compute *c, int channels, int hidden);
+void reference_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
+                            const activation *dout, const activation *x, const struct mlp *mlp, size_t rows);
+
 void reference_layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
                                   const activation *inp, const real *weight, const real *bias, size_t rows,
                                   int channels);
 void reference_layer_norm_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
                                    const activation *dout, const activation *inp, const real *mean,
-                                   const real *rstd, const real *weight, size_t rows, int channels);
+                                   const real *rstd, const real *weight, const activation *residual,
+                                   size_t rows, int channels);
 
 void reference_instance_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
                                      const activation *inp, const activation *residual, real slope, int n,
@@ -67,6 +85,11 @@ void reference_pooled_norm_backward(struct compute *c, activation *dinp, activat
                                     const struct pooled_residual *residual, int n, size_t space,
                                     int channels);
 
+void reference_channel_scale_forward(struct compute *c, real *scale, real *dscale_dweight, const real *weight,
+                                     const real *rstd, int n, int channels);
+void reference_channel_scale_backward(struct compute *c, real *dweight, const real *dscale,
+                                      const real *dscale_dweight, int n, int channels);
+
 void reference_window_attention_forward(struct compute *c, activation *out, real *logsumexp,
                                         const activation *qkv, const real *qkv_bias, const real *bias_table,
                                         const struct attention_shape *shape);
@@ -89,6 +112,8 @@ void reference_add(struct compute *c, activation *out, const activation *a, cons
 void reference_moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
                               size_t count);
 void reference_zero(struct compute *c, real *x, size_t count);
+void reference_sum_in_order(struct compute *c, real *out, const activation *parts, int n, size_t count,
+                            real scale);
 double reference_sum_of_squares(struct compute *c, const real *x, size_t count);
 
 void reference_adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq,

@@ -1,6 +1,7 @@
 #include "compute/reference/reference.h"
 
 #include "base/error.h"
+#include "compute/host_memory.h"
 #include "compute/reference/operations.h"
 
 #include <stdlib.h>
@@ -37,6 +38,12 @@ enum voco_status reference_compute_open(struct compute *c, enum compute_precisio
         .normed_conv3d_work = reference_normed_conv3d_work,
         .linear_forward = reference_linear_forward,
         .linear_backward = reference_linear_backward,
+        .linear_gelu_forward = reference_linear_gelu_forward,
+        .linear_gelu_backward = reference_linear_gelu_backward,
+        .linear_add_forward = reference_linear_add_forward,
+        .mlp_forward = reference_mlp_forward,
+        .mlp_backward = reference_mlp_backward,
+        .mlp_fits = reference_mlp_fits,
         .layer_norm_forward = reference_layer_norm_forward,
         .layer_norm_backward = reference_layer_norm_backward,
         .instance_norm_forward = reference_instance_norm_forward,
@@ -45,6 +52,8 @@ enum voco_status reference_compute_open(struct compute *c, enum compute_precisio
         .instance_norm_apply = reference_instance_norm_apply,
         .pooled_norm_forward = reference_pooled_norm_forward,
         .pooled_norm_backward = reference_pooled_norm_backward,
+        .channel_scale_forward = reference_channel_scale_forward,
+        .channel_scale_backward = reference_channel_scale_backward,
         .window_attention_forward = reference_window_attention_forward,
         .window_attention_backward = reference_window_attention_backward,
         .gelu_forward = reference_gelu_forward,
@@ -55,8 +64,10 @@ enum voco_status reference_compute_open(struct compute *c, enum compute_precisio
         .adamw_step = reference_adamw_step,
         .moving_average = reference_moving_average,
         .zero = reference_zero,
+        .sum_in_order = reference_sum_in_order,
         .sum_of_squares = reference_sum_of_squares,
         .parameters_changed = no_derived_parameters,
     };
+    compute_in_host_memory(c);
     return VOCO_OK;
 }
