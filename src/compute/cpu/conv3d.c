@@ -28,13 +28,16 @@ enum way { BY_FUSED_KERNEL, BY_NARROW_KERNEL, BY_PRODUCT, BY_ONEDNN };
 static enum way way_of(const struct compute *c, const struct conv3d_shape *s, int of_weight_gradient)
 {
     const int is_small = of_weight_gradient ? has_small_grid_gradient(s) : is_small_grid(s);
-    if (kernels_of(c)->fused_convolution_fits(s)) {
+    const struct kernels *kernels = kernels_of(c);
+    int (*const narrow_fits)(int, int) =
+        of_weight_gradient ? kernels->narrow_gradient_fits : kernels->narrow_convolution_fits;
+    if (kernels->fused_convolution_fits(s)) {
         return BY_FUSED_KERNEL;
     }
     if (c->precision == PRECISION_BF16 && c->multiplies_bf16) {
         return of_weight_gradient && is_small ? BY_PRODUCT : BY_ONEDNN;
     }
-    if (s->kernel == 3 && kernels_of(c)->narrow_convolution_fits(s->in_channels, s->out_channels)) {
+    if (s->kernel == 3 && narrow_fits(s->in_channels, s->out_channels)) {
         return BY_NARROW_KERNEL;
     }
     return is_small ? BY_PRODUCT : BY_ONEDNN;

@@ -6,6 +6,8 @@
 #include "compute/cpu/kernels/install.h"
 #include "compute/cpu/onednn.h"
 #include "compute/cpu/packed_weights.h"
+#include "compute/host_memory.h"
+#include "compute/reference/operations.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -74,7 +76,7 @@ static void install_kernels(struct compute *c, enum isa isa)
         [ISA_AVX2] = {install_kernels_avx2_float32, install_kernels_avx2_bf16},
         [ISA_AVX512] = {install_kernels_avx512_float32, install_kernels_avx512_bf16},
         [ISA_AVX512BF16] = {install_kernels_avx512_float32, install_kernels_avx512bf16_bf16},
-        [ISA_AMX] = {install_kernels_avx512_float32, install_kernels_amx_bf16},
+        [ISA_AMX] = {install_kernels_amx_float32, install_kernels_amx_bf16},
 #endif
     };
     installations[isa][c->precision](c);
@@ -94,8 +96,14 @@ static void fill(struct compute *c, struct cpu_state *state, enum compute_precis
         .normed_conv3d_work = cpu_normed_conv3d_work,
         .linear_forward = cpu_linear_forward,
         .linear_backward = cpu_linear_backward,
+        .linear_gelu_forward = reference_linear_gelu_forward, /* by the operations above and the kernels' */
+        .linear_gelu_backward = reference_linear_gelu_backward,
+        .linear_add_forward = reference_linear_add_forward,
+        .channel_scale_forward = reference_channel_scale_forward, /* a value a channel */
+        .channel_scale_backward = reference_channel_scale_backward,
         .parameters_changed = parameters_changed,
     };
+    compute_in_host_memory(c);
     install_kernels(c, isa);
 }
 

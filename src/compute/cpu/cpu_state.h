@@ -17,7 +17,12 @@ struct kernels {
     /* x (rows, channels) += bias (channels) in each row */
     void (*add_bias)(struct compute *c, activation *x, const float *bias, size_t rows, int channels);
 
-    /* dweight (out_features, in_features) += dout^T inp; NULL where oneDNN's is as good. */
+    /* Linear layers, for many rows and features; each may be NULL, where oneDNN's is as good. The last one
+     * adds to dweight. */
+    void (*linear_forward)(struct compute *c, activation *out, const activation *inp, const float *weight,
+                           const float *bias, size_t rows, int in_features, int out_features);
+    void (*linear_input_gradient)(struct compute *c, activation *dinp, const activation *dout,
+                                  const float *weight, size_t rows, int in_features, int out_features);
     void (*linear_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
                                    const activation *inp, size_t rows, int in_features, int out_features);
 
@@ -26,7 +31,8 @@ struct kernels {
     /* result is out of first, inp; or, backward, dinp of first, dout. */
     void (*narrow_convolution)(struct compute *c, activation *result, const activation *first,
                                const float *weight, const struct conv3d_shape *shape, int backward);
-    /* Adds to dweight. */
+    /* The weight's gradient, which is added to dweight, for some more channels. */
+    int (*narrow_gradient_fits)(int in_channels, int out_channels);
     void (*narrow_convolution_gradient)(struct compute *c, float *dweight, const activation *dout,
                                         const activation *inp, const struct conv3d_shape *shape);
 
@@ -92,6 +98,15 @@ void use_threads(const struct compute *c);
 static inline size_t float_bytes(size_t count)
 {
     return (count * sizeof(float) + 63) / 64 * 64;
+}
+
+/* Memory for an array of `bytes` bytes, aligned to 64, off what *at points at; NULL where that is NULL, which
+ * only measures. */
+static inline void *take_bytes(size_t *at, unsigned char *memory, size_t bytes)
+{
+    void *array = memory != NULL ? memory + *at : NULL;
+    *at += (bytes + 63) / 64 * 64;
+    return array;
 }
 
 /* Where part `part` of `parts` begins when 0 .. count - 1 are dealt out in equal, contiguous shares: the

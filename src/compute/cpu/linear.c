@@ -58,6 +58,28 @@ static const size_t least_kernel_rows = 512; /* for a kernel of our own, whose t
  * they cost when they are made: the rows of a projector are fewer. Gradients gain nothing by it. */
 static const size_t least_float_rows = 64;
 
+/* From so many rows and features on, kernels of our own for floats, where there are any: between fewer
+ * features, what they do to get floats into tiles costs more than the tiles save. */
+static const size_t least_own_float_rows = 64;
+static const int least_own_features = 24;
+static const int most_of_small_weight = 96 * 96; /* elements of a weight whose gradient is better by oneDNN */
+
+static int may_have_own(const struct compute *c, size_t rows)
+{
+    return c->precision == PRECISION_FLOAT32 && rows >= least_own_float_rows &&
+           kernels_of(c)->linear_forward != NULL;
+}
+
+static int has_own(const struct compute *c, size_t rows, int in_features, int out_features)
+{
+    return may_have_own(c, rows) && in_features >= least_own_features && out_features >= least_own_features;
+}
+
+static int has_own_gradient(const struct compute *c, size_t rows, int in_features, int out_features)
+{
+    return may_have_own(c, rows) && in_features * (long)out_features > most_of_small_weight;
+}
+
 /* Activations in bf16 by products in float. */
 static void forward_through_floats(struct compute *c, activation *out, const activation *inp,
                                    const float *weight, const float *bias, size_t rows, int in_features,
@@ -98,13 +120,37 @@ void cpu_linear_forward(struct compute *c, activation *out, const activation *in
     }
     use_threads(c);
     const int in_float = c->precision == PRECISION_FLOAT32;
-    if (in_float && rows < least_float_rows) {
+    if (has_own(c, rows, in_features, out_features)) {
+        kernels_of(c)->linear_forward(c, out, inp, weight, bias, rows, in_features, out_features);
+    } else if (in_float && rows < least_float_rows) {
         forward_in_float(c, (float *)out, (const float *)inp, weight, bias, rows, in_features, out_features);
     } else if (in_float || c->multiplies_bf16) {
         const struct conv3d_shape shape = line_of(rows, in_features, out_features);
         convolution_forward(c, out, inp, weight, bias, &shape);
     } else {
         forward_through_floats(c, out, inp, weight, bias, rows, in_features, out_features);
+    }
+}
+
+static void input_gradient_of_floats(struct compute *c, activation *dinp, const activation *dout,
+                                     const float *weight, size_t rows, int in_features, int out_features)
+{
+    if (dinp != NULL && has_own(c, rows, in_features, out_features)) {
+        kernels_of(c)->linear_input_gradient(c, dinp, dout, weight, rows, in_features, out_features);
+    } else {
+        backward_in_float(c, (float *)dinp, NULL, (const float *)dout, NULL, weight, rows, in_features,
+                          out_features);
+    }
+}
+
+static void weight_gradient_of_floats(struct compute *c, float *dweight, const activation *dout,
+                                      const activation *inp, size_t rows, int in_features, int out_features)
+{
+    if (dweight != NULL && has_own_gradient(c, rows, in_features, out_features)) {
+        kernels_of(c)->linear_weight_gradient(c, dweight, dout, inp, rows, in_features, out_features);
+    } else {
+        backward_in_float(c, NULL, dweight, (const float *)dout, (const float *)inp, NULL, rows, in_features,
+                          out_features);
     }
 }
 
@@ -117,8 +163,8 @@ void cpu_linear_backward(struct compute *c, activation *dinp, float *dweight, fl
     }
     use_threads(c);
     if (c->precision == PRECISION_FLOAT32) {
-        backward_in_float(c, (float *)dinp, dweight, (const float *)dout, (const float *)inp, weight, rows,
-                          in_features, out_features);
+        input_gradient_of_floats(c, dinp, dout, weight, rows, in_features, out_features);
+        weight_gradient_of_floats(c, dweight, dout, inp, rows, in_features, out_features);
     } else if (c->multiplies_bf16) {
         const struct conv3d_shape shape = line_of(rows, in_features, out_features);
         if (dinp != NULL) {

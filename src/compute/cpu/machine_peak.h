@@ -8,10 +8,12 @@
 
 struct machine_peak {
     int threads;
-    const char *isa;         /* of the vectors: as isa_name has it */
-    double float32_flops;    /* FLOP/s of multiply-adds in registers, two operations each */
+    const char *isa;         /* of the vectors: as isa_name has it; of a GPU its name */
+    double float32_flops;    /* FLOP/s of multiply-adds in registers, two operations each; of a GPU those of a
+                                large matrix product */
     double bf16_flops;       /* FLOP/s of AVX512_BF16's products, summed in float32; 0 where there is no such
-                                instruction. Matrix units (AMX) are not measured */
+                                instruction. Matrix units (AMX) are not measured. Of a GPU those of a large matrix
+                                product of random numbers */
     double bytes_per_second; /* to and from memory: a = b + s c on arrays far larger than the caches, as
                                 STREAM counts, 12 bytes an element */
 };

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { most_copies = 256 };
+enum { first_room = 256 }; /* copies; more than most networks have weights */
 
 struct copy {
     const float *weight;
@@ -13,8 +13,8 @@ struct copy {
 };
 
 struct packed_weights {
-    struct copy copies[most_copies];
-    int count;
+    struct copy *copies;
+    int count, room;
 };
 
 struct packed_weights *packed_weights_open(void)
@@ -22,20 +22,48 @@ struct packed_weights *packed_weights_open(void)
     return calloc(1, sizeof(struct packed_weights));
 }
 
-static void free_copies(struct packed_weights *packed)
-{
-    for (int k = 0; k < packed->count; k++) {
-        free(packed->copies[k].data);
-    }
-    packed->count = 0;
-}
-
 void packed_weights_close(struct packed_weights *packed)
 {
     if (packed != NULL) {
-        free_copies(packed);
+        for (int k = 0; k < packed->count; k++) {
+            free(packed->copies[k].data);
+        }
+        free(packed->copies);
         free(packed);
     }
+}
+
+/* Weights whose memory was given back are never asked for again, and nothing says so: their copies are among
+ * the stale ones. Fresh ones stay, since operations may be at work with them. */
+static void free_stale_copies(struct packed_weights *packed)
+{
+    int kept = 0;
+    for (int k = 0; k < packed->count; k++) {
+        if (packed->copies[k].fresh) {
+            packed->copies[kept++] = packed->copies[k];
+        } else {
+            free(packed->copies[k].data);
+        }
+    }
+    packed->count = kept;
+}
+
+static int make_room(struct packed_weights *packed)
+{
+    if (packed->count == packed->room) {
+        free_stale_copies(packed);
+    }
+    if (packed->count < packed->room) {
+        return 1;
+    }
+    const int room = packed->room > 0 ? 2 * packed->room : first_room;
+    struct copy *copies = realloc(packed->copies, room * sizeof *copies);
+    if (copies == NULL) {
+        return 0;
+    }
+    packed->copies = copies;
+    packed->room = room;
+    return 1;
 }
 
 void *packed_weights(struct packed_weights *packed, const float *weight, enum packed_order order,
@@ -49,10 +77,7 @@ void *packed_weights(struct packed_weights *packed, const float *weight, enum pa
             return copy->data;
         }
     }
-    if (packed->count == most_copies) {
-        free_copies(packed);
-    }
-    void *data = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    void *data = make_room(packed) ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
     if (data != NULL) {
         packed->copies[packed->count++] =
             (struct copy){.weight = weight, .order = order, .bytes = bytes, .data = data, .fresh = 1};

@@ -161,6 +161,22 @@ static inline void store_activation_quad(activation *to, quad value)
 
 #endif
 
+/* The first `count` lanes, or all where there are more. Their rest is zeros; reads and writes nothing beyond.
+ */
+static inline vec load_activations_up_to(const activation *from, int count)
+{
+    return count < lanes ? load_activations_part(from, count) : load_activations(from);
+}
+
+static inline void store_activations_up_to(activation *to, vec value, int count)
+{
+    if (count < lanes) {
+        store_activations_part(to, value, count);
+    } else {
+        store_activations(to, value);
+    }
+}
+
 /* Arrays of `count`. */
 static inline void floats_of(float *to, const activation *from, size_t count)
 {

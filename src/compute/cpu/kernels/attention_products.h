@@ -13,78 +13,81 @@ static inline int sums_by_rows(int width)
     return lanes > 4 && width % row_channels == 0;
 }
 
-/* Points rows at the bias of a tile's queries, mask included, for keys from .. to - 1: at copies (query_tile,
- * keys) where the window has a mask. */
-static inline void bias_of_tile(const float *rows[query_tile], float *copies, const float *bias,
-                                const struct window *window, int first, int from, int to, int keys)
+/* Keeps the bias in the order in which it is read: by blocks of keys where sums are by rows, else by queries.
+ */
+static inline void order_bias(struct attention_sizes *sizes)
 {
-    for (int i = 0; i < query_tile; i++) {
-        const int query = window->query[first + i];
-        rows[i] = bias + (size_t)query * keys;
-        if (window->masked) {
-            float *copy = copies + (size_t)i * keys;
-            for (int k = from; k < to; k += lanes) {
-                store(copy + k, add_mask(load(rows[i] + k), window->region + k, window->region[query]));
-            }
-            rows[i] = copy;
-        }
+    if (sums_by_rows(sizes->width)) {
+        sizes->bias_row = block_keys;
+        sizes->bias_block = sizes->tokens * sizes->bias_row;
     }
 }
 
-/* low and high += queries (query_tile, width) times two vectors of keys (width, keys). */
-static ALWAYS_INLINE void add_scores(vec low[query_tile], vec high[query_tile], const float *queries,
-                                     const float *key, int width, int keys)
+/* low and high += rows (query_tile, width) times a block of columns (width, keys). */
+static ALWAYS_INLINE void add_products(vec low[query_tile], vec high[query_tile], const float *rows,
+                                       const float *columns, int width, int keys)
 {
     for (int d = 0; d < width; d++) {
-        const vec key_low = load(key + (size_t)d * keys), key_high = load(key + (size_t)d * keys + lanes);
+        const float *column = columns + (size_t)d * keys;
+        const vec column_low = in_register(load(column)), column_high = in_register(load(column + lanes));
         for (int i = 0; i < query_tile; i++) {
-            const vec query = broadcast(queries[i * width + d]);
-            low[i] += query * key_low;
-            high[i] += query * key_high;
+            const vec row = broadcast(rows[i * width + d]);
+            low[i] += row * column_low;
+            high[i] += row * column_high;
         }
+    }
+    for (int i = 0; i < query_tile; i++) { /* what follows shall not take their registers in the loop */
+        low[i] = in_register(low[i]);
+        high[i] = in_register(high[i]);
     }
 }
 
-/* result (query_tile, width) += factors (query_tile, keys) values (keys, width), over keys from .. to - 1. */
-static ALWAYS_INLINE void add_sums_by_rows(float *result, const float *factors, const float *values, int from,
-                                           int to, int width, int keys)
+/* result (query_tile, width) = factors (query_tile, factor_row) values (keys, width), of an even number of
+ * keys; where `added`, added to what is there. */
+static ALWAYS_INLINE void add_sums_by_rows(float *result, const float *factors, const float *values,
+                                           int width, int keys, int factor_row, int added)
 {
-    enum { vectors = row_channels / lanes };
+    enum { vectors = row_channels / lanes, turns = vectors > 1 ? 1 : 2 };
     for (int d = 0; d < width; d += row_channels) {
-        vec sums[query_tile][vectors + (vectors == 0)];
-        for (int i = 0; i < query_tile; i++) {
-            for (int v = 0; v < vectors; v++) {
-                sums[i][v] = load(result + (size_t)i * width + d + (size_t)v * lanes);
-            }
-        }
-        for (int k = from; k < to; k++) {
-            vec value[vectors + (vectors == 0)];
-            for (int v = 0; v < vectors; v++) {
-                value[v] = load(values + (size_t)k * width + d + (size_t)v * lanes);
-            }
-            for (int i = 0; i < query_tile; i++) {
-                const vec factor = broadcast(factors[(size_t)i * keys + k]);
+        vec sums[turns][query_tile][vectors] = {0}; /* in turns, as additions to one are slow */
+        for (int k = 0; k < keys; k += turns) {
+            for (int turn = 0; turn < turns; turn++) {
+                vec value[vectors];
                 for (int v = 0; v < vectors; v++) {
-                    sums[i][v] += factor * value[v];
+                    value[v] = load(values + (size_t)(k + turn) * width + d + (size_t)v * lanes);
+                }
+                for (int i = 0; i < query_tile; i++) {
+                    const vec factor = broadcast(factors[(size_t)i * factor_row + k + turn]);
+                    for (int v = 0; v < vectors; v++) {
+                        sums[turn][i][v] += factor * value[v];
+                    }
                 }
             }
         }
         for (int i = 0; i < query_tile; i++) {
             for (int v = 0; v < vectors; v++) {
-                store(result + (size_t)i * width + d + (size_t)v * lanes, sums[i][v]);
+                float *to = result + (size_t)i * width + d + (size_t)v * lanes;
+                vec sum = sums[0][i][v];
+                if (added) {
+                    sum += load(to);
+                }
+                for (int turn = 1; turn < turns; turn++) {
+                    sum += sums[turn][i][v];
+                }
+                store(to, sum);
             }
         }
     }
 }
 
-/* The same from the transpose of values (width, keys). */
-static ALWAYS_INLINE void add_sums_by_columns(float *result, const float *factors, const float *values,
-                                              int from, int to, int width, int keys)
+/* result (query_tile, width) = factors (query_tile, keys) times the transpose of values (width, keys). */
+static ALWAYS_INLINE void sums_by_columns(float *result, const float *factors, const float *values, int width,
+                                          int keys)
 {
     for (int i = 0; i < query_tile; i += 4) {
         for (int d = 0; d < width; d += 4) {
             vec products[16] = {{0}};
-            for (int k = from; k < to; k += lanes) {
+            for (int k = 0; k < keys; k += lanes) {
                 const float *value = values + (size_t)d * keys + k;
                 const vec v0 = load(value), v1 = load(value + keys);
                 const vec v2 = load(value + 2 * (size_t)keys), v3 = load(value + 3 * (size_t)keys);
@@ -99,20 +102,9 @@ static ALWAYS_INLINE void add_sums_by_columns(float *result, const float *factor
             float sums[16];
             sums_of_16(sums, products);
             for (int j = 0; j < 4; j++) {
-                float *to_sum = result + (size_t)(i + j) * width + d;
-                store_quad(to_sum, load_quad(to_sum) + load_quad(sums + 4 * (size_t)j));
+                store_quad(result + (size_t)(i + j) * width + d, load_quad(sums + 4 * (size_t)j));
             }
         }
-    }
-}
-
-static ALWAYS_INLINE void add_sums(float *result, const float *factors, const float *values, int from, int to,
-                                   int width, int keys)
-{
-    if (sums_by_rows(width)) {
-        add_sums_by_rows(result, factors, values, from, to, width, keys);
-    } else {
-        add_sums_by_columns(result, factors, values, from, to, width, keys);
     }
 }
 

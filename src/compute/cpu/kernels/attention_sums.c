@@ -9,26 +9,67 @@ void KERNEL(begin_attention_sums)(struct attention_sums *sums, void *memory, flo
     memset(dbias, 0, (size_t)z->tokens * z->keys * sizeof *dbias);
 }
 
+enum {
+    side = relative_table_window, /* keys along an axis */
+    steps = 2 * side - 1,         /* from a token to another along an axis: 1 - side .. side - 1 */
+    line = 8,                     /* `side` neighbouring keys, and one more that counts for nothing */
+};
+
+typedef float float_line __attribute__((vector_size(line * sizeof(float)), may_alias, aligned(4)));
+typedef double double_line __attribute__((vector_size(line * sizeof(double)), may_alias, aligned(8)));
+
+static inline double_line doubles_of(const float *from)
+{
+#if defined(__AVX512F__)
+    return (double_line)_mm512_cvtps_pd(_mm256_loadu_ps(from));
+#else
+    return __builtin_convertvector(*(const float_line *)from, double_line);
+#endif
+}
+
+/* A row of dbias as it lies there becomes one of keys, with zeros behind the last token. */
+static void copy_bias_row(float *row, const float *dbias, const struct attention_sizes *z)
+{
+    for (int k = 0; k < z->keys; k += block_keys, dbias += z->bias_block) {
+        store(row + k, load(dbias));
+        store(row + k + lanes, load(dbias + lanes));
+    }
+    memset(row + z->tokens, 0, (size_t)(z->keys - z->tokens + line) * sizeof *row);
+}
+
+/* Queries in the same place along the last axis have their lines of keys in the same lanes: one vector takes
+ * up all lines that are as far from their queries along the other two axes. Several rows together, as a
+ * processor waits where it loads what it has just stored in other pieces. */
 static void add_table_gradient(double *dtable, const float *dbias, const struct attention_sizes *z)
 {
-    enum { run = relative_table_window }; /* keys along an axis, whose rows of the table follow each other */
-    double column[relative_table_rows] = {0};
-    for (int query = 0; query < z->tokens; query++) {
-        double *to = column + relative_table_rows - 1 - first_table_row(query);
-        const float *from = dbias + (size_t)query * z->keys;
-        int key = 0;
-        for (; key + run <= z->tokens; key += run) {
-            double *sums = to + offset_in_table(key);
-            for (int k = 0; k < run; k++) {
-                sums[k] += from[key + k];
+    int far[side * side]; /* how far the first key of a line is from token 0 */
+    for (int k = 0; k < side * side; k++) {
+        far[k] = offset_in_table(k * side) / steps;
+    }
+    const int reach = far[(z->tokens - 1) / side], none = steps * steps / 2; /* the place of no distance */
+    for (int x = 0; x < side && x < z->tokens; x++) {
+        double_line sums[steps * steps];
+        memset(sums + none - reach, 0, (2 * (size_t)reach + 1) * sizeof *sums);
+        for (int first = x; first < z->tokens; first += side * side) {
+            float rows[side][whole_window_keys + line];
+            int count = 0;
+            for (int query = first; query < z->tokens && count < side; query += side, count++) {
+                copy_bias_row(rows[count], dbias + query * z->bias_row, z);
+            }
+            for (int i = 0; i < count; i++) {
+                double_line *const own = sums + none - far[first / side + i];
+                for (int k = 0; k * side < z->tokens; k++) {
+                    own[far[k]] += doubles_of(rows[i] + (size_t)k * side);
+                }
             }
         }
-        for (; key < z->tokens; key++) {
-            to[offset_in_table(key)] += from[key];
+        for (int distance = none - reach; distance <= none + reach; distance++) {
+            /* Of the key in the first place; the rows of the others come before it. */
+            double *const to = dtable + (steps * steps - 1 - distance) * steps + side - 1 + x;
+            for (int key = 0; key < side; key++) {
+                to[-key] += sums[distance][key];
+            }
         }
-    }
-    for (int row = 0; row < relative_table_rows; row++) {
-        dtable[row] += column[relative_table_rows - 1 - row];
     }
 }
 
@@ -69,6 +110,9 @@ void KERNEL(write_query_gradients)(activation *dqkv, const float *dqueries, int 
         const float *from = dqueries + (size_t)k * width;
         activation *to = dqkv + window->row[window->query[k]] * 3 * z->channels + first;
         int d = 0;
+        for (; d + lanes <= z->head_dim; d += lanes) {
+            store_activations(to + d, load(from + d) * factor);
+        }
         for (; d + 4 <= z->head_dim; d += 4) {
             store_activation_quad(to + d, load_quad(from + d) * factor);
         }
@@ -95,12 +139,48 @@ static void scatter_token(activation *dqkv, double *dqkv_bias, const float *grad
     }
 }
 
+#if defined(__AVX512F__)
+/* The same for whole vectors of tokens, of a head of whole vectors of channels; returns how many tokens. */
+static int scatter_vectors(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
+                           int first, const struct window *window, const struct attention_sizes *z)
+{
+    int t = 0;
+    for (; t + lanes <= z->tokens; t += lanes) {
+        for (int d = 0; d < z->head_dim; d += lanes) {
+            vec rows[lanes];
+            for (int k = 0; k < lanes; k++) {
+                rows[k] = load(gradient + (size_t)(d + k) * z->keys + t) * factor;
+            }
+            transpose_16(rows);
+            for (int k = 0; k < lanes; k++) {
+                if (!window->padding[t + k]) {
+                    store_activations(dqkv + window->row[t + k] * 3 * z->channels + first + d, rows[k]);
+                    continue;
+                }
+                float row[lanes];
+                store(row, rows[k]);
+                for (int half = 0; half < lanes; half += line) {
+                    double_line *sums = (double_line *)(dqkv_bias + first + d + half);
+                    *sums += doubles_of(row + half);
+                }
+            }
+        }
+    }
+    return t;
+}
+#endif
+
 void KERNEL(scatter_transposed)(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
                                 int first, const struct window *window, const struct attention_sizes *z)
 {
     const size_t keys = z->keys;
     const int whole = z->head_dim / 4 * 4;
     int t = 0;
+#if defined(__AVX512F__)
+    if (z->head_dim % lanes == 0) {
+        t = scatter_vectors(dqkv, dqkv_bias, gradient, factor, first, window, z);
+    }
+#endif
     for (; t + 4 <= z->tokens; t += 4) {
         const unsigned char *padding = window->padding + t;
         const int all_real = !(padding[0] | padding[1] | padding[2] | padding[3]);

@@ -16,7 +16,7 @@ static inline int attention_threads(const struct compute *c)
 /* What one thread has gathered. */
 struct attention_sums {
     int head;          /* at work; -1: none yet */
-    float *dbias;      /* (tokens, keys): of the head at work, the gradient of what head_bias makes */
+    float *dbias;      /* of the head at work, the gradient of what head_bias makes */
     double *dtable;    /* (heads, 2197) */
     double *dqkv_bias; /* (3 channels) */
 };

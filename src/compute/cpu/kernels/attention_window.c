@@ -24,6 +24,8 @@ int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes, co
     sizes->width = (s->head_dim + 3) / 4 * 4;
     sizes->tokens = s->window[0] * s->window[1] * s->window[2];
     sizes->keys = (sizes->tokens + 2 * lanes - 1) / (2 * lanes) * (2 * lanes);
+    sizes->bias_row = sizes->keys;
+    sizes->bias_block = 2 * lanes;
     const size_t per_sample = (size_t)windows_along(s->d, s->window[0]) * windows_along(s->h, s->window[1]) *
                               windows_along(s->w, s->window[2]);
     sizes->windows = s->n * per_sample;
@@ -107,10 +109,26 @@ void KERNEL(cut_window)(struct window *window, size_t index, const activation *q
     }
 }
 
+/* One query's bias, from the head's column of the table where that of key 0 is. */
+static void bias_row(float *row, const float *column, const int *offset, const struct attention_sizes *z)
+{
+    int key = 0;
+    for (; key + relative_table_window < z->tokens; key += relative_table_window) {
+        memcpy(row + key, column + offset[key], 8 * sizeof *row); /* one too many, which is written over */
+    }
+    for (int k = key; k < z->tokens; k++) {
+        row[k] = column[offset[key] + k - key];
+    }
+    for (key = z->tokens; key < z->keys; key++) {
+        row[key] = absent_key;
+    }
+}
+
 void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *z)
 {
     /* Backwards, so that keys along an axis lie side by side; some room behind for copies that are too long.
-     */
+     * Several rows together, as a processor waits where it loads what it has just stored in other pieces. */
+    enum { rows_together = 8 };
     float column[relative_table_rows + 8];
     memset(column, 0, sizeof column);
     for (int row = 0; row < relative_table_rows; row++) {
@@ -120,29 +138,92 @@ void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const str
     for (int key = 0; key < z->tokens; key += relative_table_window) {
         offset[key] = offset_in_table(key);
     }
-    for (int query = 0; query < z->tokens; query++) {
-        float *to = bias + (size_t)query * z->keys;
-        const float *from = column + relative_table_rows - 1 - first_table_row(query);
-        int key = 0;
-        for (; key + 8 <= z->keys && key < z->tokens; key += relative_table_window) {
-            memcpy(to + key, from + offset[key], 8 * sizeof *to);
+    const float *first = column + relative_table_rows - 1;
+    const int in_rows = z->bias_block == block_keys;
+    for (int query = 0; in_rows && query < z->tokens; query++) {
+        bias_row(bias + query * z->bias_row, first - first_table_row(query), offset, z);
+    }
+    for (int query = 0; !in_rows && query < z->tokens; query += rows_together) {
+        float rows[rows_together][whole_window_keys];
+        const int left = z->tokens - query, count = left < rows_together ? left : rows_together;
+        for (int i = 0; i < count; i++) {
+            bias_row(rows[i], first - first_table_row(query + i), offset, z);
         }
-        for (int k = key; k < z->tokens; k++) {
-            to[k] = from[offset[key] + k - key];
-        }
-        for (key = z->tokens; key < z->keys; key++) {
-            to[key] = absent_key;
+        for (int i = 0; i < count; i++) {
+            float *to = bias + (query + i) * z->bias_row;
+            for (int k = 0; k < z->keys; k += block_keys, to += z->bias_block) {
+                store(to, load(rows[i] + k));
+                store(to + lanes, load(rows[i] + k + lanes));
+            }
         }
     }
 }
+
+/* A row of the mask for each region that a query is in. */
+static void lay_out_mask(struct score_terms *terms, const struct window *window,
+                         const struct attention_sizes *z)
+{
+    int row[regions_of_all], regions = 0;
+    for (int region = 0; region < regions_of_all; region++) {
+        row[region] = -1;
+    }
+    for (int k = 0; k < window->queries + query_tile; k++) {
+        const int region = window->region[window->query[k]];
+        if (row[region] < 0) {
+            row[region] = regions * whole_window_keys;
+            for (int key = 0; key < z->keys; key += lanes) {
+                store(terms->mask[regions] + key, add_mask((vec){0}, window->region + key, region));
+            }
+            regions++;
+        }
+        terms->region[k] = row[region];
+    }
+}
+
+void KERNEL(lay_out_terms)(struct score_terms *terms, const struct window *window,
+                           const struct attention_sizes *z)
+{
+    const int bias_row = (int)z->bias_row;
+    for (int k = 0; k < window->queries + query_tile; k++) {
+        terms->bias[k] = window->query[k] * bias_row;
+    }
+    if (window->masked) {
+        lay_out_mask(terms, window, z);
+    }
+}
+
+#if defined(__AVX512F__)
+/* The part of gather_transposed that is whole vectors of tokens and of channels. */
+static void gather_vectors_transposed(float *result, int first, const struct window *window,
+                                      const struct attention_sizes *z)
+{
+    for (int t = 0; t + lanes <= z->tokens; t += lanes) {
+        for (int d = 0; d + lanes <= z->head_dim; d += lanes) {
+            vec rows[lanes];
+            for (int k = 0; k < lanes; k++) {
+                rows[k] = load_activations(window->qkv[t + k] + first + d);
+            }
+            transpose_16(rows);
+            for (int k = 0; k < lanes; k++) {
+                store(result + (size_t)(d + k) * z->keys + t, rows[k]);
+            }
+        }
+    }
+}
+#endif
 
 void KERNEL(gather_transposed)(float *result, int first, const struct window *window,
                                const struct attention_sizes *z)
 {
     const size_t keys = z->keys;
+    int vector_channels = 0;
+#if defined(__AVX512F__)
+    vector_channels = z->head_dim / lanes * lanes;
+    gather_vectors_transposed(result, first, window, z);
+#endif
     for (int d = 0; d < z->width; d += 4) {
         float *to = result + d * keys;
-        int t = 0;
+        int t = d < vector_channels ? z->tokens / lanes * lanes : 0;
         for (; d + 4 <= z->head_dim && t + 4 <= z->tokens; t += 4) {
             const activation *const rows[4] = {window->qkv[t] + first + d, window->qkv[t + 1] + first + d,
                                                window->qkv[t + 2] + first + d,
@@ -166,6 +247,9 @@ static inline void gather_row(float *to, const activation *from, float factor,
                               const struct attention_sizes *z)
 {
     int d = 0;
+    for (; d + lanes <= z->head_dim; d += lanes) {
+        store(to + d, load_activations(from + d) * factor);
+    }
     for (; d + 4 <= z->head_dim; d += 4) {
         store_quad(to + d, load_activation_quad(from + d) * factor);
     }

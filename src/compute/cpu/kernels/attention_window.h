@@ -17,8 +17,11 @@
 enum {
     window_tokens_max = relative_table_window * relative_table_window * relative_table_window,
     whole_window_keys = (window_tokens_max + 2 * lanes - 1) / (2 * lanes) * (2 * lanes),
+    block_keys = 2 * lanes,           /* keys that are worked on together */
     query_tile = lanes == 16 ? 8 : 4, /* queries that are worked on together ... */
     most_query_tile = 8,              /* ... whatever the build */
+    regions_of_window = 8,            /* of a window that a shift cuts along each axis */
+    regions_of_all = 27,
 };
 
 static const float log2_of_e = 1.44269504F;
@@ -31,7 +34,10 @@ struct attention_sizes {
     int channels, heads, head_dim;
     int width; /* head_dim rounded up to 4 */
     int tokens;
-    int keys;       /* tokens rounded up to two vectors */
+    int keys; /* tokens rounded up to two vectors */
+    /* Elements from a query's bias to the next one's, and from one block of two vectors of keys to the next:
+     * rows of keys, unless a kernel sets others. */
+    size_t bias_row, bias_block;
     size_t windows; /* over all samples */
     size_t group;   /* windows, see attention_task */
 };
@@ -87,8 +93,19 @@ static inline size_t lay_out_arrays(const struct array_place *places, size_t cou
 void KERNEL(cut_window)(struct window *window, size_t index, const activation *qkv,
                         const activation *padded_row, const struct attention_shape *shape);
 
-/* bias (tokens, keys) of one head from the table (2197, heads). */
+/* bias (tokens, keys), or by blocks as the sizes say, of one head from the table (2197, heads). */
 void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *sizes);
+
+/* Where what is added to the scores of a window's real tokens lies; they repeat the last one behind the end.
+ */
+struct score_terms {
+    /* Of each region that tokens are in. Neither mask nor region are set where the window has no mask. */
+    float mask[regions_of_window][whole_window_keys];
+    /* How far behind the first of all are a query's bias, and its row of the mask. */
+    int bias[window_tokens_max + most_query_tile], region[window_tokens_max + most_query_tile];
+};
+void KERNEL(lay_out_terms)(struct score_terms *terms, const struct window *window,
+                           const struct attention_sizes *sizes);
 
 /* result (width, keys): columns first .. first + head_dim - 1 of the window's rows of qkv, channels by
  * tokens, zero where there is no channel or token. */

@@ -84,6 +84,30 @@ void KERNEL(zero)(struct compute *c, float *x, size_t count)
     }
 }
 
+void KERNEL(sum_in_order)(struct compute *c, float *out, const activation *parts, int n, size_t count,
+                          float scale)
+{
+    if (c->status != VOCO_OK) {
+        return;
+    }
+    const size_t whole = count / lanes * lanes;
+#pragma omp parallel for schedule(static) num_threads(cpu_state(c)->threads)
+    for (size_t k = 0; k < whole; k += lanes) {
+        vec sum = load_activations(parts + k);
+        for (int part = 1; part < n; part++) {
+            sum += load_activations(parts + (size_t)part * count + k);
+        }
+        store(out + k, sum * scale);
+    }
+    for (size_t k = whole; k < count; k++) {
+        float sum = float_of(parts[k]);
+        for (int part = 1; part < n; part++) {
+            sum += float_of(parts[(size_t)part * count + k]);
+        }
+        out[k] = sum * scale;
+    }
+}
+
 double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count)
 {
     enum { block = 4096 };

@@ -34,6 +34,11 @@ void KERNEL(install_kernels)(struct compute *c)
     c->window_attention_forward = KERNEL(window_attention_forward);
     c->window_attention_backward = KERNEL(window_attention_backward);
 #endif
+#if !defined(__AMX_BF16__) /* with which linear layers are faster one by one, in tiles */
+    c->mlp_forward = KERNEL(mlp_forward);
+    c->mlp_backward = KERNEL(mlp_backward);
+    c->mlp_fits = KERNEL(mlp_fits);
+#endif
     c->gelu_forward = KERNEL(gelu_forward);
     c->gelu_backward = KERNEL(gelu_backward);
     c->patch_merge_forward = KERNEL(patch_merge_forward);
@@ -42,12 +47,14 @@ void KERNEL(install_kernels)(struct compute *c)
     c->adamw_step = KERNEL(adamw_step);
     c->moving_average = KERNEL(moving_average);
     c->zero = KERNEL(zero);
+    c->sum_in_order = KERNEL(sum_in_order);
     c->sum_of_squares = KERNEL(sum_of_squares);
     cpu_state(c)->kernels[c->precision] = (struct kernels)
     {
         .add_row_sums = KERNEL(add_row_sums), .add_bias = KERNEL(add_bias),
         .narrow_convolution_fits = KERNEL(narrow_convolution_fits),
         .narrow_convolution = KERNEL(narrow_convolution),
+        .narrow_gradient_fits = KERNEL(narrow_gradient_fits),
         .narrow_convolution_gradient = KERNEL(narrow_convolution_gradient),
 #if defined(__AMX_BF16__)
         .linear_weight_gradient = KERNEL(tile_linear_weight_gradient),

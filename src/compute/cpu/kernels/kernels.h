@@ -26,7 +26,8 @@ void KERNEL(layer_norm_forward)(struct compute *c, activation *out, float *mean,
                                 int channels);
 void KERNEL(layer_norm_backward)(struct compute *c, activation *dinp, float *dweight, float *dbias,
                                  const activation *dout, const activation *inp, const float *mean,
-                                 const float *rstd, const float *weight, size_t rows, int channels);
+                                 const float *rstd, const float *weight, const activation *residual,
+                                 size_t rows, int channels);
 
 void KERNEL(instance_norm_forward)(struct compute *c, activation *out, float *mean, float *rstd,
                                    const activation *inp, const activation *residual, float slope, int n,
@@ -61,6 +62,12 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
                                        const float *logsumexp, const activation *qkv, const float *qkv_bias,
                                        const float *bias_table, const struct attention_shape *shape);
 
+void KERNEL(mlp_forward)(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
+                         size_t rows);
+int KERNEL(mlp_fits)(struct compute *c, int channels, int hidden);
+void KERNEL(mlp_backward)(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
+                          const activation *dout, const activation *x, const struct mlp *mlp, size_t rows);
+
 void KERNEL(gelu_forward)(struct compute *c, activation *out, const activation *inp, size_t count);
 void KERNEL(gelu_backward)(struct compute *c, activation *dinp, const activation *dout, const activation *inp,
                            size_t count);
@@ -74,6 +81,8 @@ void KERNEL(add)(struct compute *c, activation *out, const activation *a, const 
 void KERNEL(moving_average)(struct compute *c, float *average, float *previous, const float *value,
                             float decay, size_t count);
 void KERNEL(zero)(struct compute *c, float *x, size_t count);
+void KERNEL(sum_in_order)(struct compute *c, float *out, const activation *parts, int n, size_t count,
+                          float scale);
 double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count);
 
 void KERNEL(adamw_step)(struct compute *c, float *param, float *exp_avg, float *exp_avg_sq,
@@ -85,6 +94,7 @@ void KERNEL(add_bias)(struct compute *c, activation *x, const float *bias, size_
 int KERNEL(narrow_convolution_fits)(int in_channels, int out_channels);
 void KERNEL(narrow_convolution)(struct compute *c, activation *result, const activation *first,
                                 const float *weight, const struct conv3d_shape *shape, int backward);
+int KERNEL(narrow_gradient_fits)(int in_channels, int out_channels);
 void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, const activation *dout,
                                          const activation *inp, const struct conv3d_shape *shape);
 

@@ -141,6 +141,13 @@ static void add_totals(float *dweight, unsigned char *totals, size_t stride, int
     }
 }
 
+int KERNEL(narrow_gradient_fits)(int in_channels, int out_channels)
+{
+    /* oneDNN's gradient of 1 to 48 channels does not use a second thread. */
+    const int widens = in_channels == 1 && out_channels == 48 && out_channels <= most_vectors * lanes;
+    return widens || KERNEL(narrow_convolution_fits)(in_channels, out_channels);
+}
+
 void KERNEL(narrow_convolution_gradient)(struct compute *c, float *dweight, const activation *dout,
                                          const activation *inp, const struct conv3d_shape *s)
 {

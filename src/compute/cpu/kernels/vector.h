@@ -172,6 +172,36 @@ static inline void sums_of_16(float sums[16], const vec v[16])
 #endif
 }
 
+#if defined(__AVX512F__)
+/* v[i], lane j becomes v[j], lane i. */
+static inline void transpose_16(vec v[16])
+{
+    __m512 pairs[16],
+        quads[16]; /* of rows; in each quarter q of quads[4 i + j]: column 4 q + j of rows 4 i .. */
+    for (int i = 0; i < 16; i += 2) {
+        pairs[i] = _mm512_unpacklo_ps((__m512)v[i], (__m512)v[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps((__m512)v[i], (__m512)v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        for (int j = 0; j < 2; j++) {
+            const __m512d a = _mm512_castps_pd(pairs[i + j]), b = _mm512_castps_pd(pairs[i + j + 2]);
+            quads[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            quads[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    for (int j = 0; j < 4; j++) {
+        const __m512 low = _mm512_shuffle_f32x4(quads[j], quads[4 + j], 0x44);
+        const __m512 high = _mm512_shuffle_f32x4(quads[j], quads[4 + j], 0xEE);
+        const __m512 next_low = _mm512_shuffle_f32x4(quads[8 + j], quads[12 + j], 0x44);
+        const __m512 next_high = _mm512_shuffle_f32x4(quads[8 + j], quads[12 + j], 0xEE);
+        v[j] = (vec)_mm512_shuffle_f32x4(low, next_low, 0x88);
+        v[4 + j] = (vec)_mm512_shuffle_f32x4(low, next_low, 0xDD);
+        v[8 + j] = (vec)_mm512_shuffle_f32x4(high, next_high, 0x88);
+        v[12 + j] = (vec)_mm512_shuffle_f32x4(high, next_high, 0xDD);
+    }
+}
+#endif
+
 #if defined(__AVX2__) && !defined(__AVX512F__)
 static inline __m256i first_lanes(int count)
 {
@@ -259,6 +289,17 @@ static inline const float *unforeseen(const float *pointer)
 {
     __asm__ volatile("" : "+r"(pointer));
     return pointer;
+}
+
+/* The same vector, which the compiler keeps in a register: it does not load it again for each use. */
+static inline vec in_register(vec v)
+{
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__SSE2__)
+    __asm__("" : "+x"(v));
+#endif
+    return v;
 }
 
 /* Each x becomes 2^x, but 2^-64 for x below -64, relatively to within 2.5e-7; at least 2^126, or infinity,

@@ -5,8 +5,17 @@
 
 #include <math.h>
 
-/* Exponentials are of scores as they are, or less their largest where a query's sum leaves these bounds. */
+/* For a window and head, in base 2: S = Q K^T + bias, and what a query attends is sum_k 2^S V / sum_k 2^S. A
+ * tile of queries goes block by block through a chunk of keys: S in registers (8 queries by two vectors of
+ * keys), its exponentials into the first-level cache and their sums; then exponentials times values, with the
+ * channels in lanes where a head has whole vectors of them. Such heads take chunks of keys whose keys and
+ * values stay in the first-level cache, others all keys at once.
+ *
+ * Exponentials are of scores as they are, or less their largest where a query's sum leaves these bounds. */
 static const float least_sum = 0x1p-16F, largest_sum = 0x1p48F;
+
+/* Of keys and of values in the first-level cache, where sums are by rows. */
+enum { chunk_floats = 2048 };
 
 /* The tensors. */
 struct forward_rows {
@@ -19,11 +28,13 @@ struct forward_rows {
 struct forward_work {
     const struct window *window;
     struct window_ahead ahead;
-    float *bias;               /* (tokens, keys), of the head at work */
+    size_t bias_block; /* of the sizes */
+    float *bias;       /* of the head at work, in the order of order_bias */
+    struct score_terms *terms;
     float *keys, *values;      /* (width, keys), but values (keys, width) where sums are by rows */
     float *queries, *attended; /* (queries + query_tile, width) */
-    float *exponentials;       /* (query_tile, keys) */
-    float *tile_bias;          /* (query_tile, keys) */
+    float *exponentials;       /* (query_tile, chunk of keys) */
+    float *lane_sums;          /* (queries + query_tile, lanes): of exponentials */
     float *offset, *sum;       /* (queries + query_tile): sum of exponentials of the scores less offset */
 };
 
@@ -31,89 +42,157 @@ struct forward_work {
 static size_t lay_out_work(struct forward_work *work, unsigned char *memory, const struct attention_sizes *z)
 {
     const size_t queries = (z->tokens + query_tile + lanes - 1) / lanes * lanes;
-    const size_t tile = (size_t)query_tile * z->keys;
-    const size_t counts[] = {(size_t)z->tokens * z->keys,
-                             (size_t)z->width * z->keys,
-                             (size_t)z->width * z->keys,
-                             queries * z->width,
-                             queries * z->width,
-                             tile,
-                             tile,
-                             queries,
-                             queries};
-    float **const arrays[] = {&work->bias,      &work->keys,     &work->values,
-                              &work->queries,   &work->attended, &work->exponentials,
-                              &work->tile_bias, &work->offset,   &work->sum};
-    size_t bytes = 0;
-    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
-        *arrays[k] = (float *)(memory + bytes);
-        bytes += float_bytes(counts[k]);
-    }
-    return bytes;
+    const size_t columns = (size_t)z->width * z->keys * sizeof(float);
+    const struct array_place places[] = {
+        {&work->bias, (size_t)z->tokens * z->keys * sizeof(float)},
+        {&work->terms, sizeof *work->terms},
+        {&work->keys, columns},
+        {&work->values, columns},
+        {&work->queries, queries * z->width * sizeof(float)},
+        {&work->attended, queries * z->width * sizeof(float)},
+        {&work->exponentials, (size_t)query_tile * z->keys * sizeof(float)},
+        {&work->lane_sums, queries * sizeof(vec)},
+        {&work->offset, queries * sizeof(float)},
+        {&work->sum, queries * sizeof(float)},
+    };
+    return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
-static ALWAYS_INLINE void load_bias(vec low[query_tile], vec high[query_tile],
-                                    const float *const bias[query_tile], int k)
+/* What the compiler knows. */
+struct kind {
+    int width, keys, masked;
+    int offset; /* whether scores are less work->offset */
+};
+
+/* low and high = the scores of a tile of queries and the block of keys from k. */
+static ALWAYS_INLINE void score(vec low[query_tile], vec high[query_tile], const struct forward_work *work,
+                                int tile, int k, struct kind kind)
 {
+    const float *bias_block = work->bias + (size_t)(k / block_keys) * work->bias_block;
     for (int i = 0; i < query_tile; i++) {
-        low[i] = load(bias[i] + k);
-        high[i] = load(bias[i] + k + lanes);
+        const float *bias = bias_block + work->terms->bias[tile + i];
+        low[i] = load(bias);
+        high[i] = load(bias + lanes);
+        if (kind.masked) {
+            const float *mask = work->terms->mask[0] + work->terms->region[tile + i] + k;
+            low[i] += load(mask);
+            high[i] += load(mask + lanes);
+        }
+        if (kind.offset) {
+            low[i] -= work->offset[tile + i];
+            high[i] -= work->offset[tile + i];
+        }
     }
+    add_products(low, high, work->queries + (size_t)tile * kind.width, work->keys + k, kind.width, kind.keys);
 }
 
-/* exponentials = 2^(bias + queries keys), and the sum of each row. Returns whether all sums are in bounds. */
-static ALWAYS_INLINE int raise_scores(struct forward_work *work, const float *const bias[query_tile],
-                                      int first, int width, int keys)
+/* exponentials = 2^scores of a tile of queries and the keys from .. to - 1, which the sums take up. */
+static ALWAYS_INLINE void raise_scores(struct forward_work *work, int tile, int from, int to, int chunk,
+                                       struct kind kind)
 {
-    const float *queries = work->queries + (size_t)first * width;
-    vec sum[query_tile] = {{0}};
-    for (int k = 0; k < keys; k += 2 * lanes) {
+    vec sum[query_tile];
+    for (int i = 0; i < query_tile; i++) {
+        sum[i] = from > 0 ? load(work->lane_sums + (size_t)(tile + i) * lanes) : (vec){0};
+    }
+    for (int k = from; k < to; k += block_keys) {
         vec low[query_tile], high[query_tile];
         fetch_ahead(&work->ahead);
-        load_bias(low, high, bias, k);
-        add_scores(low, high, queries, work->keys + k, width, keys);
+        score(low, high, work, tile, k, kind);
         raise_two_to(low, query_tile);
         raise_two_to(high, query_tile);
         for (int i = 0; i < query_tile; i++) {
-            store(work->exponentials + (size_t)i * keys + k, low[i]);
-            store(work->exponentials + (size_t)i * keys + k + lanes, high[i]);
+            float *exponentials = work->exponentials + (size_t)i * chunk + k - from;
+            store(exponentials, low[i]);
+            store(exponentials + lanes, high[i]);
             sum[i] += low[i] + high[i];
         }
     }
-    int in_bounds = 1;
     for (int i = 0; i < query_tile; i++) {
-        const float total = sum_of_lanes(sum[i]);
-        work->sum[first + i] = total;
-        in_bounds &= total >= least_sum && total <= largest_sum;
+        store(work->lane_sums + (size_t)(tile + i) * lanes, sum[i]);
     }
-    return in_bounds;
 }
 
-/* Takes each query's largest score off its bias, into tile_bias. */
-static void take_off_largest(struct forward_work *work, const float *bias[query_tile], int first, int width,
-                             int keys)
+/* A tile of queries and the keys from .. to - 1. */
+static ALWAYS_INLINE void attend_tile(struct forward_work *work, int tile, int from, int to, int chunk,
+                                      struct kind kind)
 {
-    const float *queries = work->queries + (size_t)first * width;
+    float *attended = work->attended + (size_t)tile * kind.width;
+    raise_scores(work, tile, from, to, chunk, kind);
+    if (sums_by_rows(kind.width)) {
+        add_sums_by_rows(attended, work->exponentials, work->values + (size_t)from * kind.width, kind.width,
+                         to - from, chunk, from > 0);
+    } else {
+        sums_by_columns(attended, work->exponentials, work->values, kind.width, kind.keys);
+    }
+}
+
+/* Chunk by chunk of keys, which with its values stays in the first-level cache. */
+static ALWAYS_INLINE void attend(struct forward_work *work, struct kind kind)
+{
+    const int blocks = chunk_floats / block_keys / kind.width, most = (blocks > 0 ? blocks : 1) * block_keys;
+    const int chunk = most < kind.keys && sums_by_rows(kind.width) ? most : kind.keys;
+    for (int from = 0; from < kind.keys; from += chunk) {
+        const int to = kind.keys - from < chunk ? kind.keys : from + chunk;
+        for (int tile = 0; tile < work->window->queries; tile += query_tile) {
+            attend_tile(work, tile, from, to, chunk, kind);
+        }
+    }
+}
+
+/* Once more, with scores less the largest one of each query. */
+static void attend_with_offsets(struct forward_work *work, int tile, struct kind kind)
+{
     vec most[query_tile];
     for (int i = 0; i < query_tile; i++) {
         most[i] = broadcast(absent_key);
     }
-    for (int k = 0; k < keys; k += 2 * lanes) {
+    for (int k = 0; k < kind.keys; k += block_keys) {
         vec low[query_tile], high[query_tile];
-        load_bias(low, high, bias, k);
-        add_scores(low, high, queries, work->keys + k, width, keys);
+        score(low, high, work, tile, k, kind);
         for (int i = 0; i < query_tile; i++) {
             most[i] = larger(most[i], larger(low[i], high[i]));
         }
     }
     for (int i = 0; i < query_tile; i++) {
-        float *copy = work->tile_bias + (size_t)i * keys;
-        const float offset = largest_lane(most[i]);
-        for (int k = 0; k < keys; k += lanes) {
-            store(copy + k, load(bias[i] + k) - offset);
+        work->offset[tile + i] = largest_lane(most[i]);
+    }
+    kind.offset = 1;
+    attend_tile(work, tile, 0, kind.keys, kind.keys, kind);
+}
+
+/* The sum of a tile's exponentials. Returns whether all are in bounds. */
+static int add_lanes(struct forward_work *work, int tile)
+{
+    int in_bounds = 1;
+    for (int i = tile; i < tile + query_tile; i++) {
+        const float sum = sum_of_lanes(load(work->lane_sums + (size_t)i * lanes));
+        work->sum[i] = sum;
+        in_bounds &= sum >= least_sum && sum <= largest_sum;
+    }
+    return in_bounds;
+}
+
+static void attend_all(struct forward_work *work, const struct attention_sizes *z)
+{
+    const int whole = z->keys == whole_window_keys, masked = work->window->masked;
+    struct kind kind = {.width = z->width, .keys = z->keys, .masked = masked};
+    memset(work->offset, 0, (size_t)(work->window->queries + query_tile) * sizeof(float));
+    if (whole && z->width == 4 && !masked) {
+        attend(work, (struct kind){.width = 4, .keys = whole_window_keys});
+    } else if (whole && z->width == 4) {
+        attend(work, (struct kind){.width = 4, .keys = whole_window_keys, .masked = 1});
+    } else if (whole && z->width == 16 && !masked) {
+        attend(work, (struct kind){.width = 16, .keys = whole_window_keys});
+    } else if (whole && z->width == 16) {
+        attend(work, (struct kind){.width = 16, .keys = whole_window_keys, .masked = 1});
+    } else {
+        attend(work, kind);
+    }
+    for (int tile = 0; tile < work->window->queries; tile += query_tile) {
+        if (!add_lanes(work, tile)) {
+            attend_with_offsets(work, tile, kind);
+            add_lanes(work, tile);
         }
-        bias[i] = copy;
-        work->offset[first + i] = offset;
     }
 }
 
@@ -124,26 +203,12 @@ static void look_ahead(struct forward_work *work, const struct forward_rows *row
     struct window_ahead *ahead = &work->ahead;
     const size_t length = z->channels, first = (size_t)head * z->head_dim;
     const int tiles = (work->window->queries + query_tile - 1) / query_tile;
-    begin_ahead(ahead, next, tiles * (z->keys / (2 * lanes)));
+    begin_ahead(ahead, next, tiles * (z->keys / block_keys));
     for (int part = 0; part < 3; part++) {
         add_ahead(ahead, rows->qkv, sizeof(activation), 3 * length, part * length + first, z->head_dim);
     }
     add_ahead(ahead, rows->out, sizeof(activation), length, first, z->head_dim);
     add_ahead(ahead, rows->logsumexp, sizeof(float), z->heads, head, 1);
-}
-
-static ALWAYS_INLINE void attend(struct forward_work *work, int width, int keys)
-{
-    for (int first = 0; first < work->window->queries; first += query_tile) {
-        const float *bias[query_tile];
-        bias_of_tile(bias, work->tile_bias, work->bias, work->window, first, 0, keys, keys);
-        if (!raise_scores(work, bias, first, width, keys)) {
-            take_off_largest(work, bias, first, width, keys);
-            raise_scores(work, bias, first, width, keys);
-        }
-        add_sums(work->attended + (size_t)first * width, work->exponentials, work->values, 0, keys, width,
-                 keys);
-    }
 }
 
 static void write_results(const struct forward_rows *rows, struct forward_work *work, int head,
@@ -160,6 +225,9 @@ static void write_results(const struct forward_rows *rows, struct forward_work *
         const float *attended = work->attended + (size_t)k * z->width;
         activation *to = rows->out + row * z->channels + head * z->head_dim;
         int d = 0;
+        for (; d + lanes <= z->head_dim; d += lanes) {
+            store_activations(to + d, load(attended + d) * work->sum[k]);
+        }
         for (; d + 4 <= z->head_dim; d += 4) {
             store_activation_quad(to + d, load_quad(attended + d) * work->sum[k]);
         }
@@ -175,7 +243,10 @@ static void attend_window(const struct forward_rows *rows, struct forward_work *
 {
     const int first = head * z->head_dim;
     const float factor = log2_of_e / sqrtf((float)z->head_dim);
-    const size_t queries = (size_t)work->window->queries + query_tile;
+    if (work->window->queries == 0) {
+        return;
+    }
+    KERNEL(lay_out_terms)(work->terms, work->window, z);
     KERNEL(gather_transposed)(work->keys, z->channels + first, work->window, z);
     if (sums_by_rows(z->width)) {
         KERNEL(gather_tokens)(work->values, 2 * z->channels + first, work->window, z);
@@ -183,15 +254,7 @@ static void attend_window(const struct forward_rows *rows, struct forward_work *
         KERNEL(gather_transposed)(work->values, 2 * z->channels + first, work->window, z);
     }
     KERNEL(gather_queries)(work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, work->window, z);
-    memset(work->attended, 0, queries * z->width * sizeof *work->attended);
-    memset(work->offset, 0, queries * sizeof *work->offset);
-    if (z->keys == whole_window_keys && z->width == 4) {
-        attend(work, 4, whole_window_keys);
-    } else if (z->keys == whole_window_keys && z->width == 16) {
-        attend(work, 16, whole_window_keys);
-    } else {
-        attend(work, z->width, z->keys);
-    }
+    attend_all(work, z);
     write_results(rows, work, head, z);
 }
 
@@ -203,6 +266,7 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
     if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
+    order_bias(&z);
     struct forward_work measured;
     const size_t bytes = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
@@ -218,6 +282,7 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
         struct forward_work work;
         struct window windows[2];
         lay_out_work(&work, memory + part * bytes, &z);
+        work.bias_block = z.bias_block;
         int prepared = -1;
         const size_t begin = share_begin(tasks, part, threads), end = share_begin(tasks, part + 1, threads);
         struct attention_task at = {0};

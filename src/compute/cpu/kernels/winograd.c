@@ -4,8 +4,8 @@
 
 int KERNEL(winograd_fits)(const struct conv3d_shape *s)
 {
-    /* Below, transforms outweigh the products that they save, the earlier the faster products are, or the
-     * weights at 64 points all activations. */
+    /* Below, transforms outweigh the products that they save, or the weights at the points all activations.
+     */
     enum { least_channels = factors_together == 1 ? 12 : 16, least_voxels = 5 * 5 * 5 };
     return s->kernel == 3 && s->stride == 1 && s->in_channels >= least_channels &&
            s->out_channels >= least_channels && s->d * s->h * s->w >= least_voxels;
@@ -40,8 +40,8 @@ struct pass {
 };
 
 struct pass_memory {
-    factor *inp;
-    float *out;
+    struct plane_ring inp;
+    float *out; /* (planes, plane_length) */
 };
 
 static size_t block_sums_length(const struct pass *p)
@@ -52,25 +52,40 @@ static size_t block_sums_length(const struct pass *p)
 static void convolve_block(const struct pass *p, size_t index, const struct pass_memory *m)
 {
     const int inner = p->input.channels, outer = p->output.channels;
-    const size_t panel = winograd_weights_length(inner, outer) / points;
+    const size_t weights = winograd_weights_length(inner, outer) / points;
     const struct tile_block block = block_of(&p->t, index);
-    KERNEL(winograd_inputs)(m->inp, &p->input, &block, &p->t);
     for (int k = 0; k < points; k++) {
-        KERNEL(winograd_product)
-        (m->out + k * point_stride(outer), m->inp + k * point_stride(inner), p->weights + k * panel,
-         block.count, inner, outer);
+        for (int plane = 0; plane < block.planes; plane++) {
+            const factor *inp[depth_taps];
+            for (int tap = 0; tap < depth_taps; tap++) {
+                const factor *at = ring_plane(&m->inp, block.depth + plane + tap - 1, inner, &p->t);
+                inp[tap] = at != NULL ? at + k * point_stride(inner) : NULL;
+            }
+            KERNEL(winograd_product)
+            (m->out + plane * plane_length(outer) + k * point_stride(outer), inp, p->weights + k * weights,
+             block.count, inner, outer);
+        }
     }
     KERNEL(winograd_outputs)(&p->output, p->sums + index * block_sums_length(p), m->out, &block, &p->t);
     p->voxels[index] = KERNEL(winograd_block_voxels)(&block, &p->t);
 }
 
+static void convolve_share(const struct pass *p, struct pass_memory *m, size_t begin, size_t end)
+{
+    for (size_t index = begin; index < end; index++) {
+        const struct tile_block block = block_of(&p->t, index);
+        KERNEL(winograd_inputs)(&m->inp, &p->input, &block, &p->t, index > begin && block.depth > 0);
+        convolve_block(p, index, m);
+    }
+}
+
 /* Fills p->sums and p->voxels, which last until the next cpu_scratch; 0 where that fails. */
 static int convolve(struct compute *c, struct pass *p)
 {
-    const int threads = cpu_state(c)->threads;
-    const size_t inputs = float_bytes(points * point_stride(p->input.channels)); /* enough for bf16 too */
-    const size_t outputs = float_bytes(points * point_stride(p->output.channels)), own = inputs + outputs;
-    const size_t sums = float_bytes(p->t.blocks * block_sums_length(p));
+    const int threads = cpu_state(c)->threads, slots = p->t.planes + depth_taps - 1;
+    const size_t inputs = float_bytes(slots * plane_length(p->input.channels)); /* enough for bf16 too */
+    const size_t outputs = float_bytes(p->t.planes * plane_length(p->output.channels));
+    const size_t sums = float_bytes(p->t.blocks * block_sums_length(p)), own = inputs + outputs;
     unsigned char *memory = cpu_scratch(c, sums + p->t.blocks * sizeof(size_t) + 64 + threads * own);
     if (memory == NULL) {
         return 0;
@@ -80,12 +95,11 @@ static int convolve(struct compute *c, struct pass *p)
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         unsigned char *mine = memory + part * own;
-        const struct pass_memory m = {.inp = (factor *)mine, .out = (float *)(mine + inputs)};
-        memset(m.inp, 0, inputs); /* rows behind the last tile */
-        for (size_t block = share_begin(p->t.blocks, part, threads);
-             block < share_begin(p->t.blocks, part + 1, threads); block++) {
-            convolve_block(p, block, &m);
-        }
+        struct pass_memory m = {.inp = {.at = (factor *)mine, .slots = slots},
+                                .out = (float *)(mine + inputs)};
+        memset(mine, 0, inputs); /* rows behind the last tile */
+        convolve_share(p, &m, share_begin(p->t.blocks, part, threads),
+                       share_begin(p->t.blocks, part + 1, threads));
     }
     return 1;
 }

@@ -1,50 +1,44 @@
 #include "compute/cpu/kernels/winograd.h"
 
-/* out (rows, vectors) = inp (rows, inner) weights (inner, vectors): what registers hold. */
-static ALWAYS_INLINE void product_tile(float *out, size_t out_pitch, const factor *inp, size_t inp_pitch,
-                                       const factor *weights, int inner, int vectors, int rows)
+/* out (rows, vectors) = the sum over the taps of inp (rows, inner) weights (inner, vectors): what registers
+ * hold. */
+static ALWAYS_INLINE void product_tile(float *out, size_t out_pitch, const factor *const inp[depth_taps],
+                                       size_t place, size_t inp_pitch, const factor *weights, int inner,
+                                       int vectors, int rows)
 {
+    const size_t depth = (size_t)whole_groups(inner) * vectors * lanes;
     vec sum[product_sums] = {{0}};
-    for (int k = 0; k < inner; k += factors_together, weights += vectors * lanes * factors_together) {
-        factor_vec weight[panel_vectors];
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            weight[v] = load_factors(weights + v * lanes * factors_together);
+    for (int z = 0; z < depth_taps; z++, weights += depth) {
+        if (inp[z] == NULL) {
+            continue;
         }
-#pragma GCC unroll 24
-        for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 3
-            for (int v = 0; v < vectors; v++) {
-                sum[r * vectors + v] = add_products(sum[r * vectors + v], inp + r * inp_pitch + k, weight[v]);
-            }
-        }
+        add_to_tile(sum, inp[z] + place, inp_pitch, weights, inner, vectors, rows);
     }
-#pragma GCC unroll 24
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            store(out + r * out_pitch + v * lanes, sum[r * vectors + v]);
-        }
-    }
+    store_tile(out, out_pitch, sum, vectors, rows);
 }
 
-static ALWAYS_INLINE void product_panel(float *out, size_t out_pitch, const factor *inp, size_t inp_pitch,
-                                        const factor *weights, int rows, int inner, int vectors)
+static ALWAYS_INLINE void product_panel(float *out, size_t out_pitch, const factor *const inp[depth_taps],
+                                        size_t inp_pitch, const factor *weights, int rows, int inner,
+                                        int vectors)
 {
-    const int together = product_sums / vectors;
-    for (int r = 0; r < rows; r += together) {
-        product_tile(out + r * out_pitch, out_pitch, inp + r * inp_pitch, inp_pitch, weights, inner, vectors,
-                     together);
+    int r = 0;
+    for (; r + rows_together <= rows; r += rows_together) {
+        product_tile(out + r * out_pitch, out_pitch, inp, r * inp_pitch, inp_pitch, weights, inner, vectors,
+                     rows_together);
+    }
+    for (; r < rows; r += row_step) {
+        product_tile(out + r * out_pitch, out_pitch, inp, r * inp_pitch, inp_pitch, weights, inner, vectors,
+                     row_step);
     }
 }
 
-void KERNEL(winograd_product)(float *out, const factor *inp, const factor *weights, int rows, int inner,
-                              int outer)
+void KERNEL(winograd_product)(float *out, const factor *const inp[depth_taps], const factor *weights,
+                              int rows, int inner, int outer)
 {
     const int vectors = whole_vectors(outer);
     const size_t out_pitch = (size_t)vectors * lanes, inp_pitch = (size_t)whole_vectors(inner) * lanes;
     for (int v = 0; v < vectors; v += panel_vectors) {
-        const factor *panel = weights + (size_t)v * whole_groups(inner) * lanes;
+        const factor *panel = weights + (size_t)v * depth_taps * whole_groups(inner) * lanes;
         float *to = out + v * lanes;
         switch (vectors - v) {
         case 1:
@@ -55,74 +49,6 @@ void KERNEL(winograd_product)(float *out, const factor *inp, const factor *weigh
             break;
         default:
             product_panel(to, out_pitch, inp, inp_pitch, panel, rows, inner, panel_vectors);
-        }
-    }
-}
-
-static ALWAYS_INLINE void add_tile(float *sums, const factor *inp, size_t inp_pitch, const factor *dout,
-                                   size_t pitch, int rows, int vectors, int inner)
-{
-    vec sum[product_sums] = {{0}};
-    for (int r = 0; r < rows;
-         r += factors_together, inp += inp_pitch * factors_together, dout += pitch * factors_together) {
-        factor_vec gradient[panel_vectors];
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            gradient[v] = load_factors(dout + v * lanes * factors_together);
-        }
-#pragma GCC unroll 24
-        for (int k = 0; k < inner; k++) {
-#pragma GCC unroll 3
-            for (int v = 0; v < vectors; v++) {
-                sum[k * vectors + v] =
-                    add_products(sum[k * vectors + v], inp + k * factors_together, gradient[v]);
-            }
-        }
-    }
-#pragma GCC unroll 24
-    for (int k = 0; k < inner; k++) {
-#pragma GCC unroll 3
-        for (int v = 0; v < vectors; v++) {
-            float *to = sums + k * pitch + v * lanes;
-            store(to, load(to) + sum[k * vectors + v]);
-        }
-    }
-}
-
-static ALWAYS_INLINE void add_panel(float *sums, const factor *inp, size_t inp_pitch, const factor *dout,
-                                    size_t pitch, int rows, int inner, int vectors)
-{
-    const int together = product_sums / vectors, few = 4;
-    int k = 0;
-    for (; k + together <= inner; k += together) {
-        add_tile(sums + k * pitch, inp + k * factors_together, inp_pitch, dout, pitch, rows, vectors,
-                 together);
-    }
-    for (; k + few <= inner; k += few) {
-        add_tile(sums + k * pitch, inp + k * factors_together, inp_pitch, dout, pitch, rows, vectors, few);
-    }
-    for (; k < inner; k++) {
-        add_tile(sums + k * pitch, inp + k * factors_together, inp_pitch, dout, pitch, rows, vectors, 1);
-    }
-}
-
-void KERNEL(winograd_add_products)(float *sums, const factor *inp, const factor *dout, int rows, int inner,
-                                   int outer)
-{
-    const int vectors = whole_vectors(outer);
-    const size_t pitch = (size_t)vectors * lanes, inp_pitch = (size_t)whole_vectors(inner) * lanes;
-    for (int v = 0; v < vectors; v += panel_vectors) {
-        const size_t column = (size_t)v * lanes;
-        switch (vectors - v) {
-        case 1:
-            add_panel(sums + column, inp, inp_pitch, dout + column * factors_together, pitch, rows, inner, 1);
-            break;
-        case 2:
-            add_panel(sums + column, inp, inp_pitch, dout + column * factors_together, pitch, rows, inner, 2);
-            break;
-        default:
-            add_panel(sums + column, inp, inp_pitch, dout + column * factors_together, pitch, rows, inner,
-                      panel_vectors);
         }
     }
 }

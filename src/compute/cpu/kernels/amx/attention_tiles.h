@@ -173,12 +173,6 @@ static ALWAYS_INLINE void fetch_tokens(const struct tile_window *window, struct 
     }
 }
 
-/* Stores that tiles are loaded from are done before: the compiler's intrinsics do not say what they read. */
-static ALWAYS_INLINE void before_tile_loads(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
-
 /* Lets this thread flush subnormal numbers; returns what end_flushing takes. */
 static inline unsigned begin_flushing(void)
 {

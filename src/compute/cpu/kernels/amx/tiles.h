@@ -35,4 +35,10 @@ static inline void configure_tiles(int depth)
     _tile_loadconfig(&configuration);
 }
 
+/* Stores that tiles are loaded from are done before: the compiler's intrinsics do not say what they read. */
+static inline __attribute__((always_inline)) void before_tile_loads(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 #endif

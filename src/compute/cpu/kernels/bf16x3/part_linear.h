@@ -1,0 +1,22 @@
+/* Linear layers of floats by products of parts, as struct kernels has them (cpu_state.h). */
+#ifndef COMPUTE_CPU_KERNELS_BF16X3_PART_LINEAR_H
+#define COMPUTE_CPU_KERNELS_BF16X3_PART_LINEAR_H
+
+#include "compute/cpu/kernels/bf16x3/parts.h"
+
+/* The weight (out_features, in_features) as the right factor of products of parts, kept until it changes:
+ * tiles of columns, column_length() elements each, of which the last one is filled up with zeros. Summed over
+ * are in_features, or, backward, out_features. NULL where there is no memory, which is then c's status. */
+const part *KERNEL(part_weights)(struct compute *c, const float *weight, int in_features, int out_features,
+                                 int backward);
+
+void KERNEL(part_linear_forward)(struct compute *c, activation *out, const activation *inp,
+                                 const float *weight, const float *bias, size_t rows, int in_features,
+                                 int out_features);
+void KERNEL(part_linear_input_gradient)(struct compute *c, activation *dinp, const activation *dout,
+                                        const float *weight, size_t rows, int in_features, int out_features);
+void KERNEL(part_linear_weight_gradient)(struct compute *c, float *dweight, const activation *dout,
+                                         const activation *inp, size_t rows, int in_features,
+                                         int out_features);
+
+#endif
