@@ -133,7 +133,7 @@ static void the_arena_is_aligned_and_last_in_first_out(void **state)
     struct arena arena;
     assert_int_equal(arena_open(&arena, 1 << 20), VOCO_OK);
     unsigned char *a = arena_push(&arena, 100);
-    const size_t mark = arena_mark(&arena);
+    const struct arena_mark mark = arena_mark(&arena);
     unsigned char *b = arena_push(&arena, 1);
     assert_non_null(a);
     assert_non_null(b);

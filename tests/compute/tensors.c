@@ -24,6 +24,7 @@ real *random_tensor(uint32_t seed, size_t count, double scale)
 {
     const struct random_key key = {.seed = seed, .purpose = RANDOM_TEST};
     real *t = tensor(count);
+#pragma omp parallel for if (count > 100000)
     for (size_t k = 0; k < count; k++) {
         t[k] = (real)(scale * random_normal(&key, (uint32_t)k));
     }

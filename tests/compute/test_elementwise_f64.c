@@ -116,6 +116,17 @@ static void zero_leaves_nothing_of_what_was_there(void **state)
     assert_true(x[0] == 0 && x[1] == 0 && isinf(x[2]));
 }
 
+/* 1e30 + 1 - 1e30 - 1 depends on the order: 0 - 1, and not 0. */
+static void parts_are_added_from_the_first_to_the_last(void **state)
+{
+    (void)state;
+    const real parts[4][2] = {{(real)1e30, 1}, {1, 2}, {(real)-1e30, 3}, {-1, 4}};
+    real sum[2] = {7, 7};
+    compute.sum_in_order(&compute, sum, as_activations(&parts[0][0]), 4, 2, (real)0.5);
+    require_near(sum[0], -0.5, 0);
+    require_near(sum[1], 5, 0);
+}
+
 static void sum_of_squares_shows_what_is_not_finite(void **state)
 {
     (void)state;
@@ -136,6 +147,7 @@ int main(void)
         cmocka_unit_test(addition_may_be_in_place_on_either_side),
         cmocka_unit_test(moving_average_forgets_geometrically),
         cmocka_unit_test(zero_leaves_nothing_of_what_was_there),
+        cmocka_unit_test(parts_are_added_from_the_first_to_the_last),
         cmocka_unit_test(sum_of_squares_shows_what_is_not_finite),
     };
     return cmocka_run_group_tests(tests, open_reference, close_reference);

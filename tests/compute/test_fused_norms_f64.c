@@ -1,8 +1,10 @@
-/* The reference operations that join norms with convolutions and pools, in double: backward against finite
- * differences, away from the kink, and forward against the operations that they join. */
+/* The reference operations that join norms with convolutions and pools, or stand for both, in double:
+ * backward against finite differences, away from the kink, and forward against the operations that they join.
+ */
 #include "finite_difference.h"
 #include "tensors.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -153,7 +155,7 @@ static double convolution_loss(void *context)
     const struct conv3d_shape *s = &t->shape;
     const struct norm_activation norm = input_norm(t);
     c->instance_norm_moments(c, t->inp_mean, t->inp_rstd, as_activations(t->inp), s->n,
-                             (size_t)(s->d * s->h * s->w), s->in_channels);
+                             (size_t)s->d * (size_t)s->h * (size_t)s->w, s->in_channels);
     c->normed_conv3d_forward(c, as_activations(t->out), t->mean, t->rstd, as_activations(t->inp),
                              t->normed ? &norm : NULL, as_activations(t->work), t->weight, s);
     return inner_product(t->out, t->dout, t->outputs);
@@ -163,20 +165,20 @@ static void open_convolution(struct convolution *t, int normed)
 {
     *t = (struct convolution){.shape = {2, 2, 3, 4, 3, 2, 3, 1}, .normed = normed};
     const struct conv3d_shape *s = &t->shape;
-    const size_t rows = (size_t)(s->n * s->d * s->h * s->w);
+    const size_t rows = (size_t)s->n * (size_t)s->d * (size_t)s->h * (size_t)s->w;
     open_implementation(&t->c, "reference", 1);
     t->inputs = rows * (size_t)s->in_channels;
     t->outputs = rows * (size_t)s->out_channels;
-    t->weights = (size_t)(27 * s->in_channels * s->out_channels);
+    t->weights = 27 * (size_t)s->in_channels * (size_t)s->out_channels;
     t->inp = two_humps(1, t->inputs, s->in_channels);
     t->weight = random_tensor(2, t->weights, 1);
     t->dout = random_tensor(3, t->outputs, 1);
     t->work = filled_tensor(t->inputs, 0);
     t->out = filled_tensor(t->outputs, 0);
-    t->inp_mean = filled_tensor((size_t)(s->n * s->in_channels), 0);
-    t->inp_rstd = filled_tensor((size_t)(s->n * s->in_channels), 0);
-    t->mean = filled_tensor((size_t)(s->n * s->out_channels), 0);
-    t->rstd = filled_tensor((size_t)(s->n * s->out_channels), 0);
+    t->inp_mean = filled_tensor((size_t)s->n * (size_t)s->in_channels, 0);
+    t->inp_rstd = filled_tensor((size_t)s->n * (size_t)s->in_channels, 0);
+    t->mean = filled_tensor((size_t)s->n * (size_t)s->out_channels, 0);
+    t->rstd = filled_tensor((size_t)s->n * (size_t)s->out_channels, 0);
 }
 
 static void close_convolution(struct convolution *t)
@@ -217,11 +219,11 @@ static void a_convolution_gives_the_moments_of_its_result(void **state)
     struct convolution t;
     open_convolution(&t, 1);
     const struct conv3d_shape *s = &t.shape;
-    real *mean = filled_tensor((size_t)(s->n * s->out_channels), 0),
-         *rstd = filled_tensor((size_t)(s->n * s->out_channels), 0);
+    real *mean = filled_tensor((size_t)s->n * (size_t)s->out_channels, 0),
+         *rstd = filled_tensor((size_t)s->n * (size_t)s->out_channels, 0);
     (void)convolution_loss(&t);
-    t.c.instance_norm_moments(&t.c, mean, rstd, as_activations(t.out), s->n, (size_t)(s->d * s->h * s->w),
-                              s->out_channels);
+    t.c.instance_norm_moments(&t.c, mean, rstd, as_activations(t.out), s->n,
+                              (size_t)s->d * (size_t)s->h * (size_t)s->w, s->out_channels);
     for (int k = 0; k < s->n * s->out_channels; k++) {
         require_near(t.mean[k], mean[k], 1e-15);
         require_near(t.rstd[k], rstd[k], 1e-15);
@@ -231,6 +233,90 @@ static void a_convolution_gives_the_moments_of_its_result(void **state)
     close_convolution(&t);
 }
 
+/* One channel scaled by each weight. */
+struct scaling {
+    struct compute c;
+    int channels;
+    real *weight, *rstd, *scale, *dscale_dweight, *dscale;
+};
+
+static double scale_loss(void *context)
+{
+    struct scaling *t = context;
+    t->c.channel_scale_forward(&t->c, t->scale, t->dscale_dweight, t->weight, t->rstd, n, t->channels);
+    return inner_product(t->scale, t->dscale, (size_t)n * (size_t)t->channels);
+}
+
+static void open_scaling(struct scaling *t, int channels)
+{
+    const size_t count = (size_t)n * (size_t)channels;
+    *t = (struct scaling){.channels = channels};
+    open_implementation(&t->c, "reference", 1);
+    t->weight = random_tensor(1, (size_t)channels, 1);
+    t->rstd = filled_tensor(n, 0);
+    t->scale = filled_tensor(count, 77);
+    t->dscale_dweight = filled_tensor(count, 77);
+    t->dscale = random_tensor(2, count, 1);
+}
+
+static void close_scaling(struct scaling *t)
+{
+    require_no_failure(&t->c);
+    free(t->weight);
+    free(t->rstd);
+    free(t->scale);
+    free(t->dscale_dweight);
+    free(t->dscale);
+    compute_close(&t->c);
+}
+
+/* Of samples that vary so little that epsilon counts: elsewhere there is no gradient. */
+static void scale_backward_is_the_derivative(void **state)
+{
+    (void)state;
+    enum { channels = 5 };
+    struct scaling t;
+    open_scaling(&t, channels);
+    t.rstd[0] = (real)(1 / sqrt(3e-5 + normalisation_epsilon));
+    t.rstd[1] = (real)(1 / sqrt(2e-6 + normalisation_epsilon));
+    real *dweight = accumulator(channels);
+    (void)scale_loss(&t);
+    t.c.channel_scale_backward(&t.c, dweight, t.dscale, t.dscale_dweight, n, channels);
+    take_off_start(dweight, channels);
+    check_gradient("channel_scale dweight", scale_loss, &t, t.weight, dweight, channels);
+    free(dweight);
+    close_scaling(&t);
+}
+
+static void a_scaled_channel_is_the_norm_of_its_multiple(void **state)
+{
+    (void)state;
+    enum { channels = 4, count = n * space * channels };
+    struct scaling t;
+    open_scaling(&t, channels);
+    real *x = random_tensor(3, (size_t)n * space, 0.01), *mean = filled_tensor(n, 0);
+    real *multiples = filled_tensor(count, 0), *normed = filled_tensor(count, 0);
+    real *means = filled_tensor((size_t)n * channels, 0), *rstds = filled_tensor((size_t)n * channels, 0);
+    for (int k = 0; k < count; k++) {
+        multiples[k] = t.weight[k % channels] * x[k / channels];
+    }
+    t.c.instance_norm_moments(&t.c, mean, t.rstd, as_activations(x), n, space, 1);
+    t.c.channel_scale_forward(&t.c, t.scale, t.dscale_dweight, t.weight, t.rstd, n, channels);
+    t.c.instance_norm_forward(&t.c, as_activations(normed), means, rstds, as_activations(multiples), NULL, 1,
+                              n, space, channels);
+    for (int k = 0; k < count; k++) {
+        const int row = k / channels, sample = row / space;
+        require_near(t.scale[sample * channels + k % channels] * (x[row] - mean[sample]), normed[k], 1e-12);
+    }
+    free(x);
+    free(mean);
+    free(multiples);
+    free(normed);
+    free(means);
+    free(rstds);
+    close_scaling(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +324,8 @@ int main(void)
         cmocka_unit_test(a_pool_is_the_mean_of_the_norm_in_its_columns),
         cmocka_unit_test(convolution_backward_is_the_derivative),
         cmocka_unit_test(a_convolution_gives_the_moments_of_its_result),
+        cmocka_unit_test(scale_backward_is_the_derivative),
+        cmocka_unit_test(a_scaled_channel_is_the_norm_of_its_multiple),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,7 +91,7 @@ static void backward_is_the_derivative_of_forward(void **state)
         forward(t);
         t->c.layer_norm_backward(&t->c, as_activations(dinp), t->affine ? dweight : NULL,
                                  t->affine ? dbias : NULL, as_activations(t->dout), as_activations(t->inp),
-                                 t->mean, t->rstd, t->affine ? t->weight : NULL, rows, channels);
+                                 t->mean, t->rstd, t->affine ? t->weight : NULL, NULL, rows, channels);
         check_gradient(t->affine ? "layer_norm dinp, affine" : "layer_norm dinp", loss, t, t->inp, dinp,
                        count);
         if (t->affine) {
@@ -114,12 +114,33 @@ static void backward_may_write_over_dout(void **state)
     t->affine = 0;
     forward(t);
     t->c.layer_norm_backward(&t->c, as_activations(dinp), NULL, NULL, as_activations(t->dout),
-                             as_activations(t->inp), t->mean, t->rstd, NULL, rows, channels);
+                             as_activations(t->inp), t->mean, t->rstd, NULL, NULL, rows, channels);
     t->c.layer_norm_backward(&t->c, as_activations(in_place), NULL, NULL, as_activations(in_place),
-                             as_activations(t->inp), t->mean, t->rstd, NULL, rows, channels);
+                             as_activations(t->inp), t->mean, t->rstd, NULL, NULL, rows, channels);
     assert_true(same_bits(in_place, dinp, count));
     free(dinp);
     free(in_place);
+}
+
+static void backward_adds_a_residual(void **state)
+{
+    struct layer *t = *state;
+    real *dinp = filled_tensor(count, 77), *sum = filled_tensor(count, 77),
+         *residual = random_tensor(5, count, 1);
+    t->affine = 0;
+    forward(t);
+    t->c.layer_norm_backward(&t->c, as_activations(dinp), NULL, NULL, as_activations(t->dout),
+                             as_activations(t->inp), t->mean, t->rstd, NULL, NULL, rows, channels);
+    memcpy(sum, t->dout, count * sizeof *sum);
+    t->c.layer_norm_backward(&t->c, as_activations(sum), NULL, NULL, as_activations(sum),
+                             as_activations(t->inp), t->mean, t->rstd, NULL, as_activations(residual), rows,
+                             channels);
+    for (int k = 0; k < count; k++) {
+        require_near(sum[k], dinp[k] + residual[k], 1e-13);
+    }
+    free(dinp);
+    free(sum);
+    free(residual);
 }
 
 int main(void)
@@ -129,6 +150,7 @@ int main(void)
                                         open_layer, close_layer),
         cmocka_unit_test_setup_teardown(backward_is_the_derivative_of_forward, open_layer, close_layer),
         cmocka_unit_test_setup_teardown(backward_may_write_over_dout, open_layer, close_layer),
+        cmocka_unit_test_setup_teardown(backward_adds_a_residual, open_layer, close_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,6 +131,17 @@ static void convolve_and_multiply(struct compute *c, const struct arrays *a)
     c->linear_backward(c, a->out[1], a->grads[0], a->grads[1], a->in[1], a->in[0], a->weight, rows, channels,
                        5);
     c->linear_backward(c, NULL, a->grads[0], a->grads[1], a->in[1], a->in[0], a->weight, rows, channels, 5);
+    c->linear_gelu_forward(c, a->out[0], a->out[1], a->in[0], a->weight, a->bias, rows, channels, 5);
+    c->linear_gelu_backward(c, a->out[1], a->grads[0], a->grads[1], a->in[1], a->in[0], a->in[2], a->weight,
+                            rows, channels, 5);
+    c->linear_gelu_backward(c, NULL, a->grads[0], NULL, a->in[1], a->in[0], a->in[2], a->weight, rows,
+                            channels, 5);
+    c->linear_add_forward(c, a->out[0], a->in[0], a->weight, NULL, a->in[3], rows, channels, 5);
+    const struct mlp mlp = {channels, 5, a->bias, a->bias, a->weight, a->bias, a->weight, a->bias};
+    real *grads = a->grads[0];
+    const struct mlp_gradients gradients = {grads, grads, grads, grads, grads, grads};
+    c->mlp_forward(c, a->out[0], a->in[0], &mlp, rows);
+    c->mlp_backward(c, a->out[1], &gradients, a->in[1], a->in[0], &mlp, rows);
     c->window_attention_forward(c, a->out[0], a->moments[0], a->in[0], a->weight, a->bias, &attention);
     c->window_attention_backward(c, a->out[1], a->grads[0], a->grads[1], a->in[1], a->out[0], a->moments[0],
                                  a->in[0], a->weight, a->bias, &attention);
@@ -141,7 +152,9 @@ static void normalise(struct compute *c, const struct arrays *a)
     const size_t space = d * h * w;
     c->layer_norm_forward(c, a->out[0], a->moments[0], a->moments[1], a->in[0], NULL, NULL, rows, channels);
     c->layer_norm_backward(c, a->out[1], NULL, NULL, a->in[1], a->in[0], a->moments[0], a->moments[1], NULL,
-                           rows, channels);
+                           NULL, rows, channels);
+    c->layer_norm_backward(c, a->out[1], NULL, NULL, a->in[1], a->in[0], a->moments[0], a->moments[1], NULL,
+                           a->in[2], rows, channels);
     c->instance_norm_forward(c, a->out[0], a->moments[0], a->moments[1], a->in[0], NULL, 1, n, space,
                              channels);
     c->instance_norm_forward(c, a->out[0], a->moments[0], a->moments[1], a->in[0], a->in[2], 0, n, space,
@@ -173,6 +186,7 @@ static void work_elementwise(struct compute *c, const struct arrays *a)
     c->patch_merge_forward(c, a->out[0], a->in[0], PATCH_MERGING_FIXED, n, d, h, w, channels);
     c->patch_merge_backward(c, a->out[1], a->in[1], PATCH_MERGING_FIXED, n, d, h, w, channels);
     c->add(c, a->out[0], a->out[0], a->in[1], size);
+    c->sum_in_order(c, a->grads[0], a->in[0], 2, size / 2, 1);
 }
 
 static double optimise(struct compute *c, const struct arrays *a)
@@ -224,17 +238,19 @@ static void operations_are_added_to_their_kind(void **state)
     timed_compute_open(&timer, &reference, totals);
     (void)do_everything(&timer.compute, &a);
     require_total(&totals[OPERATION_CONVOLUTION], 6, 2 * (1 + 1 + 2) * conv3d_flops(&convolution), 0);
-    require_total(&totals[OPERATION_LINEAR], 3, (1 + 2 + 1) * linear_flops(rows, channels, 5), 0);
+    /* The MLP: two layers forward, and twice as much backward. */
+    require_total(&totals[OPERATION_LINEAR], 9,
+                  (1 + 2 + 1 + 1 + 2 + 1 + 1 + 2 + 4) * linear_flops(rows, channels, 5), 0);
     require_total(&totals[OPERATION_ATTENTION], 2, (2 + 4) * attention_product_flops(&attention), 0);
-    /* Layer norm: in, out; out, two in. Instance norm: in, out; the same and a residual; out, two in; out
-     * twice, three in. Moments: in. Apply: in, out; the same and a residual. Pools: in and residual; in; and
-     * their gradients as well. */
-    const int arrays = (2 + 3 + 2 + 3 + 3 + 5) + (1 + 2 + 3) + (2 + 1 + 4 + 2);
-    require_total(&totals[OPERATION_NORM], 13, 0, arrays * size * (double)sizeof(real));
+    /* Layer norm: in, out; out, two in; the same and a residual. Instance norm: in, out; the same and a
+     * residual; out, two in; out twice, three in. Moments: in. Apply: in, out; the same and a residual.
+     * Pools: in and residual; in; and their gradients as well. */
+    const int arrays = (2 + 3 + 4 + 2 + 3 + 3 + 5) + (1 + 2 + 3) + (2 + 1 + 4 + 2);
+    require_total(&totals[OPERATION_NORM], 14, 0, arrays * size * (double)sizeof(real));
     /* 2 x 2 x 3 merged tokens of 8 channels each. */
     const double merging = size + n * 2 * 2 * 3 * 8 * channels;
-    require_total(&totals[OPERATION_ELEMENTWISE], 7, 0,
-                  ((2 + 2 + 2 + 3 + 3) * size + 2 * merging) * (double)sizeof(real));
+    require_total(&totals[OPERATION_ELEMENTWISE], 8, 0,
+                  ((2 + 2 + 2 + 3 + 3) * size + 2 * merging + 3 * (size / 2)) * (double)sizeof(real));
     require_total(&totals[OPERATION_OPTIMISER], 4, 0, (9 + 3 + 1 + 1) * size * (double)sizeof(real));
     free_arrays(&a);
 }
@@ -255,6 +271,41 @@ static void totals_can_change_between_operations(void **state)
     require_total(&second[OPERATION_ELEMENTWISE], 2, 0, 120.0 * sizeof(real));
     require_total(&second[OPERATION_NORM], 0, 0, 0);
     free_arrays(&a);
+}
+
+/* nn/swin_block.c asks whether it is there. */
+static void an_operation_that_is_not_there_is_not_timed(void **state)
+{
+    (void)state;
+    struct operation_total totals[operation_kinds] = {{0}};
+    struct compute without = reference;
+    struct timed_compute timer;
+    without.full = &without;
+    without.mlp_forward = NULL;
+    without.mlp_backward = NULL;
+    without.mlp_fits = NULL;
+    timed_compute_open(&timer, &without, totals);
+    assert_null(timer.compute.mlp_forward);
+    assert_null(timer.compute.mlp_backward);
+    assert_null(timer.compute.mlp_fits);
+}
+
+static int fits_three_and_five(struct compute *c, int in, int out)
+{
+    return strcmp(c->name, "choosy") == 0 && in == 3 && out == 5;
+}
+
+static void a_question_reaches_the_implementation(void **state)
+{
+    (void)state;
+    struct operation_total totals[operation_kinds] = {{0}};
+    struct compute choosy = {.name = "choosy", .mlp_fits = fits_three_and_five};
+    struct timed_compute timer;
+    choosy.full = &choosy;
+    timed_compute_open(&timer, &choosy, totals);
+    assert_true(timer.compute.mlp_fits(&timer.compute, 3, 5));
+    assert_false(timer.compute.mlp_fits(&timer.compute, 5, 3));
+    require_total(&totals[OPERATION_LINEAR], 0, 0, 0);
 }
 
 /* ---- an implementation with two forms of activations, of which one cannot add ---- */
@@ -300,6 +351,8 @@ int main(void)
         cmocka_unit_test(results_are_the_same_bits),
         cmocka_unit_test(operations_are_added_to_their_kind),
         cmocka_unit_test(totals_can_change_between_operations),
+        cmocka_unit_test(an_operation_that_is_not_there_is_not_timed),
+        cmocka_unit_test(a_question_reaches_the_implementation),
         cmocka_unit_test(the_full_form_is_counted_and_fails_too),
     };
     return cmocka_run_group_tests(tests, open_reference, close_reference);

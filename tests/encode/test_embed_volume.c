@@ -75,15 +75,16 @@ static void expect_embedding(const float *crop, const float *of_replay, const fl
     const struct embedding_choice choice = {.whole = 1, .level = -1};
     struct volume volume = volume_of(crop);
     struct volume_embedding found;
-    double difference = 0, norm = 0;
+    double difference = 0, norm = 0, from_replay = 0; /* which passes several crops at once: rounding */
     assert_int_equal(embed_volume(&found, &encoder, &volume, &choice, NULL, NULL), VOCO_OK);
     assert_int_equal(found.count, 1);
-    assert_memory_equal(found.embedding, of_replay, width * sizeof(float));
-    assert_memory_equal(found.mean, of_replay, width * sizeof(float));
+    assert_memory_equal(found.mean, found.embedding, width * sizeof(float));
     for (int i = 0; i < width; i++) {
+        from_replay += pow((double)found.embedding[i] - (double)of_replay[i], 2);
         difference += pow((double)found.embedding[i] - (double)of_pytorch[i], 2);
         norm += pow((double)of_pytorch[i], 2);
     }
+    assert_true(sqrt(from_replay / norm) <= 2e-6);
     assert_true(sqrt(difference / norm) <= 1e-5);
     volume_embedding_free(&found);
     volume_free(&volume);

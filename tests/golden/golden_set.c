@@ -148,6 +148,7 @@ static void replay_set(struct comparison *c, const char *folder, const char *nam
     (void)snprintf(c->folder, sizeof c->folder, "/tmp/voco-golden-XXXXXX");
     assert_non_null(mkdtemp(c->folder));
     (void)snprintf(c->out, sizeof c->out, "%s/out.safetensors", c->folder);
+    const char *device = getenv("VOCO_GOLDEN_DEVICE"); /* cuda: on a machine that has a GPU */
     const struct replay_options options = {
         .batch = batch,
         .checkpoint = weights,
@@ -156,7 +157,7 @@ static void replay_set(struct comparison *c, const char *folder, const char *nam
         .steps = steps,
         .learning_rate = 1e-3,
         .weight_decay = 0.01,
-        .compute = "cpu",
+        .compute = device != NULL ? device : "cpu",
         .precision = precision,
     };
     if (replay(&options, results) != VOCO_OK || safetensors_open(&c->own, c->out) != VOCO_OK ||

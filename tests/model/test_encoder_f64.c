@@ -90,7 +90,7 @@ static double loss(struct network *net)
                        : encoder_forward(&net->model, &net->compute, &net->arena, net->params, net->out,
                                          net->inp, net->n, NULL);
     assert_int_equal(status, VOCO_OK);
-    assert_int_equal(arena_mark(&net->arena), 0);
+    assert_int_equal(arena_mark(&net->arena).used, 0);
     double sum = 0;
     for (size_t i = 0; i < net->out_size; i++) {
         sum += (double)net->weights[i] * (double)net->out[i];
@@ -175,12 +175,12 @@ static void check_encoder(enum patch_merging order, int n, const char *const *gr
         encoder_forward(&net.model, &net.compute, &net.arena, net.params, net.out, net.inp, n, &kept),
         VOCO_OK);
     assert_non_null(kept);
-    const size_t mark = arena_mark(&net.arena);
+    const struct arena_mark mark = arena_mark(&net.arena);
     assert_int_equal(encoder_backward(&net.model, &net.compute, &net.arena, net.grads, net.params,
                                       net.weights, net.inp, n, kept),
                      VOCO_OK);
-    assert_int_equal(arena_mark(&net.arena), mark);
-    arena_release(&net.arena, 0);
+    assert_int_equal(arena_mark(&net.arena).used, mark.used);
+    arena_reset(&net.arena);
     for (size_t j = net.model.table.backbone; j < net.model.table.total; j++) {
         assert_true(net.grads[j] == 0);
     }
@@ -235,7 +235,7 @@ static void check_projector(int projector, const char *const *groups)
     assert_int_equal(projector_backward(&net.model, &net.compute, &net.arena, net.grads, net.params,
                                         group_of(&net), dinp, net.weights, net.inp, n, kept),
                      VOCO_OK);
-    arena_release(&net.arena, 0);
+    arena_reset(&net.arena);
     for (int i = 0; i < 3; i++) {
         check_group(&net, groups[i]);
     }

@@ -45,6 +45,31 @@ static void linear_backward_nothing(struct compute *c, activation *dinp, real *d
         (void)in_features, (void)out_features;
 }
 
+static void linear_gelu_nothing(struct compute *c, activation *out, activation *activated,
+                                const activation *inp, const real *weight, const real *bias, size_t rows,
+                                int in_features, int out_features)
+{
+    (void)c, (void)out, (void)activated, (void)inp, (void)weight, (void)bias, (void)rows, (void)in_features,
+        (void)out_features;
+}
+
+static void linear_gelu_backward_nothing(struct compute *c, activation *dwide, real *dweight, real *dbias,
+                                         const activation *dout, const activation *activated,
+                                         const activation *wide, const real *weight, size_t rows,
+                                         int in_features, int out_features)
+{
+    (void)c, (void)dwide, (void)dweight, (void)dbias, (void)dout, (void)activated, (void)wide, (void)weight,
+        (void)rows, (void)in_features, (void)out_features;
+}
+
+static void linear_add_nothing(struct compute *c, activation *out, const activation *inp, const real *weight,
+                               const real *bias, const activation *residual, size_t rows, int in_features,
+                               int out_features)
+{
+    (void)c, (void)out, (void)inp, (void)weight, (void)bias, (void)residual, (void)rows, (void)in_features,
+        (void)out_features;
+}
+
 static void layer_norm_nothing(struct compute *c, activation *out, real *mean, real *rstd,
                                const activation *inp, const real *weight, const real *bias, size_t rows,
                                int channels)
@@ -55,10 +80,11 @@ static void layer_norm_nothing(struct compute *c, activation *out, real *mean, r
 
 static void layer_norm_backward_nothing(struct compute *c, activation *dinp, real *dweight, real *dbias,
                                         const activation *dout, const activation *inp, const real *mean,
-                                        const real *rstd, const real *weight, size_t rows, int channels)
+                                        const real *rstd, const real *weight, const activation *residual,
+                                        size_t rows, int channels)
 {
     (void)c, (void)dinp, (void)dweight, (void)dbias, (void)dout, (void)inp, (void)mean, (void)rstd,
-        (void)weight, (void)rows, (void)channels;
+        (void)weight, (void)residual, (void)rows, (void)channels;
 }
 
 static void instance_norm_backward_nothing(struct compute *c, activation *dinp, activation *dresidual,
@@ -117,6 +143,29 @@ static void normed_conv_backward_nothing(struct compute *c, activation *dinp, re
 {
     (void)c, (void)dinp, (void)dweight, (void)dout, (void)inp, (void)norm, (void)work, (void)weight,
         (void)shape;
+}
+
+static void scale_nothing(struct compute *c, real *scale, real *dscale_dweight, const real *weight,
+                          const real *rstd, int n, int channels)
+{
+    (void)c;
+    (void)scale;
+    (void)dscale_dweight;
+    (void)weight;
+    (void)rstd;
+    (void)n;
+    (void)channels;
+}
+
+static void scale_nothing_back(struct compute *c, real *dweight, const real *dscale,
+                               const real *dscale_dweight, int n, int channels)
+{
+    (void)c;
+    (void)dweight;
+    (void)dscale;
+    (void)dscale_dweight;
+    (void)n;
+    (void)channels;
 }
 
 static size_t no_work(struct compute *c, const struct conv3d_shape *shape)
@@ -179,6 +228,9 @@ static struct compute nothing(void)
         .normed_conv3d_work = no_work,
         .linear_forward = linear_nothing,
         .linear_backward = linear_backward_nothing,
+        .linear_gelu_forward = linear_gelu_nothing,
+        .linear_gelu_backward = linear_gelu_backward_nothing,
+        .linear_add_forward = linear_add_nothing,
         .layer_norm_forward = layer_norm_nothing,
         .layer_norm_backward = layer_norm_backward_nothing,
         .instance_norm_moments = moments_of_nothing,
@@ -190,6 +242,8 @@ static struct compute nothing(void)
         .gelu_backward = gelu_backward_nothing,
         .patch_merge_forward = merge_nothing,
         .patch_merge_backward = merge_nothing,
+        .channel_scale_forward = scale_nothing,
+        .channel_scale_backward = scale_nothing_back,
         .pooled_norm_forward = pool_nothing,
         .pooled_norm_backward = pool_backward_nothing,
         .add = add_nothing,
@@ -219,12 +273,12 @@ static struct use use_of(const struct model_config *config, int n)
     assert_non_null(params);
     assert_non_null(grads);
     assert_int_equal(encoder_forward(&model, &c, &arena, params, unused, unused, n, NULL), VOCO_OK);
-    assert_int_equal(arena_mark(&arena), 0);
+    assert_int_equal(arena_mark(&arena).used, 0);
     use.passing = in_mebibytes(arena.peak);
     assert_int_equal(encoder_forward(&model, &c, &arena, params, unused, unused, n, &kept), VOCO_OK);
-    use.kept = in_mebibytes(arena_mark(&arena));
+    use.kept = in_mebibytes(arena_mark(&arena).used);
     assert_int_equal(encoder_backward(&model, &c, &arena, grads, params, unused, unused, n, kept), VOCO_OK);
-    assert_int_equal(in_mebibytes(arena_mark(&arena)), use.kept);
+    assert_int_equal(in_mebibytes(arena_mark(&arena).used), use.kept);
     use.backward = in_mebibytes(arena.peak);
     free(params);
     free(grads);
@@ -271,7 +325,7 @@ static void a_small_arena_is_reported_and_left_as_it_was(void **state)
         const enum voco_status status = encoder_forward(&model, &c, &arena, params, unused, unused, 1, &kept);
         assert_int_equal(status, VOCO_NO_MEMORY);
         assert_null(kept);
-        assert_int_equal(arena_mark(&arena), 0);
+        assert_int_equal(arena_mark(&arena).used, 0);
         assert_non_null(strstr(voco_error_message(), "encoder forward"));
         arena_reset(&arena);
         assert_int_equal(encoder_forward(&model, &c, &arena, params, unused, unused, 1, NULL),
@@ -282,10 +336,10 @@ static void a_small_arena_is_reported_and_left_as_it_was(void **state)
     struct encoder_activations *kept = NULL;
     assert_int_equal(arena_open(&arena, 36 * mebibyte), VOCO_OK);
     assert_int_equal(encoder_forward(&model, &c, &arena, params, unused, unused, 1, &kept), VOCO_OK);
-    const size_t mark = arena_mark(&arena);
+    const struct arena_mark mark = arena_mark(&arena);
     assert_int_equal(encoder_backward(&model, &c, &arena, grads, params, unused, unused, 1, kept),
                      VOCO_NO_MEMORY);
-    assert_int_equal(arena_mark(&arena), mark);
+    assert_int_equal(arena_mark(&arena).used, mark.used);
     arena_close(&arena);
     free(params);
     free(grads);
@@ -310,7 +364,7 @@ static void a_failed_operation_is_what_the_pass_reports(void **state)
     compute_failed(&c, VOCO_UNSUPPORTED, "no such shape");
     assert_int_equal(encoder_forward(&model, &c, &arena, params, unused, unused, 1, &kept), VOCO_UNSUPPORTED);
     assert_null(kept);
-    assert_int_equal(arena_mark(&arena), 0);
+    assert_int_equal(arena_mark(&arena).used, 0);
     assert_non_null(strstr(voco_error_message(), "no such shape"));
     arena_close(&arena);
     free(params);

@@ -24,6 +24,7 @@ struct checked_layer {
     int segment_count;
     size_t params;    /* elements of the flat buffer: the end of the last segment */
     int without_dinp; /* the layer gives no gradient of its input */
+    int without_mlp;  /* the implementation has no operation for an MLP as a whole */
 };
 
 /* Appends a parameter and returns its offset. */

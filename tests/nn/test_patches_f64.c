@@ -21,7 +21,7 @@ static void embed_forward(const void *layer, const struct layer_run *run, activa
                           const activation *inp)
 {
     const struct case_of_embed *it = layer;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     real *scratch = push_reals(run, 1); /* so that exhaustion has something to meet */
     (void)scratch;
     patch_embed_forward(run, &it->embed, out, inp, &it->grid);
@@ -103,7 +103,7 @@ static void norm_backward(const void *layer, const struct layer_run *run, activa
                           activation *dout, const activation *inp)
 {
     norm_forward(layer, run, out, inp);
-    hidden_norm_backward(run, dinp, dout, inp, norm_channels, &norm_grid);
+    hidden_norm_backward(run, dinp, dout, inp, NULL, norm_channels, &norm_grid);
 }
 
 static void norm_of_hidden_states(void **state)

@@ -21,7 +21,7 @@ static void forward(const void *layer, const struct layer_run *run, activation *
 {
     const struct case_of_layer *it = layer;
     struct projector_layer_activations kept;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     projector_layer_keep(run, &it->linear, it->n, &kept);
     projector_layer_forward(run, &it->linear, inp, it->n, &kept);
     if (!run->arena->exhausted) {
@@ -35,7 +35,7 @@ static void backward(const void *layer, const struct layer_run *run, activation 
 {
     const struct case_of_layer *it = layer;
     struct projector_layer_activations kept;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     projector_layer_keep(run, &it->linear, it->n, &kept);
     projector_layer_forward(run, &it->linear, inp, it->n, &kept);
     if (!run->arena->exhausted) {

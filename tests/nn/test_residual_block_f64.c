@@ -28,7 +28,7 @@ static void backward(const void *layer, const struct layer_run *run, activation 
 {
     const struct case_of_block *it = layer;
     struct residual_block_activations kept;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     residual_block_keep(run, &it->block, &it->grid, &kept);
     residual_block_forward(run, &it->block, out, inp, &it->grid, &kept);
     residual_block_backward(run, &it->block, dinp, dout, out, inp, &it->grid, &kept);
@@ -49,7 +49,7 @@ static void pooled_backward(const void *layer, const struct layer_run *run, acti
     const struct case_of_block *it = layer;
     const size_t stride = (size_t)it->block.out_channels;
     struct residual_block_activations kept;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     residual_block_keep(run, &it->block, &it->grid, &kept);
     pooled_block_forward(run, &it->block, (real *)out, stride, inp, &it->grid, &kept);
     pooled_block_backward(run, &it->block, dinp, (const real *)dout, stride, inp, &it->grid, &kept);

@@ -1,4 +1,5 @@
-/* The Swin block against finite differences: whole windows, padded axes, shifted windows. */
+/* The Swin block against finite differences: whole windows, padded axes, shifted windows; with the MLP as one
+ * operation, and step by step. */
 #include "nn/swin_block.h"
 
 #include "nn/gradient_check.h"
@@ -26,7 +27,7 @@ static void backward(const void *layer, const struct layer_run *run, activation 
 {
     const struct case_of_block *it = layer;
     struct swin_block_activations kept;
-    const size_t mark = arena_mark(run->arena);
+    const struct arena_mark mark = arena_mark(run->arena);
     swin_block_keep(run, &it->block, &it->grid, &kept);
     swin_block_forward(run, &it->block, out, inp, &it->grid, &kept);
     swin_block_backward(run, &it->block, dinp, dout, inp, &it->grid, &kept);
@@ -59,7 +60,52 @@ static void check(int heads, int head_dim, int odd, struct token_grid grid)
     it.block.norm2_bias = add_segment(&checked, "norm2.bias", wide);
     it.block.linear1 = add_linear(&checked, "linear1", channels, 4 * channels);
     it.block.linear2 = add_linear(&checked, "linear2", 4 * channels, channels);
-    check_gradients(&checked);
+    for (int without = 0; without < 2; without++) {
+        checked.without_mlp = without;
+        check_gradients(&checked);
+    }
+}
+
+static int nothing_fits(struct compute *c, int channels, int hidden)
+{
+    (void)c, (void)channels, (void)hidden;
+    return 0;
+}
+
+enum whole_mlp { NO_WHOLE_MLP, WHOLE_MLP_IS_SLOWER, WHOLE_MLP };
+
+/* Elements of what a block keeps of one row of `channels` = heads x head_dim. */
+static size_t kept_per_row(enum whole_mlp whole, int heads, int head_dim)
+{
+    struct compute c;
+    struct arena arena;
+    struct swin_block_activations kept;
+    const struct token_grid grid = {4, 4, 4, 4};
+    const struct swin_block block = {.channels = heads * head_dim, .heads = heads};
+    assert_int_equal(compute_open(&c, "reference", 1, PRECISION_FLOAT32), VOCO_OK);
+    assert_int_equal(arena_open(&arena, (size_t)64 << 20), VOCO_OK);
+    if (whole == NO_WHOLE_MLP) {
+        c.mlp_forward = NULL;
+        c.mlp_backward = NULL;
+        c.mlp_fits = NULL;
+    } else if (whole == WHOLE_MLP_IS_SLOWER) {
+        c.mlp_fits = nothing_fits;
+    }
+    const struct layer_run run = {.compute = &c, .arena = &arena};
+    swin_block_keep(&run, &block, &grid, &kept);
+    const size_t elements = arena_mark(&arena).used / sizeof(real) / grid_rows(&grid);
+    assert_true((kept.wide == NULL) == (whole == WHOLE_MLP));
+    arena_close(&arena);
+    compute_close(&c);
+    return elements;
+}
+
+static void the_mlp_as_one_operation_keeps_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(kept_per_row(WHOLE_MLP, 2, 8), (3 + 1 + 1) * 16 + 2);
+    assert_int_equal(kept_per_row(NO_WHOLE_MLP, 2, 8), (3 + 1 + 1 + 4) * 16 + 2);
+    assert_int_equal(kept_per_row(WHOLE_MLP_IS_SLOWER, 2, 8), (3 + 1 + 1 + 4) * 16 + 2);
 }
 
 static void one_window_that_holds_the_grid(void **state)
@@ -88,6 +134,7 @@ int main(void)
         cmocka_unit_test(one_window_that_holds_the_grid),
         cmocka_unit_test(padded_axes_add_to_the_bias_of_qkv),
         cmocka_unit_test(shifted_windows),
+        cmocka_unit_test(the_mlp_as_one_operation_keeps_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
