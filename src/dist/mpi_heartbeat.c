@@ -33,16 +33,21 @@ void mpi_heartbeat_close(struct mpi_heartbeat *h)
     (void)MPI_Comm_free(&h->comm);
 }
 
-/* Errors of MPI show as silence. */
-static void send(struct mpi_heartbeat *h, int last)
+static int is_sent(struct mpi_heartbeat *h)
 {
     int sent = 1;
     if (h->sending != MPI_REQUEST_NULL) {
         (void)MPI_Test(&h->sending, &sent, MPI_STATUS_IGNORE);
     }
-    if (sent && !h->said_goodbye) {
-        h->sent = last;
-        h->said_goodbye = last;
+    return sent;
+}
+
+/* Errors of MPI show as silence. */
+static void send(struct mpi_heartbeat *h, enum sign_of_life sign)
+{
+    if (is_sent(h) && !h->said_goodbye) {
+        h->sent = (int)sign;
+        h->said_goodbye = sign == SIGN_GOODBYE;
         h->last_sent = seconds_now();
         (void)MPI_Isend(&h->sent, 1, MPI_INT, h->next, 0, h->comm, &h->sending);
     }
@@ -53,7 +58,8 @@ static void hear(struct mpi_heartbeat *h)
     int heard = 0;
     while (!h->heard_goodbye && MPI_Test(&h->listening, &heard, MPI_STATUS_IGNORE) == MPI_SUCCESS && heard) {
         h->silence = 0;
-        h->heard_goodbye = h->heard;
+        h->heard_goodbye = h->heard == SIGN_GOODBYE;
+        h->heard_end = h->heard_end || h->heard == SIGN_END;
         if (!h->heard_goodbye && listen(h) != MPI_SUCCESS) {
             break;
         }
@@ -70,10 +76,26 @@ int mpi_heartbeat_beat(struct mpi_heartbeat *h)
     h->last_look = now;
     h->silence += since < longest_look ? since : 0;
     if (now - h->last_sent >= seconds_between) {
-        send(h, 0);
+        send(h, SIGN_HERE);
     }
     hear(h);
     return !h->heard_goodbye && h->silence > ranks_patience_seconds ? h->before : -1;
+}
+
+static void wait_until_sent(struct mpi_heartbeat *h)
+{
+    const double until = seconds_now() + 1;
+    while (!is_sent(h) && seconds_now() < until) {
+    }
+}
+
+void mpi_heartbeat_pass_on_end(struct mpi_heartbeat *h)
+{
+    if (h->size > 1) {
+        wait_until_sent(h); /* an earlier sign */
+        send(h, SIGN_END);
+        wait_until_sent(h);
+    }
 }
 
 int mpi_heartbeat_end(struct mpi_heartbeat *h)
@@ -81,9 +103,7 @@ int mpi_heartbeat_end(struct mpi_heartbeat *h)
     if (h->size == 1) {
         return 1;
     }
-    send(h, 1);
+    send(h, SIGN_GOODBYE);
     hear(h);
-    int sent = 0;
-    (void)MPI_Test(&h->sending, &sent, MPI_STATUS_IGNORE);
-    return h->heard_goodbye && h->said_goodbye && sent;
+    return is_sent(h) && h->heard_goodbye && h->said_goodbye;
 }

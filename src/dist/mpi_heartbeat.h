@@ -6,15 +6,18 @@
 
 #include <mpi.h>
 
+enum sign_of_life { SIGN_HERE, SIGN_GOODBYE, SIGN_END };
+
 struct mpi_heartbeat {
     MPI_Comm comm; /* of its own */
     int size, next, before;
     MPI_Request sending, listening;
-    int sent, heard;  /* whether a sign is the last one */
+    int sent, heard;  /* enum sign_of_life */
     double last_sent; /* seconds of base/clock.h */
     double last_look;
     double silence; /* seconds since the last sign from `before`, in which this rank was awake */
     int said_goodbye, heard_goodbye;
+    int heard_end; /* the rank before has ended the run */
 };
 
 int mpi_heartbeat_open(struct mpi_heartbeat *heartbeat);
@@ -22,6 +25,11 @@ void mpi_heartbeat_close(struct mpi_heartbeat *heartbeat);
 
 /* To be called at least once a second. The rank that has been silent for ranks_patience_seconds; -1: none. */
 int mpi_heartbeat_beat(struct mpi_heartbeat *heartbeat);
+
+/* Tells the next rank that this one ends the run; each passes that on. Where MPI_Abort does not reach the
+ * others (ranks that srun started), they need not find out by silence, one after the other. Takes two seconds
+ * at most. */
+void mpi_heartbeat_pass_on_end(struct mpi_heartbeat *heartbeat);
 
 /* Says goodbye, and is to be called until it returns 1: the rank before has said it as well. */
 int mpi_heartbeat_end(struct mpi_heartbeat *heartbeat);

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "dist/node_layout.h"
 #include "dist/ranks_implementation.h"
 
 #include <stdio.h>
@@ -65,14 +66,14 @@ void ranks_finish(const struct ranks *ranks, struct ranks_order *order)
     ranks->implementation->finish(ranks->link, order);
 }
 
-size_t ranks_slice(size_t *first, size_t count, int rank, int size)
+size_t ranks_slice(size_t *first, const struct ranks *ranks, int rank, size_t count)
 {
-    enum { alignment = 16 };
-    const size_t blocks = (count + alignment - 1) / alignment;
-    const size_t begin = blocks * (size_t)rank / (size_t)size * alignment;
-    const size_t end = blocks * ((size_t)rank + 1) / (size_t)size * alignment;
-    *first = begin < count ? begin : count;
-    return (end < count ? end : count) - *first;
+    return node_layout_slice(first, ranks->nodes, rank, count);
+}
+
+int ranks_machines(const struct ranks *ranks)
+{
+    return ranks->nodes->nodes;
 }
 
 static void carry_out(const struct ranks *ranks, struct ranks_order *order)

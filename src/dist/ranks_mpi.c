@@ -10,9 +10,11 @@
 #include "dist/mpi_heartbeat.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <mpi.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <time.h>
@@ -22,6 +24,7 @@ struct mpi_link {
     struct ranks *ranks; /* of the caller of ranks_open_mpi; until it is opened */
     int rank;
     pthread_t thread;
+    struct node_layout nodes; /* as sums see them */
     struct mpi_exchange exchange;
     struct mpi_heartbeat heartbeat;
 
@@ -31,6 +34,7 @@ struct mpi_link {
     struct ranks_order *first, *last;
     int opened, ending, aborting;
     enum voco_status status; /* of setting up */
+    char message[256];
 };
 
 /* ---- the thread ---- */
@@ -41,8 +45,9 @@ static void nap(double seconds)
     (void)nanosleep(&time, NULL);
 }
 
-static void end_job(void)
+static void end_job(struct mpi_link *link)
 {
+    mpi_heartbeat_pass_on_end(&link->heartbeat);
     (void)MPI_Abort(MPI_COMM_WORLD, 1);
     _exit(1); /* where the other machines cannot be reached, this one is left */
 }
@@ -53,13 +58,17 @@ static void look_after_others(struct mpi_link *link)
     const int aborting = link->aborting;
     pthread_mutex_unlock(&link->lock);
     if (aborting) {
-        end_job();
+        end_job(link);
     }
     const int silent = mpi_heartbeat_beat(&link->heartbeat);
+    if (link->heartbeat.heard_end) {
+        log_line(LOG_ERROR, "rank %d: rank %d ends the run", link->rank, link->heartbeat.before);
+        end_job(link);
+    }
     if (silent >= 0) {
         log_line(LOG_ERROR, "rank %d: no sign of life from rank %d for %d s; this ends the run", link->rank,
                  silent, ranks_patience_seconds);
-        end_job();
+        end_job(link);
     }
 }
 
@@ -68,14 +77,14 @@ static void carry_out(struct mpi_link *link, const struct ranks_order *order)
 {
     const double shortest = 5e-6, longest = 5e-4, part = 0.05;
     double since = seconds_now();
-    int stage = 0, error = mpi_exchange_begin(&link->exchange, order);
+    int moved = 0, error = mpi_exchange_begin(&link->exchange, order);
     while (error == MPI_SUCCESS && !link->exchange.complete) {
-        const int before = stage;
-        error = mpi_exchange_go_on(&link->exchange, &stage);
+        const int before = moved;
+        error = mpi_exchange_go_on(&link->exchange, &moved);
         if (link->exchange.complete) {
             break;
         }
-        if (stage != before) {
+        if (moved != before) {
             since = seconds_now();
         }
         const double waited = part * (seconds_now() - since);
@@ -87,7 +96,7 @@ static void carry_out(struct mpi_link *link, const struct ranks_order *order)
         int length = 0;
         (void)MPI_Error_string(error, text, &length);
         log_line(LOG_ERROR, "rank %d: lost the other ranks: %s; this ends the run", link->rank, text);
-        end_job();
+        end_job(link);
     }
 }
 
@@ -101,9 +110,51 @@ static int count_processors(const cpu_set_t *sets, int own, int size)
     return processors > 1 ? processors : 1;
 }
 
-/* Who is on this machine, and bound to which processors. */
-static enum voco_status look_around(struct ranks *ranks)
+/* The machine of a rank by the lowest rank that is on it; where VOCO_NODES is set, by what that says. */
+static enum voco_status name_node(int *name, MPI_Comm host, const struct ranks *ranks)
 {
+    const char *given = getenv("VOCO_NODES"), *text = given;
+    *name = ranks->rank;
+    if (MPI_Bcast(name, 1, MPI_INT, 0, host) != MPI_SUCCESS) {
+        return fail(VOCO_IO, "MPI cannot tell which ranks are on this machine");
+    }
+    for (int rank = 0; rank < ranks->size && given != NULL && *given != '\0'; rank++) {
+        char *end = NULL;
+        const long number = strtol(text, &end, 10);
+        if (end == text || number < 0 || number > INT_MAX || *end != (rank + 1 < ranks->size ? ',' : '\0')) {
+            return fail(VOCO_BAD_INPUT,
+                        "VOCO_NODES=%s: it takes a number for each of the %d processes, as 0,0,1", given,
+                        ranks->size);
+        }
+        *name = rank == ranks->rank ? (int)number : *name;
+        text = end + 1;
+    }
+    return VOCO_OK;
+}
+
+/* Which ranks are on which machine. */
+static enum voco_status lay_out_nodes(struct mpi_link *link, MPI_Comm host)
+{
+    struct ranks *ranks = link->ranks;
+    int *names = calloc((size_t)ranks->size, sizeof *names), own = 0;
+    enum voco_status status = names != NULL ? name_node(&own, host, ranks)
+                                            : fail(VOCO_NO_MEMORY, "no memory for a list of machines");
+    if (status == VOCO_OK &&
+        MPI_Allgather(&own, 1, MPI_INT, names, 1, MPI_INT, MPI_COMM_WORLD) != MPI_SUCCESS) {
+        status = fail(VOCO_IO, "MPI cannot tell which ranks share a machine");
+    }
+    if (status == VOCO_OK && !node_layout_create(&link->nodes, names, ranks->size)) {
+        status = fail(VOCO_NO_MEMORY, "no memory for a list of machines");
+    }
+    ranks->nodes = &link->nodes;
+    free(names);
+    return status;
+}
+
+/* Who is on this machine, and bound to which processors. */
+static enum voco_status look_around(struct mpi_link *link)
+{
+    struct ranks *ranks = link->ranks;
     MPI_Comm host = MPI_COMM_NULL;
     int own = 0;
     cpu_set_t set;
@@ -119,10 +170,12 @@ static enum voco_status look_around(struct ranks *ranks)
         free(sets);
         return fail(VOCO_IO, "MPI cannot tell how the ranks of this machine share its processors");
     }
+    ranks->host_rank = own;
     ranks->processors = count_processors(sets, own, ranks->host_size);
     free(sets);
+    const enum voco_status status = lay_out_nodes(link, host);
     (void)MPI_Comm_free(&host);
-    return VOCO_OK;
+    return status;
 }
 
 static enum voco_status set_up(struct mpi_link *link)
@@ -137,8 +190,8 @@ static enum voco_status set_up(struct mpi_link *link)
     (void)MPI_Comm_rank(MPI_COMM_WORLD, &ranks->rank);
     (void)MPI_Comm_size(MPI_COMM_WORLD, &ranks->size);
     link->rank = ranks->rank;
-    enum voco_status status = look_around(ranks);
-    if (status == VOCO_OK && (mpi_exchange_open(&link->exchange) != MPI_SUCCESS ||
+    enum voco_status status = look_around(link);
+    if (status == VOCO_OK && (mpi_exchange_open(&link->exchange, &link->nodes) != MPI_SUCCESS ||
                               mpi_heartbeat_open(&link->heartbeat) != MPI_SUCCESS)) {
         status = fail(VOCO_IO, "MPI cannot set up its communicators");
     }
@@ -186,6 +239,8 @@ static void *communicate(void *context)
     const enum voco_status status = set_up(link);
     pthread_mutex_lock(&link->lock);
     link->status = status;
+    (void)snprintf(link->message, sizeof link->message, "%.250s",
+                   status != VOCO_OK ? voco_error_message() : "");
     link->opened = 1;
     pthread_cond_broadcast(&link->done);
     pthread_mutex_unlock(&link->lock);
@@ -253,6 +308,7 @@ static void release(struct mpi_link *link)
     (void)pthread_mutex_destroy(&link->lock);
     (void)pthread_cond_destroy(&link->work);
     (void)pthread_cond_destroy(&link->done);
+    node_layout_free(&link->nodes);
     free(link);
 }
 
@@ -291,9 +347,10 @@ enum voco_status ranks_open_mpi(struct ranks *ranks)
     pthread_mutex_unlock(&link->lock);
     if (status != VOCO_OK) {
         (void)pthread_join(link->thread, NULL);
+        (void)fail(status, "%s", link->message);
         release(link);
         *ranks = ranks_alone();
-        return fail(status, "MPI could not be set up");
+        return status;
     }
     ranks->implementation = &ranks_mpi;
     ranks->link = link;

@@ -1,4 +1,5 @@
 /* A job of one rank: a sum is what this rank has. */
+#include "dist/node_layout.h"
 #include "dist/ranks_implementation.h"
 
 static void start(void *link, struct ranks_order *order)
@@ -26,5 +27,5 @@ const struct ranks_implementation ranks_none = {start, finish, nothing, nothing}
 
 struct ranks ranks_alone(void)
 {
-    return (struct ranks){.size = 1, .host_size = 1, .implementation = &ranks_none};
+    return (struct ranks){.size = 1, .host_size = 1, .nodes = &layout_of_one, .implementation = &ranks_none};
 }
