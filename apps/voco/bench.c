@@ -13,6 +13,7 @@ struct request {
     const char *recipe;
     int batch;             /* 0: the recipe's */
     const char *precision; /* NULL: the recipe's */
+    const char *device;    /* NULL: the recipe's */
     uint64_t memory;       /* 0: the recipe's */
     struct step_measurement_settings settings;
     int json;
@@ -54,7 +55,7 @@ static json_t *describe_part(const struct step_measurement *m, int part)
 {
     const struct part_cost *cost = &m->parts[part];
     json_t *object = json_pack("{s:s, s:f, s:f}", "name", parts[part].name, "seconds", cost->seconds, "share",
-                               cost->seconds / m->seconds);
+                               cost->seconds / m->parts_seconds);
     if (object != NULL && cost->flops > 0 && cost->seconds > 0) {
         const double rate = cost->flops / cost->seconds;
         (void)json_object_set_new(object, "gflop", json_real(cost->flops * 1e-9));
@@ -106,7 +107,7 @@ static void print_rate(double amount, double seconds, double best)
 
 static void print_row(const char *title, const struct part_cost *cost, const struct step_measurement *m)
 {
-    printf("%-30s  %9.4f  %6.1f %%", title, cost->seconds, 100 * cost->seconds / m->seconds);
+    printf("%-30s  %9.4f  %6.1f %%", title, cost->seconds, 100 * cost->seconds / m->parts_seconds);
     if (cost->flops > 0 && cost->seconds > 0) {
         print_rate(cost->flops, cost->seconds, m->peak_flops);
     } else if (cost->bytes > 0 && cost->seconds > 0) {
@@ -124,6 +125,9 @@ static void print_table(const struct request *request, const struct step_measure
            m->volumes == 1 ? "" : "s", m->crops);
     printf("%.3f s per step, median of %d after one to warm up (%.3f to %.3f); %.2f crops a second\n\n",
            m->seconds, m->steps, m->fastest, m->slowest, m->crops / m->seconds);
+    if (m->parts_seconds != m->seconds) {
+        printf("Parts of a step of %.3f s in which each operation was waited for:\n", m->parts_seconds);
+    }
     printf("%-30s  %9s  %8s  %8s  %8s  %8s  %8s\n", "part", "seconds", "share", "GFLOP/s", "of peak", "GB/s",
            "of peak");
     for (int part = 0; part < step_parts; part++) {
@@ -157,6 +161,9 @@ static enum voco_status bench(struct request *request)
     }
     recipe.volumes = request->batch > 0 ? request->batch : recipe.volumes;
     recipe.memory = request->memory > 0 ? request->memory : recipe.memory;
+    if (request->device != NULL) {
+        (void)snprintf(recipe.compute, sizeof recipe.compute, "%s", request->device);
+    }
     if (request->precision != NULL) {
         status = compute_precision_from_name(&recipe.precision, request->precision);
     }
@@ -194,26 +201,27 @@ static int run(const struct verb *verb, int argc, char **argv)
          10000},
         {"precision", OPTION_TEXT, &request.precision, "float32|bf16",
          "of the encoder, in place of the recipe's", 0, 0},
+        {"device", OPTION_TEXT, &request.device, "cpu|cuda", "where to compute; cuda: an NVIDIA GPU", 0, 0},
         {"memory", OPTION_BYTES, &request.memory, "SIZE",
-         "the most that the program takes, as 4G; three quarters of what is free where not given", 1, 1e15},
+         "the most that the program takes, as 4G (of the GPU's with --device cuda); three quarters of what "
+         "is free where not given",
+         1, 1e15},
         {"threads", OPTION_INT, &request.settings.threads, "N",
          "of the computation; all cores where not given", 1, 4096},
         {"scale", OPTION_FLAG, &request.scale, NULL,
          "measure nothing: estimate steps of 1, 8, 64 and 512 GPUs; --batch is a GPU's", 0, 0},
-        {"gpu-tflops", OPTION_REAL, &request.tflops, "X", "of a GPU at its peak, for --scale [989]", 1e-3,
-         1e6},
+        {"gpu-tflops", OPTION_REAL, &request.tflops, "X", "of a GPU at its peak, for --scale", 1e-3, 1e6},
         {"gpu-efficiency", OPTION_REAL, &request.assumptions.efficiency, "X",
-         "the share of it that a step reaches [0.35]", 1e-4, 1},
-        {"gpus-per-node", OPTION_INT, &request.assumptions.gpus_per_node, "N", "for --scale [8]", 1, 1024},
-        {"node-bandwidth", OPTION_REAL, &request.node_gbytes, "X", "GB/s between the GPUs of a node [450]",
-         1e-3, 1e6},
-        {"network-bandwidth", OPTION_REAL, &request.network_gbytes, "X", "GB/s of a node's network [50]",
-         1e-3, 1e6},
+         "the share of it that a step reaches", 1e-4, 1},
+        {"gpus-per-node", OPTION_INT, &request.assumptions.gpus_per_node, "N", "for --scale", 1, 1024},
+        {"node-bandwidth", OPTION_REAL, &request.node_gbytes, "X", "GB/s between the GPUs of a node", 1e-3,
+         1e6},
+        {"network-bandwidth", OPTION_REAL, &request.network_gbytes, "X", "GB/s of a node's network", 1e-3,
+         1e6},
         {"flat", OPTION_FLAG, &request.assumptions.flat, NULL,
-         "sums among all GPUs at once, as by MPI, not first within the nodes", 0, 0},
+         "for comparison: sums among all GPUs at once, not within the nodes first as voco takes them", 0, 0},
         {"seconds-per-volume", OPTION_REAL, &request.assumptions.seconds_per_volume, "X",
-         "that a core takes for a volume's crops; without --scale it is measured, as a batch [0.05]", 1e-6,
-         1e4},
+         "that a core takes for a volume's crops; without --scale it is measured, as a batch", 1e-6, 1e4},
         {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
         {0},
     };
@@ -252,7 +260,9 @@ const struct verb verb_bench = {
                "such are\n"
                "bound by memory: GB/s count every array that an operation reads or writes once, beside a "
                "plain copying sum "
-               "(triad).\n\n"
+               "(triad).\nWhat goes along with a linear layer in one operation counts as linear: an MLP's "
+               "norm and GELU, where "
+               "there is one for it.\n\n"
                "A part with a large share and a small part of the peak is what is slow. Other programs at "
                "work disturb it all; "
                "where\n"

@@ -1,6 +1,8 @@
 /* voco eval: is the encoder learning? Signals on volumes that it has not been trained on. */
 #include "base/error.h"
 #include "command_line.h"
+#include "compute/compute_arena.h"
+#include "compute/reals_on_device.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/machine.h"
@@ -64,7 +66,7 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
     struct model model = {0};
     struct compute compute = {0};
     struct arena arena = {0};
-    float *params = NULL;
+    float *params = NULL, *on_device = NULL;
     struct evaluation_settings settings = evaluation_settings_of(recipe);
     const struct memory_limit limit = memory_limit_of(request->memory);
     if (request->draws > 0) {
@@ -80,7 +82,7 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
                               request->threads, precision);
     }
     if (status == VOCO_OK) {
-        status = evaluation_arena_open(&arena);
+        status = evaluation_arena_open(&arena, &compute);
     }
     if (status != VOCO_OK) {
         goto done;
@@ -92,19 +94,25 @@ static enum voco_status measure(struct evaluation results[2], const struct reque
     }
     status = checkpoint_read_params(checkpoint, &model.table, params);
     if (status == VOCO_OK) {
-        status = fit_evaluation_memory(&settings, &model, &compute, params, volumes->held_out.count, &limit);
+        on_device = reals_on_device(&compute, params, model.table.total);
+        status = compute_status(&compute);
+    }
+    if (status == VOCO_OK) {
+        status =
+            fit_evaluation_memory(&settings, &model, &compute, on_device, volumes->held_out.count, &limit);
     }
     for (int untrained = 0; untrained <= request->untrained && status == VOCO_OK; untrained++) {
         if (untrained) {
             parameters_initialise(params, &model.table, recipe->seed);
-            compute.parameters_changed(&compute);
+            update_reals(&compute, on_device, params, model.table.total);
         }
-        status = evaluate(&results[untrained], &model, &compute, &arena, params,
+        status = evaluate(&results[untrained], &model, &compute, &arena, on_device,
                           (const char *const *)volumes->held_out.arrays, volumes->held_out.count, &settings);
     }
 done:
+    compute_arena_close(&arena, &compute);
+    release_reals(&compute, on_device, params);
     free(params);
-    arena_close(&arena);
     compute_close(&compute);
     model_free(&model);
     return status;
@@ -222,8 +230,9 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"memory", OPTION_BYTES, &request.memory, "SIZE",
          "the most that the program takes, such as 16G; 3/4 of what is free where not given", 1, 1e15},
         {"threads", OPTION_INT, &request.threads, "N", "all cores where not given", 1, 4096},
-        {"compute", OPTION_TEXT, &request.compute, "cpu|reference",
-         "reference is plain and slow, for comparison", 0, 0},
+        {"device", OPTION_TEXT, &request.compute, "cpu|cuda", "where to compute; cuda: an NVIDIA GPU", 0, 0},
+        {"compute", OPTION_TEXT, &request.compute, "cpu|cuda|reference",
+         "the same; reference is plain and slow, for comparison", 0, 0},
         {"precision", OPTION_TEXT, &request.precision, "float32|bf16", "in place of the checkpoint's", 0, 0},
         {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
         {0},

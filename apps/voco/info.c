@@ -1,6 +1,8 @@
 /* voco info: what is in a file. Each kind of file is described as a JSON object, which is shown or dumped. */
+#include "base/byte_size.h"
 #include "base/error.h"
 #include "command_line.h"
+#include "compute/gpus.h"
 #include "data/dataset.h"
 #include "info_kinds.h"
 #include "store/volume_cache.h"
@@ -125,6 +127,33 @@ static enum voco_status describe_folder(json_t *report, const struct info_reques
     return status;
 }
 
+/* ---- the machine ---- */
+
+static enum voco_status describe_gpus(json_t *report, const struct info_request *request)
+{
+    (void)request;
+    const char *why = "";
+    const int count = gpu_count(&why);
+    json_t *list = json_array();
+    enum voco_status status = VOCO_OK;
+    for (int i = 0; i < count && status == VOCO_OK; i++) {
+        struct gpu gpu;
+        char capability[16], memory[byte_size_room], free_memory[byte_size_room];
+        status = gpu_describe(&gpu, i);
+        (void)snprintf(capability, sizeof capability, "%d.%d", gpu.major, gpu.minor);
+        (void)json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:s, s:s}", "name", gpu.name,
+                                                    "compute_capability", capability, "multiprocessors",
+                                                    gpu.multiprocessors, "memory",
+                                                    format_byte_size(memory, (double)gpu.memory), "free",
+                                                    format_byte_size(free_memory, (double)gpu.free_memory)));
+    }
+    add(report, "gpus", list);
+    if (count == 0) {
+        add(report, "because", json_string(why));
+    }
+    return status;
+}
+
 /* ---- which kind it is ---- */
 
 /* By what a file begins with, where its name does not say. */
@@ -205,28 +234,16 @@ static describer find_kind(const char *path)
     return kind;
 }
 
-static int run(const struct verb *verb, int argc, char **argv)
+/* What is known before a failure is shown, unless that is the file's name alone. */
+static enum voco_status show(const char *path, const struct info_request *request, int as_json,
+                             describer kind)
 {
-    int as_json = 0;
-    struct info_request request = {0};
-    const struct option_description options[] = {
-        {"json", OPTION_FLAG, &as_json, NULL, "for scripts: one JSON object", 0, 0},
-        {"tensors", OPTION_FLAG, &request.all_tensors, NULL, "list every tensor of a checkpoint", 0, 0},
-        {0},
-    };
-    int exit_status = exit_ok;
-    if (command_line_parse(verb, options, argc, argv, &request.path, 1, 1, &exit_status) < 0) {
-        return exit_status;
-    }
-    const describer kind = find_kind(request.path);
-    if (kind == NULL) {
-        return report_failure(verb, VOCO_BAD_INPUT);
-    }
     json_t *report = json_object();
-    add(report, "file", json_string(request.path));
-    const enum voco_status status = kind(report, &request);
-    /* A failure before anything is known of the file leaves its name alone. */
-    if (json_object_size(report) > 1) {
+    if (path != NULL) {
+        add(report, "file", json_string(path));
+    }
+    const enum voco_status status = kind(report, request);
+    if (json_object_size(report) > (path != NULL)) {
         if (as_json) {
             json_report_dump(stdout, report);
         } else {
@@ -234,13 +251,42 @@ static int run(const struct verb *verb, int argc, char **argv)
         }
     }
     json_decref(report);
-    return report_failure(verb, status);
+    return status;
+}
+
+static int run(const struct verb *verb, int argc, char **argv)
+{
+    int as_json = 0, devices = 0;
+    struct info_request request = {0};
+    const struct option_description options[] = {
+        {"json", OPTION_FLAG, &as_json, NULL, "for scripts: one JSON object", 0, 0},
+        {"devices", OPTION_FLAG, &devices, NULL, "the GPUs that --device cuda could use; without FILE", 0, 0},
+        {"tensors", OPTION_FLAG, &request.all_tensors, NULL, "list every tensor of a checkpoint", 0, 0},
+        {0},
+    };
+    int exit_status = exit_ok;
+    if (command_line_parse(verb, options, argc, argv, &request.path, 0, 1, &exit_status) < 0) {
+        return exit_status;
+    }
+    if (!devices && request.path == NULL) {
+        (void)report_failure(verb, fail(VOCO_BAD_INPUT, "name a file (see voco info --help)"));
+        return exit_usage;
+    }
+    if (devices) {
+        return report_failure(verb, show(NULL, &request, as_json, describe_gpus));
+    }
+    const describer kind = find_kind(request.path);
+    if (kind == NULL) {
+        return report_failure(verb, VOCO_BAD_INPUT);
+    }
+    return report_failure(verb, show(request.path, &request, as_json, kind));
 }
 
 const struct verb verb_info = {
     .name = "info",
-    .arguments = "FILE [options]",
-    .summary = "what is in a volume, a cache, a checkpoint, a run, a recipe or a data list",
+    .arguments = "FILE | --devices [options]",
+    .summary =
+        "what is in a volume, a cache, a checkpoint, a run, a recipe or a data list; which GPUs there are",
     .details =
         "FILE is a NIfTI or prepared volume, a cache, a checkpoint or another file of tensors "
         "(safetensors or .pt, by\n"
@@ -251,6 +297,7 @@ const struct verb verb_info = {
                 "  voco info run/checkpoint-00000240.safetensors --tensors\n"
                 "  voco info VoCo_B_SSL_head.pt\n"
                 "  voco info run --json\n"
-                "  voco info base\n",
+                "  voco info base\n"
+                "  voco info --devices\n",
     .run = run,
 };

@@ -155,11 +155,15 @@ static int run_rank(const struct verb *verb, int argc, char **argv, const struct
         {"tensorboard", OPTION_TEXT, &given.tensorboard, "yes|no",
          "event files for tensorboard --logdir RUN; the recipe's else", 0, 0},
         {"memory", OPTION_BYTES, &given.memory, "SIZE",
-         "the most that the program takes, such as 16G; 0: 3/4 of what is free", 0, 1e15},
+         "the most that the program takes, such as 16G (of the GPU's with --device cuda); 0: 3/4 of what is "
+         "free",
+         0, 1e15},
         {"chunk-cache", OPTION_BYTES, &given.chunk_cache, "SIZE",
          "of that, for decoded parts of volumes, such as 4G; 0: none", 0, 1e15},
-        {"compute", OPTION_TEXT, &given.compute, "cpu|reference",
-         "reference is plain and slow, for comparison", 0, 0},
+        {"device", OPTION_TEXT, &given.compute, "cpu|cuda",
+         "where to compute; cuda: an NVIDIA GPU, of several processes one for each", 0, 0},
+        {"compute", OPTION_TEXT, &given.compute, "cpu|cuda|reference",
+         "the same; reference is plain and slow, for comparison", 0, 0},
         {"precision", OPTION_TEXT, &given.precision, "float32|bf16",
          "bf16: half the memory for activations, faster where the processor multiplies it", 0, 0},
         {"sync-bn", OPTION_FLAG, &given.sync_bn, NULL,
@@ -246,7 +250,10 @@ const struct verb verb_pretrain = {
         "at once.\n"
         "Started by mpirun or srun, several processes share a run: each takes its part of the batch, and the "
         "first one\n"
-        "writes and prints. A run may go on with another number of processes.\n"
+        "writes and prints. A run may go on with another number of processes. With --device cuda each takes "
+        "a GPU of "
+        "its own;\n"
+        "NCCL carries the gradients where it is installed (libnccl.so.2, or VOCO_NCCL=FILE).\n"
         "With --resume a run goes on exactly, from its newest whole checkpoint, with its own recipe; flags "
         "given then\n"
         "override it.\n",
@@ -256,6 +263,7 @@ const struct verb verb_pretrain = {
         "  voco pretrain ct-folder --out run --init VoCo_B_SSL_head.pt --patch-merging legacy\n"
         "  voco pretrain --out run --resume\n"
         "  mpirun -n 8 voco pretrain ct-folder --out run --batch 16\n"
+        "  mpirun -n 8 voco pretrain ct-folder --out run --batch 16 --device cuda --precision bf16\n"
         "  voco pretrain --out run --resume --dump-batch 1234     a step to look into with voco replay\n",
     .run = run,
 };

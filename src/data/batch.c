@@ -6,10 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Elements that fit the address space, in one array that vector loads like. */
-static void *aligned_array(const size_t factors[], int count, size_t element)
+enum { alignment = 64 };
+
+static void *allocate_on_heap(void *context, size_t bytes)
 {
-    enum { alignment = 64 };
+    (void)context;
+    return aligned_alloc(alignment, bytes);
+}
+
+static void release_to_heap(void *context, void *memory)
+{
+    (void)context;
+    free(memory);
+}
+
+static const struct batch_memory heap = {.allocate = allocate_on_heap, .release = release_to_heap};
+
+/* Elements that fit the address space, in one array that vector loads like. */
+static void *aligned_array(const struct batch_memory *memory, const size_t factors[], int count,
+                           size_t element)
+{
     size_t elements = 1;
     for (int i = 0; i < count; i++) {
         if (__builtin_mul_overflow(elements, factors[i], &elements)) {
@@ -20,12 +36,13 @@ static void *aligned_array(const size_t factors[], int count, size_t element)
         return NULL;
     }
     const size_t bytes = (elements * element + alignment - 1) / alignment * alignment;
-    return aligned_alloc(alignment, bytes);
+    return memory->allocate(memory->context, bytes);
 }
 
-static enum voco_status create(struct batch *batch, int volumes, int crops, int bases, int roi, int bf16)
+static enum voco_status create(struct batch *batch, const struct batch_memory *memory, int volumes, int crops,
+                               int bases, int roi, int bf16)
 {
-    *batch = (struct batch){0};
+    *batch = (struct batch){.memory = *memory};
     if (volumes <= 0 || crops <= 0 || bases <= 0 || roi <= 0) {
         return fail(
             VOCO_BAD_INPUT,
@@ -36,10 +53,10 @@ static enum voco_status create(struct batch *batch, int volumes, int crops, int 
     const size_t crops_each = (size_t)crops + (size_t)bases;
     const size_t voxel_factors[] = {(size_t)volumes, crops_each, side, side, side};
     const size_t label_factors[] = {(size_t)volumes, (size_t)crops, (size_t)bases};
-    void *voxels = aligned_array(voxel_factors, 5, bf16 ? sizeof(uint16_t) : sizeof(float));
+    void *voxels = aligned_array(memory, voxel_factors, 5, bf16 ? sizeof(uint16_t) : sizeof(float));
     batch->voxels = bf16 ? NULL : voxels;
     batch->voxels_bf16 = bf16 ? voxels : NULL;
-    batch->labels = aligned_array(label_factors, 3, sizeof(float));
+    batch->labels = aligned_array(&heap, label_factors, 3, sizeof(float));
     if (voxels == NULL || batch->labels == NULL) {
         batch_free(batch);
         return fail(
@@ -56,18 +73,27 @@ static enum voco_status create(struct batch *batch, int volumes, int crops, int 
 
 enum voco_status batch_create(struct batch *batch, int volumes, int crops, int bases, int roi)
 {
-    return create(batch, volumes, crops, bases, roi, 0);
+    return create(batch, &heap, volumes, crops, bases, roi, 0);
+}
+
+enum voco_status batch_create_in(struct batch *batch, const struct batch_memory *memory, int volumes,
+                                 int crops, int bases, int roi)
+{
+    return create(batch, memory->allocate != NULL ? memory : &heap, volumes, crops, bases, roi, 0);
 }
 
 enum voco_status batch_create_bf16(struct batch *batch, int volumes, int crops, int bases, int roi)
 {
-    return create(batch, volumes, crops, bases, roi, 1);
+    return create(batch, &heap, volumes, crops, bases, roi, 1);
 }
 
 void batch_free(struct batch *batch)
 {
-    free(batch->voxels);
-    free(batch->voxels_bf16);
+    void *voxels = batch->voxels != NULL ? (void *)batch->voxels : batch->voxels_bf16;
+    if (voxels != NULL) {
+        const struct batch_memory *memory = batch->memory.release != NULL ? &batch->memory : &heap;
+        memory->release(memory->context, voxels);
+    }
     free(batch->labels);
     *batch = (struct batch){0};
 }

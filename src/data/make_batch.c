@@ -40,8 +40,8 @@ uint64_t batch_source_bytes(const struct batch_source *source)
 
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source)
 {
-    return batch_create(batch, own_volumes(source), source->sampling.crops, sampling_bases(&source->sampling),
-                        source->sampling.roi);
+    return batch_create_in(batch, &source->memory, own_volumes(source), source->sampling.crops,
+                           sampling_bases(&source->sampling), source->sampling.roi);
 }
 
 void batch_maker_free(struct batch_maker *maker)

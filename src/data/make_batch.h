@@ -28,6 +28,7 @@ struct batch_source {
     int volumes; /* V, volumes per batch */
     int part_first, part_volumes; /* to make only volumes part_first, part_first + 1, ... of each batch, as
                                      they are in the whole of it; part_volumes 0: the whole */
+    struct batch_memory memory;   /* of the batches that are made for this source; zero: the heap */
     struct sampling sampling;
     struct augmentation augmentation;
     uint64_t seed;

@@ -3,6 +3,8 @@
 #include "base/byte_size.h"
 #include "base/error.h"
 #include "base/machine_memory.h"
+#include "compute/compute_arena.h"
+#include "compute/reals_on_device.h"
 #include "train/evaluate.h"
 #include "train/machine.h"
 
@@ -50,7 +52,7 @@ static enum voco_status measure_memory(struct pretrained_encoder *encoder, uint6
     }
     encoder->limit = memory_limit_of(setting);
     const enum voco_status status = measure_forward_memory(&need, &activations, &encoder->model,
-                                                           &encoder->compute, encoder->params, 1, 0);
+                                                           &encoder->compute, encoder->on_device, 1, 0);
     encoder->bytes_for_a_voxel = (uint64_t)((double)activations / (side * side * side)) + 1;
     return status == VOCO_OK && need > setting
                ? fail(VOCO_BAD_INPUT, "%s of memory are too little: the least for this encoder is %lluM",
@@ -86,7 +88,11 @@ enum voco_status pretrained_encoder_open(struct pretrained_encoder *encoder, con
                               settings->threads, precision);
     }
     if (status == VOCO_OK) {
-        status = evaluation_arena_open(&encoder->arena);
+        encoder->on_device = reals_on_device(&encoder->compute, encoder->params, encoder->model.table.total);
+        status = compute_status(&encoder->compute);
+    }
+    if (status == VOCO_OK) {
+        status = evaluation_arena_open(&encoder->arena, &encoder->compute);
     }
     if (status == VOCO_OK) {
         status = measure_memory(encoder, settings->memory);
@@ -99,7 +105,8 @@ enum voco_status pretrained_encoder_open(struct pretrained_encoder *encoder, con
 
 void pretrained_encoder_close(struct pretrained_encoder *encoder)
 {
-    arena_close(&encoder->arena);
+    compute_arena_close(&encoder->arena, &encoder->compute);
+    release_reals(&encoder->compute, encoder->on_device, encoder->params);
     compute_close(&encoder->compute);
     free(encoder->params);
     model_free(&encoder->model);
@@ -119,20 +126,67 @@ enum voco_status pretrained_encoder_check_memory(const struct pretrained_encoder
                 format_memory_size(needed, need), format_memory_size(allowed, encoder->limit.bytes));
 }
 
+/* Where operations write what becomes `host`: itself where they work in the host's memory. */
+static float *push_result(struct pretrained_encoder *encoder, float *host, size_t count)
+{
+    return encoder->compute.separate_memory ? arena_push(&encoder->arena, count * sizeof *host) : host;
+}
+
+static const float *push_box(struct pretrained_encoder *encoder, const float *box, const int size[3])
+{
+    return reals_for_operations(&encoder->compute, &encoder->arena, box,
+                                (size_t)size[0] * (size_t)size[1] * (size_t)size[2]);
+}
+
+static enum voco_status box_does_not_fit(const int size[3])
+{
+    return fail(VOCO_NO_MEMORY, "a box of %d x %d x %d voxels does not fit into memory", size[0], size[1],
+                size[2]);
+}
+
+static enum voco_status fetch_result(struct pretrained_encoder *encoder, float *host, const float *result,
+                                     size_t count)
+{
+    struct compute *c = &encoder->compute;
+    if (host != result) {
+        c->to_host(c, host, result, count * sizeof *host);
+        c->wait(c);
+    }
+    return compute_status(c);
+}
+
 enum voco_status pretrained_encoder_embed(struct pretrained_encoder *encoder, float *embedding,
                                           const float *box, const int size[3])
 {
+    const size_t count = (size_t)model_embedding_size(&encoder->model.config);
     arena_reset(&encoder->arena);
-    return encoder_box_forward(&encoder->model, &encoder->compute, &encoder->arena, encoder->params,
-                               embedding, box, 1, size);
+    float *result = push_result(encoder, embedding, count);
+    const float *input = push_box(encoder, box, size);
+    if (encoder->arena.exhausted) {
+        return box_does_not_fit(size);
+    }
+    const enum voco_status status = encoder_box_forward(&encoder->model, &encoder->compute, &encoder->arena,
+                                                        encoder->on_device, result, input, 1, size);
+    return status == VOCO_OK ? fetch_result(encoder, embedding, result, count) : status;
 }
 
 enum voco_status pretrained_encoder_features(struct pretrained_encoder *encoder, float *features, int level,
                                              const float *box, const int size[3])
 {
+    const struct encoder_level part = encoder_level_of(&encoder->model.config, level);
+    size_t count = (size_t)part.channels;
+    for (int axis = 0; axis < 3; axis++) {
+        count *= (size_t)tokens_of(size[axis], part.stride);
+    }
     arena_reset(&encoder->arena);
-    return encoder_box_features(&encoder->model, &encoder->compute, &encoder->arena, encoder->params,
-                                features, level, box, size);
+    float *result = push_result(encoder, features, count);
+    const float *input = push_box(encoder, box, size);
+    if (encoder->arena.exhausted) {
+        return box_does_not_fit(size);
+    }
+    const enum voco_status status = encoder_box_features(&encoder->model, &encoder->compute, &encoder->arena,
+                                                         encoder->on_device, result, level, input, size);
+    return status == VOCO_OK ? fetch_result(encoder, features, result, count) : status;
 }
 
 int tokens_of(int size, int stride)

@@ -24,7 +24,8 @@ struct pretrained_encoder {
     struct model model;
     struct compute compute;
     struct arena arena;
-    float *params;
+    float *params;              /* the host's */
+    float *on_device;           /* the same as operations take them */
     struct memory_limit limit;  /* bytes 0: none */
     uint64_t bytes_for_a_voxel; /* of activations; 0 where there is no limit */
 };

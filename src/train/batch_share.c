@@ -66,6 +66,16 @@ void take_rows(real *rows, const real *whole, const struct batch_share *share, c
     copy_rows(rows, (real *)whole, share, own, width, 0);
 }
 
+void take_rows_of_device(struct compute *c, real *rows, const real *whole, const struct batch_share *share,
+                         const struct batch *own, size_t width)
+{
+    const size_t randoms = (size_t)share->count * (size_t)own->crops;
+    const size_t bases = (size_t)share->count * (size_t)own->bases;
+    c->copy(c, rows, whole + first_random_row(share, own) * width, randoms * width * sizeof *rows);
+    c->copy(c, rows + randoms * width, whole + first_base_row(share, own) * width,
+            bases * width * sizeof *rows);
+}
+
 /* Pieces of `most` elements, one of each rank, to be freed; NULL without memory. */
 static real *gather_pieces(const struct ranks *ranks, const real *own, size_t count, size_t most)
 {

@@ -3,7 +3,7 @@
 #ifndef TRAIN_BATCH_SHARE_H
 #define TRAIN_BATCH_SHARE_H
 
-#include "compute/real.h"
+#include "compute/compute.h"
 #include "data/batch.h"
 #include "dist/ranks.h"
 
@@ -33,6 +33,10 @@ enum voco_status gather_labels(const struct ranks *ranks, float *whole, const st
 /* The way back: this rank's rows of the whole. */
 void take_rows(real *rows, const real *whole, const struct batch_share *share, const struct batch *own,
                size_t width);
+
+/* The same between arrays as operations take them. */
+void take_rows_of_device(struct compute *c, real *rows, const real *whole, const struct batch_share *share,
+                         const struct batch *own, size_t width);
 
 /* The number in the whole batch of this rank's first random crop, and of its first base. */
 size_t first_random_row(const struct batch_share *share, const struct batch *own);

@@ -52,6 +52,9 @@ enum voco_status training_state_create_part(struct training_state *state, const 
 void training_state_place(const struct training_state *state, const struct parameter_table *table,
                           struct compute *compute)
 {
+    if (compute->separate_memory) {
+        return; /* it works on copies */
+    }
     compute->zero(compute, state->params, table->total);
     compute->zero(compute, state->exp_avg, state->moments);
     compute->zero(compute, state->exp_avg_sq, state->moments);

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/machine_memory.h"
+#include "compute/compute_arena.h"
 #include "data/make_batch.h"
 #include "train/step.h"
 
@@ -19,11 +20,11 @@ struct evaluation_settings evaluation_settings_of(const struct recipe *recipe)
                                         .seed = recipe->seed ^ 0x6576616c75617465U};
 }
 
-enum voco_status evaluation_arena_open(struct arena *arena)
+enum voco_status evaluation_arena_open(struct arena *arena, struct compute *c)
 {
     const size_t least = (size_t)1 << 30;
     const uint64_t memory = memory_available();
-    return arena_open(arena, memory > least ? memory : least);
+    return compute_arena_open(arena, c, c->separate_memory ? SIZE_MAX : memory > least ? memory : least);
 }
 
 static size_t embeddings_held(const struct evaluation_settings *settings, size_t volumes)
@@ -82,9 +83,9 @@ static enum voco_status add_batch(struct tally *tally, const struct model *model
     const size_t width = (size_t)model_embedding_size(&model->config);
     const size_t rows = (size_t)batch->volumes * (size_t)(batch->crops + batch->bases);
     const size_t pairs = (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
-    const size_t mark = arena_mark(arena);
-    real *embedding = arena_push(arena, rows * width * sizeof *embedding);
-    real *similarity = arena_push(arena, pairs * sizeof *similarity);
+    const struct arena_mark mark = arena_mark(arena);
+    real *embedding = arena_push_host(arena, rows * width * sizeof *embedding);
+    real *similarity = arena_push_host(arena, pairs * sizeof *similarity);
     enum voco_status status = VOCO_NO_MEMORY;
     if (similarity == NULL) {
         (void)fail(status, "no memory for the embeddings of %zu crops", rows);

@@ -22,8 +22,8 @@ struct evaluation_settings {
  * step. */
 struct evaluation_settings evaluation_settings_of(const struct recipe *recipe);
 
-/* An arena that may grow to the machine's memory. */
-enum voco_status evaluation_arena_open(struct arena *arena);
+/* An arena that may grow to the machine's memory, or the device's. Close with compute_arena_close. */
+enum voco_status evaluation_arena_open(struct arena *arena, struct compute *c);
 
 /* Spread and rank are of the embeddings of the first so many crops, which are held together. */
 enum { evaluation_most_embeddings = 8192 };
@@ -45,7 +45,7 @@ struct evaluation {
 };
 
 /* cache_files: prepared volumes, one file each (store/volume_cache.h). The last batch is filled up with
- * volumes from the front, whose crops are not counted twice. */
+ * volumes from the front, whose crops are not counted twice. params are as operations take them. */
 enum voco_status evaluate(struct evaluation *result, const struct model *model, struct compute *compute,
                           struct arena *arena, const float *params, const char *const *cache_files,
                           size_t count, const struct evaluation_settings *settings);

@@ -66,7 +66,7 @@ enum voco_status gradient_exchange_create(struct gradient_exchange *exchange, co
     for (int b = 0; b < exchange->count; b++) {
         struct gradient_bucket *bucket = &exchange->buckets[b];
         size_t first = 0;
-        bucket->own_count = ranks_slice(&first, bucket->count, ranks->rank, ranks->size);
+        bucket->own_count = ranks_slice(&first, ranks, ranks->rank, bucket->count);
         bucket->own_first = bucket->offset + first;
         bucket->own_moments = exchange->own_total;
         exchange->own_total += bucket->own_count;
@@ -82,7 +82,7 @@ void gradient_exchange_free(struct gradient_exchange *exchange)
 
 size_t gradient_exchange_bytes(const struct ranks *ranks)
 {
-    return ranks->size == 1 ? 0 : (size_t)bucket_elements * (sizeof(float) + 2 * sizeof(uint16_t));
+    return ranks->size == 1 ? 0 : (size_t)bucket_elements * (sizeof(float) + sizeof(uint16_t));
 }
 
 void gradient_exchange_start(struct gradient_exchange *exchange, real *gradients, int part)
@@ -95,7 +95,8 @@ void gradient_exchange_start(struct gradient_exchange *exchange, real *gradients
                                      .values = gradients + bucket->offset,
                                      .count = bucket->count,
                                      .scale = exchange->scale,
-                                     .form = exchange->form};
+                                     .form = exchange->form,
+                                     .on_device = exchange->on_device};
             ranks_start(exchange->ranks, &bucket->order);
         }
     }
@@ -112,8 +113,10 @@ void gradient_exchange_share(struct gradient_exchange *exchange, real *params)
 {
     for (int b = 0; b < exchange->count; b++) {
         struct gradient_bucket *bucket = &exchange->buckets[b];
-        bucket->order = (struct ranks_order){
-            .operation = RANKS_SHARE_SLICES, .values = params + bucket->offset, .count = bucket->count};
+        bucket->order = (struct ranks_order){.operation = RANKS_SHARE_SLICES,
+                                             .values = params + bucket->offset,
+                                             .count = bucket->count,
+                                             .on_device = exchange->on_device};
         ranks_start(exchange->ranks, &bucket->order);
     }
     gradient_exchange_finish(exchange);

@@ -2,7 +2,7 @@
  *
  * A bucket is a stretch of the flat buffers (model/parameters.h) of at most `bucket_elements`. It is sent off
  * as soon as its part of the network is complete: the student first, then the backbone from its last layers
- * to its first. Slice r of each bucket (ranks_slice) is rank r's own: it adds what all ranks have there.
+ * to its first. A slice of each bucket (ranks_slice) is each rank's own.
  *
  * With `sharded` the own slices are all that a rank gets, and all that it updates: it keeps moments for these
  * alone, bucket after bucket in one array, and afterwards the new parameters are shared. */
@@ -30,7 +30,8 @@ struct gradient_exchange {
     size_t own_total; /* elements of all own slices */
     enum ranks_form form;
     int sharded;
-    float scale; /* of the sums */
+    int on_device; /* gradients and parameters lie in the memory of the device that `ranks` has joined */
+    float scale;   /* of the sums */
 };
 
 /* Borrows ranks. scale is what sums are multiplied by: 1 / ranks->size makes them means. VOCO_NO_MEMORY. Free
@@ -43,7 +44,8 @@ void gradient_exchange_free(struct gradient_exchange *exchange);
 /* Bytes that the sums take beside the flat buffers, at most. */
 size_t gradient_exchange_bytes(const struct ranks *ranks);
 
-/* Sends off the buckets of a part, whose gradients are complete; every part once a step, in the same order on
+/* Sends off the buckets of a part, whose gradients are complete, or will be when what was asked of the device
+ * so far is done; every part once a step, in the same order on
  * all ranks. gradients (table.trained) must stay until gradient_exchange_finish. */
 void gradient_exchange_start(struct gradient_exchange *exchange, real *gradients, int part);
 
@@ -54,7 +56,8 @@ void gradient_exchange_finish(struct gradient_exchange *exchange);
 void gradient_exchange_share(struct gradient_exchange *exchange, real *params);
 
 /* Of one bucket: the slices that all ranks have of it in `own` (own_total elements, as moments are) come
- * together in bucket (count elements) on rank 0; elsewhere it is not looked at and may be NULL. */
+ * together in values (bucket->count elements) on rank 0, all in the host's memory; elsewhere it is not looked
+ * at and may be NULL. */
 void gradient_exchange_gather(const struct gradient_exchange *exchange, const struct gradient_bucket *bucket,
                               const real *own, real *values);
 

@@ -156,12 +156,12 @@ static double rank_of_spectrum(const double *squares, size_t n, double noise)
 enum voco_status embedding_signals(struct embedding_signals *signals, const real *embedding, size_t rows,
                                    size_t width, struct arena *arena)
 {
-    const size_t mark = arena_mark(arena);
+    const struct arena_mark mark = arena_mark(arena);
     const size_t n = rows < width ? rows : width;
-    const struct matrix x = {arena_push(arena, rows * width * sizeof(double)), rows, width};
-    double *gram = arena_push(arena, n * n * sizeof *gram);
-    double *squares = arena_push(arena, n * sizeof *squares);
-    double *work = arena_push(arena, 3 * n * sizeof *work);
+    const struct matrix x = {arena_push_host(arena, rows * width * sizeof(double)), rows, width};
+    double *gram = arena_push_host(arena, n * n * sizeof *gram);
+    double *squares = arena_push_host(arena, n * sizeof *squares);
+    double *work = arena_push_host(arena, 3 * n * sizeof *work);
     *signals = (struct embedding_signals){NAN, NAN, NAN};
     enum voco_status status = VOCO_OK;
     if (x.values == NULL || gram == NULL || squares == NULL || work == NULL) {

@@ -176,12 +176,12 @@ static int prepare(struct workspace *w, const real *z, const real *t, size_t row
 {
     const size_t entries = (size_t)shape->crops * (size_t)shape->bases;
     const size_t elements = rows * (size_t)shape->width;
-    w->z = (struct rows){z, arena_push(arena, rows * sizeof(double)), shape->width};
-    w->t = (struct rows){t, arena_push(arena, rows * sizeof(double)), shape->width};
-    w->dz = arena_push(arena, elements * sizeof(double));
-    w->target = arena_push(arena, entries * sizeof(double));
-    w->similarity = arena_push(arena, entries * sizeof(double));
-    w->dsimilarity = arena_push(arena, entries * sizeof(double));
+    w->z = (struct rows){z, arena_push_host(arena, rows * sizeof(double)), shape->width};
+    w->t = (struct rows){t, arena_push_host(arena, rows * sizeof(double)), shape->width};
+    w->dz = arena_push_host(arena, elements * sizeof(double));
+    w->target = arena_push_host(arena, entries * sizeof(double));
+    w->similarity = arena_push_host(arena, entries * sizeof(double));
+    w->dsimilarity = arena_push_host(arena, entries * sizeof(double));
     if (w->z.norm == NULL || w->t.norm == NULL || w->dz == NULL || w->target == NULL ||
         w->similarity == NULL || w->dsimilarity == NULL) {
         return 0;
@@ -197,7 +197,7 @@ enum voco_status voco_loss(struct loss *loss, real *dz, real *similarity, const 
 {
     const size_t rows = (size_t)shape->volumes * ((size_t)shape->crops + (size_t)shape->bases);
     const size_t entries = (size_t)shape->crops * (size_t)shape->bases;
-    const size_t mark = arena_mark(arena);
+    const struct arena_mark mark = arena_mark(arena);
     struct workspace w;
     *loss = (struct loss){0};
     if (!prepare(&w, z, t, rows, shape, arena)) {

@@ -6,11 +6,11 @@
 
 int equal_passes(int crops, int most)
 {
-    int at_once = most < crops ? most : crops;
-    while (at_once > 1 && crops % at_once != 0) {
-        at_once--;
+    if (crops < 1 || most < 2) {
+        return 1;
     }
-    return at_once > 1 ? at_once : 1;
+    const int passes = (crops + most - 1) / most;
+    return (crops + passes - 1) / passes;
 }
 
 static uint64_t larger(uint64_t a, uint64_t b)

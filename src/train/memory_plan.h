@@ -40,8 +40,8 @@ struct memory_plan {
 
 void memory_plan_make(struct memory_plan *plan, const struct memory_demand *demand);
 
-/* The largest divisor of `crops` that is not above `most`, at least 1: passes of one size, so that nothing is
- * made for another. */
+/* How many crops pass at once, `most` at most, when passes are as few and as equal as that allows; at
+ * least 1. The last pass may have fewer. */
 int equal_passes(int crops, int most);
 
 enum { memory_plan_text_size = 256 };

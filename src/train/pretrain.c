@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/machine_memory.h"
+#include "compute/compute_arena.h"
 #include "train/pretrain_run.h"
 #include "train/schedule.h"
 #include "train/stored_batch.h"
@@ -198,9 +199,17 @@ static enum voco_status measure(struct run *run)
         return VOCO_OK;
     }
     const struct evaluation_settings settings = evaluation_settings_of(recipe);
-    const enum voco_status status =
-        evaluate(&run->report->evaluation, &run->model, &run->compute, &run->step.arena, run->state.params,
-                 (const char *const *)run->volumes.held_out.arrays, run->volumes.held_out.count, &settings);
+    enum voco_status status = VOCO_OK;
+    if (run->compute.separate_memory) { /* the step's arena is as large as the step needs */
+        compute_arena_close(&run->step.arena, &run->compute);
+        status = evaluation_arena_open(&run->step.arena, &run->compute);
+    }
+    if (status != VOCO_OK) {
+        return status;
+    }
+    status = evaluate(&run->report->evaluation, &run->model, &run->compute, &run->step.arena,
+                      run->step.arrays.params, (const char *const *)run->volumes.held_out.arrays,
+                      run->volumes.held_out.count, &settings);
     run->report->evaluated = status == VOCO_OK;
     return status;
 }
@@ -258,14 +267,16 @@ static enum voco_status live(struct run *run)
 enum voco_status pretrain(const struct pretrain_options *options, struct pretrain_report *report)
 {
     *report = (struct pretrain_report){0};
-    struct run run = {.options = options, .report = report, .metrics.descriptor = -1, .alone = ranks_alone()};
-    run.ranks = options->ranks != NULL ? options->ranks : &run.alone;
+    struct run run = {.options = options, .report = report, .metrics.descriptor = -1};
+    run.joined = options->ranks != NULL ? *options->ranks : ranks_alone();
+    run.ranks = &run.joined;
     const enum voco_status status = live(&run);
     prepared_volumes_report(&run.volumes);
     tensorboard_log_close(&run.tensorboard);
     metrics_log_close(&run.metrics);
     train_step_free(&run.step);
     gradient_exchange_free(&run.exchange);
+    ranks_leave_device(&run.joined);
     compute_close(&run.compute);
     training_state_free(&run.state);
     model_free(&run.model);

@@ -15,8 +15,10 @@
 /* Everything that lives as long as a run. */
 struct run {
     const struct pretrain_options *options;
-    const struct ranks *ranks;
-    struct ranks alone;
+    const struct ranks *ranks; /* `joined` */
+    struct ranks joined;       /* those of the options, or this process alone; with their GPUs, where they
+                                  have some */
+    int gpu;                   /* to compute on, where that is asked for */
     struct batch_share share;
     struct gradient_exchange exchange;
     int stopping; /* a rank was asked to stop */
@@ -52,7 +54,7 @@ static inline int is_shared(const struct run *run)
 }
 
 /* The run's batches, or this rank's part of them. */
-struct batch_source run_batch_source(const struct run *run);
+struct batch_source run_batch_source(struct run *run);
 
 /* From the options to the first step, or where a batch is to be dumped to the volumes: all ranks or none get
  * there. */

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "store/checksum.h"
+#include "train/run_choices.h"
 
 #include <stdio.h>
 
@@ -39,7 +40,13 @@ static enum voco_status save_shared(const struct run *run, const char *path)
 enum voco_status run_save(struct run *run)
 {
     char path[checkpoint_path_size];
-    enum voco_status status = checkpoint_path(path, run->options->out, run->state.step);
+    enum voco_status status = ranks_agree(run->ranks, train_step_fetch_state(&run->step));
+    if (status == VOCO_OK) { /* before the checkpoint, so that whoever goes on from it knows them */
+        status = run_choices_save(&run->compute, run->ranks, run->options->out);
+    }
+    if (status == VOCO_OK) {
+        status = checkpoint_path(path, run->options->out, run->state.step);
+    }
     if (status == VOCO_OK) {
         status = is_shared(run) ? save_shared(run, path) : save_alone(run, path);
     }

@@ -8,6 +8,8 @@
 #include "base/processors.h"
 #include "train/initial_weights.h"
 #include "train/machine.h"
+#include "train/rank_gpu.h"
+#include "train/run_choices.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -39,6 +41,9 @@ static enum voco_status settle_folder(struct run *run)
     if (status == VOCO_OK) {
         status = recipe_check(&run->folder.recipe);
     }
+    if (status == VOCO_OK && options->dump_batch < 0) {
+        status = machine_check(run->folder.recipe.compute);
+    }
     if (status == VOCO_OK) {
         const struct recipe *recipe = &run->folder.recipe;
         run->share = batch_share_of(recipe->volumes, run->ranks->rank, run->ranks->size);
@@ -48,6 +53,13 @@ static enum voco_status settle_folder(struct run *run)
         status = run_folder_place(&run->folder, options->out, options->data, options->cache);
     }
     return status;
+}
+
+/* A GPU of its own for each rank. */
+static enum voco_status choose_gpu(struct run *run)
+{
+    const int wanted = strcmp(run->folder.recipe.compute, "cuda") == 0 && run->options->dump_batch < 0;
+    return wanted && is_shared(run) ? rank_gpu_choose(&run->gpu, run->ranks) : VOCO_OK;
 }
 
 /* Before volumes are prepared: whether the weights to begin with are there and fit. */
@@ -95,7 +107,7 @@ static enum voco_status compare_volumes(struct run *run)
                                   training->count, run->folder.data);
 }
 
-struct batch_source run_batch_source(const struct run *run)
+struct batch_source run_batch_source(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
     return (struct batch_source){.paths = run->volumes.training.samples,
@@ -104,6 +116,7 @@ struct batch_source run_batch_source(const struct run *run)
                                  .volumes = recipe->volumes,
                                  .part_first = run->share.first,
                                  .part_volumes = run->share.count,
+                                 .memory = machine_batch_memory(&run->compute),
                                  .sampling = recipe->sampling,
                                  .augmentation = recipe->augmentation,
                                  .seed = recipe->seed};
@@ -128,12 +141,17 @@ static enum voco_status create_state(struct run *run)
         status = gradient_exchange_create(&run->exchange, run->ranks, &run->model.table, recipe->reduce,
                                           recipe->shard_optimizer, scale);
     }
+    if (is_shared(run) && ranks_machines(run->ranks) > 1) {
+        log_line(LOG_INFO, "%d processes on %d machines: sums are taken on each machine first",
+                 run->ranks->size, ranks_machines(run->ranks));
+    }
     const size_t moments = run->exchange.sharded ? run->exchange.own_total : run->model.table.trained;
     if (status == VOCO_OK) {
         status = check_memory_for_state(&run->limit, &run->model, moments);
     }
     if (status == VOCO_OK) {
-        status = machine_open(&run->compute, recipe->compute, threads_of(run), recipe->precision);
+        status =
+            machine_open_on_gpu(&run->compute, recipe->compute, run->gpu, threads_of(run), recipe->precision);
     }
     if (status == VOCO_OK) {
         status = training_state_create_part(&run->state, &run->model.table, moments);
@@ -142,6 +160,17 @@ static enum voco_status create_state(struct run *run)
         training_state_place(&run->state, &run->model.table, &run->compute);
     }
     return status;
+}
+
+/* Where ranks compute on GPUs, the GPUs are brought together. */
+static enum voco_status join_device(struct run *run)
+{
+    const enum voco_status status = run_choices_load(&run->compute, run->ranks, run->options->out);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    return is_shared(run) && run->compute.separate_memory ? ranks_join_device(&run->joined, &run->compute)
+                                                          : VOCO_OK;
 }
 
 /* The newest whole checkpoint, as rank 0 sees it. */
@@ -267,6 +296,15 @@ static enum voco_status open_step(struct run *run)
     return status;
 }
 
+/* The passes that measured memory have chosen ways to compute. Where ranks have chosen differently they
+ * settle on one, and what it takes of memory is planned anew. */
+static enum voco_status settle_choices(struct run *run)
+{
+    int changed = 0;
+    const enum voco_status status = run_choices_share(&run->compute, run->ranks, &changed);
+    return status == VOCO_OK && changed ? open_step(run) : status;
+}
+
 static enum voco_status open_metrics(struct run *run)
 {
     if (!is_first(run)) {
@@ -314,8 +352,10 @@ static enum voco_status open_loader(struct run *run)
 enum voco_status run_begin(struct run *run)
 {
     static enum voco_status (*const phases[])(struct run * run) = {
-        settle_folder, check_initial_weights, prepare,      compare_volumes, create_state, load_state,
-        open_step,     write_folder,          open_metrics, open_loader,
+        settle_folder,   choose_gpu,     check_initial_weights, prepare,
+        compare_volumes, create_state,   join_device,           load_state,
+        open_step,       settle_choices, write_folder,          open_metrics,
+        open_loader,
     };
     enum voco_status status = VOCO_OK;
     for (size_t i = 0; i < sizeof phases / sizeof phases[0] && status == VOCO_OK; i++) {

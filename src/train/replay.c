@@ -120,6 +120,10 @@ static enum voco_status read_inputs(struct replayer *r, const struct memory_limi
 static enum voco_status take_gradients(struct replayer *r, int step)
 {
     char name[tensor_name_size];
+    real *gradients = train_step_host_gradients(&r->step);
+    if (gradients == NULL) {
+        return VOCO_NO_MEMORY;
+    }
     if (r->options->gradients == NULL || (step > 0 && !has_gradients(r, step))) {
         return VOCO_OK;
     }
@@ -132,12 +136,13 @@ static enum voco_status take_gradients(struct replayer *r, int step)
         enum voco_status status = safetensors_require(
             &tensor, &r->gradients, tensor_name(name, step, "grad", p->name), p->rank, p->shape);
         if (status == VOCO_OK) {
-            status = safetensors_read_floats(&r->gradients, tensor, r->step.gradients + p->offset);
+            status = safetensors_read_floats(&r->gradients, tensor, gradients + p->offset);
         }
         if (status != VOCO_OK) {
             return status;
         }
     }
+    train_step_take_gradients(&r->step);
     return VOCO_OK;
 }
 
@@ -210,19 +215,24 @@ static enum voco_status begin_output(struct replayer *r)
     return VOCO_OK;
 }
 
-static void put_forward_and_gradients(struct replayer *r, const struct step_result *result)
+static enum voco_status put_forward_and_gradients(struct replayer *r, const struct step_result *result)
 {
+    const real *gradients = train_step_host_gradients(&r->step);
     const float losses[] = {(float)result->loss.total, (float)result->loss.intra, (float)result->loss.inter,
                             (float)result->loss.reg};
+    if (gradients == NULL) {
+        return VOCO_NO_MEMORY;
+    }
     (void)safetensors_writer_put(r->writer, losses);
     (void)safetensors_writer_put(r->writer, r->outputs.embedding);
     (void)safetensors_writer_put(r->writer, r->outputs.student);
     (void)safetensors_writer_put(r->writer, r->outputs.teacher);
     for (int i = 0; i < r->model.table.count; i++) {
         if (r->model.table.entries[i].group != GROUP_TEACHER) {
-            (void)safetensors_writer_put(r->writer, r->step.gradients + r->model.table.entries[i].offset);
+            (void)safetensors_writer_put(r->writer, gradients + r->model.table.entries[i].offset);
         }
     }
+    return VOCO_OK;
 }
 
 static void put_params(struct replayer *r)
@@ -278,13 +288,17 @@ static enum voco_status create_outputs(struct replayer *r)
 static enum voco_status replay_step(struct replayer *r, int step, struct step_result *result)
 {
     enum voco_status status = train_step_gradients(&r->step, &r->batch, result, &r->outputs);
-    if (status != VOCO_OK) {
-        return status;
+    if (status == VOCO_OK) {
+        status = put_forward_and_gradients(r, result);
     }
-    put_forward_and_gradients(r, result);
-    status = take_gradients(r, step);
+    if (status == VOCO_OK) {
+        status = take_gradients(r, step);
+    }
     if (status == VOCO_OK) {
         status = train_step_update(&r->step, r->options->learning_rate, result);
+    }
+    if (status == VOCO_OK) {
+        status = train_step_fetch_state(&r->step);
     }
     if (status == VOCO_OK) {
         put_params(r);

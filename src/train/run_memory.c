@@ -4,11 +4,15 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/machine_memory.h"
+#include "compute/compute_arena.h"
 
 #include <string.h>
 
 /* For what is not measured: buffers that come and go, the pieces that memory falls into. */
 static const uint64_t margin = (uint64_t)24 << 20;
+
+/* Of a device's memory, for the same. */
+static const uint64_t device_margin = (uint64_t)1 << 30;
 
 /* Everything as long as the parameters or a part of them: parameters, three moments, gradient, the teacher as
  * it was. */
@@ -59,7 +63,7 @@ enum voco_status check_memory_for_state(const struct memory_limit *limit, const 
 static enum voco_status measure(struct memory_demand *demand, struct train_step *step, int crops)
 {
     const enum voco_status status = train_step_resize(step, crops, 0);
-    arena_close(&step->arena);
+    compute_arena_close(&step->arena, step->compute);
     memory_give_back();
     demand->resident = memory_resident() + margin;
     demand->crop_kept = step->crop_kept;
@@ -105,12 +109,66 @@ static enum voco_status measure_and_plan(struct memory_plan *plan, struct memory
     return status;
 }
 
+/* Passes of so many crops on a device, and of what they leave of the batch. */
+static enum voco_status pass_on_device(struct train_step *step, const struct memory_demand *demand,
+                                       int at_once)
+{
+    const int rest = demand->crops % at_once;
+    enum voco_status status = rest > 0 ? train_step_resize(step, rest, 0) : VOCO_OK;
+    return status == VOCO_OK ? train_step_resize(step, at_once, 0) : status;
+}
+
+/* Of a device's memory: what is left when passes have taken what they need for good goes to activations. The
+ * loader's batches and chunks are the host's. */
+static enum voco_status plan_device_memory(struct memory_plan *plan, struct memory_demand *demand,
+                                           struct train_step *step, const struct memory_limit *limit)
+{
+    struct compute *c = step->compute;
+    char text[memory_plan_text_size], size[byte_size_room];
+    int at_once = demand->crops_at_once;
+    enum voco_status status = pass_on_device(step, demand, at_once);
+    while (status == VOCO_NO_MEMORY && at_once > 1) {
+        at_once = equal_passes(demand->crops, at_once / 2);
+        status = pass_on_device(step, demand, at_once);
+    }
+    if (status != VOCO_OK) {
+        return status;
+    }
+    compute_arena_close(&step->arena, c);
+    const uint64_t free_memory = c->free_memory(c),
+                   kept_free = free_memory / 8 < device_margin ? free_memory / 8 : device_margin;
+    const uint64_t voxels = (uint64_t)demand->crops * (uint64_t)step->model->config.roi *
+                            (uint64_t)step->model->config.roi * (uint64_t)step->model->config.roi;
+    const struct memory_demand on_device = {
+        .limit = limit->asked_for ? limit->bytes : free_memory - kept_free + demand->state,
+        .resident = demand->state,
+        .state = demand->state,
+        .projection = demand->projection + voxels * sizeof(real),
+        .crop_kept = step->crop_kept,
+        .crop_peak = step->crop_peak,
+        .crops = demand->crops,
+        .crops_at_once = at_once};
+    memory_plan_make(plan, &on_device);
+    plan->chunk_cache = demand->chunk_cache;
+    if (!plan->fits || plan->expected > free_memory + demand->state) {
+        return fail(VOCO_NO_MEMORY, "a step needs %.2f GiB of the GPU's memory, and there are %.2f",
+                    (double)plan->least / (1 << 30), (double)on_device.limit / (1 << 30));
+    }
+    log_line(LOG_INFO, "memory of the GPU, %s free: %s", format_byte_size(size, (double)free_memory),
+             memory_plan_describe(text, plan, &on_device));
+    step->batch_room = on_device.projection;
+    return train_step_resize(step, plan->crops_at_once, plan->activations);
+}
+
 enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand *demand,
                                  struct train_step *step, const struct memory_limit *limit)
 {
     char size[byte_size_room], other[byte_size_room], text[memory_plan_text_size];
     demand->limit = limit->bytes;
     demand->state = state_bytes(&step->model->table, step->state->moments);
+    if (step->compute->separate_memory) {
+        return plan_device_memory(plan, demand, step, limit);
+    }
     enum voco_status status = measure_and_plan(plan, demand, step);
     if (status != VOCO_OK) {
         return status;
@@ -139,7 +197,11 @@ enum voco_status measure_forward_memory(uint64_t *need, uint64_t *activations, c
 {
     const size_t side = (size_t)model->config.roi, voxels = (size_t)crops * side * side * side;
     struct arena arena;
-    enum voco_status status = evaluation_arena_open(&arena);
+    *need = *activations = 0;
+    if (compute->separate_memory) {
+        return VOCO_OK; /* the device's memory is another matter, and its arena says when it is full */
+    }
+    enum voco_status status = evaluation_arena_open(&arena, compute);
     if (status != VOCO_OK) {
         return status;
     }
@@ -153,7 +215,7 @@ enum voco_status measure_forward_memory(uint64_t *need, uint64_t *activations, c
         status = encoder_forward(model, compute, &arena, params, embedding, batch, crops, NULL);
     }
     *activations = arena.peak;
-    arena_close(&arena);
+    compute_arena_close(&arena, compute);
     memory_give_back();
     *need = memory_resident() + margin + *activations + beside;
     return status;

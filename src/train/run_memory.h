@@ -29,8 +29,9 @@ enum voco_status check_memory_for_state(const struct memory_limit *limit, const 
 
 /* Of demand, the caller fills batches, chunk_cache, evaluation, projection, crops and crops_at_once. `step`
  * was made for 1 crop at once; it is resized as planned, after passes of every size that the run will make:
- * of 1 crop, crops_at_once and what these leave of the batch. Where the limit was asked for and does not hold
- * the least, VOCO_BAD_INPUT says how much that would be. Says the plan through the log. */
+ * of 1 crop, crops_at_once and what these leave of the batch. Where operations work in separate memory it is
+ * that memory which is planned. Where the limit was asked for and does not hold the least, VOCO_BAD_INPUT
+ * says how much that would be. Says the plan through the log. */
 enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand *demand,
                                  struct train_step *step, const struct memory_limit *limit);
 

@@ -6,8 +6,9 @@
  * - compute: FLOPs of the GPU's crops (train/step_arithmetic.h; with sync_bn the projectors of all crops) by
  *   what a GPU reaches of its peak;
  * - reduction: 2 (n - 1) / n times the gradient's bytes by the bandwidth, and a message to each other member
- *   for each bucket: among the GPUs of a node, then, of what these have added, among the nodes, as NCCL does.
- *   `flat`, as src/dist has it by MPI: among all GPUs at once, each with its share of its node's network;
+ *   for each bucket: among the GPUs of a node, then, of what these have added, among the nodes, where each of
+ *   a node's GPUs has its share of the array and of the network (dist/exchange_plan.h). `flat`, for
+ *   comparison: among all GPUs at once, as if sums knew nothing of nodes;
  * - shown: what of that the step waits for. Gradients leave while the last pass of the backward runs, which
  * is two thirds of the compute time of crops_at_once crops; the last bucket cannot hide;
  * - optimiser: parameters and moments, read and written, by the memory's bandwidth. Sharded, a part of them,
@@ -24,7 +25,7 @@ struct scale_assumptions {
     double memory_bytes; /* bytes per second of a GPU's memory */
     int gpus_per_node;
     double node_bytes;    /* bytes per second from GPU to GPU within a node, one way */
-    int flat;             /* the sum does not know of nodes */
+    int flat;             /* as if sums knew nothing of nodes */
     double network_bytes; /* bytes per second of a node's network, one way */
     double latency;       /* seconds of a message */
     int volumes_per_gpu;

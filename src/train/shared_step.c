@@ -12,13 +12,16 @@ enum voco_status gather_pass(struct batch_pass *whole, struct batch *batch, cons
     *batch = *pass->batch;
     batch->volumes = share->volumes;
     batch->voxels = NULL;
-    batch->labels = arena_push(pass->arena, pairs * sizeof *batch->labels);
+    batch->labels = arena_push_host(pass->arena, pairs * sizeof *batch->labels);
     *whole = *pass;
     whole->batch = batch;
     enum voco_status status = pass_begin(whole);
     if (status == VOCO_OK) {
-        status = gather_rows(step->exchange->ranks, whole->embedding, pass->embedding, share, pass->batch,
-                             features);
+        status = gather_rows(step->exchange->ranks, whole->host.embedding, pass->host.embedding, share,
+                             pass->batch, features);
+    }
+    if (status == VOCO_OK) {
+        pass_send(whole, whole->embedding, whole->host.embedding, (size_t)whole->rows * features);
     }
     if (status == VOCO_OK) {
         status = gather_labels(step->exchange->ranks, batch->labels, share, pass->batch);
@@ -34,9 +37,10 @@ void take_own_rows(const struct train_step *step, const struct batch_pass *pass,
     const struct batch *own = pass->batch;
     const size_t width = (size_t)pass->model->config.projector;
     const size_t of_volume = (size_t)own->crops * (size_t)own->bases;
-    take_rows(dembedding, of_all, share, own, (size_t)model_embedding_size(&pass->model->config));
-    take_rows(pass->student, whole->student, share, own, width);
-    take_rows(pass->teacher, whole->teacher, share, own, width);
+    take_rows_of_device(pass->compute, dembedding, of_all, share, own,
+                        (size_t)model_embedding_size(&pass->model->config));
+    take_rows(pass->host.student, whole->host.student, share, own, width);
+    take_rows(pass->host.teacher, whole->host.teacher, share, own, width);
     memcpy(pass->similarity, whole->similarity + (size_t)share->first * of_volume,
            (size_t)share->count * of_volume * sizeof(real));
 }
@@ -100,15 +104,15 @@ void update_own_slices(struct train_step *step, const struct adamw_settings *ada
                        struct step_result *result)
 {
     struct compute *c = step->compute;
-    struct training_state *state = step->state;
+    const struct working_state *arrays = &step->arrays;
     for (int b = 0; b < step->exchange->count; b++) {
         const struct gradient_bucket *bucket = &step->exchange->buckets[b];
         const size_t at = bucket->own_moments;
-        c->adamw_step(c, state->params + bucket->own_first, state->exp_avg + at, state->exp_avg_sq + at,
-                      state->max_exp_avg_sq + at, step->gradients + bucket->own_first, adamw,
+        c->adamw_step(c, arrays->params + bucket->own_first, arrays->exp_avg + at, arrays->exp_avg_sq + at,
+                      arrays->max_exp_avg_sq + at, step->gradients + bucket->own_first, adamw,
                       bucket->own_count);
     }
     double since = seconds_now();
-    gradient_exchange_share(step->exchange, state->params);
+    gradient_exchange_share(step->exchange, arrays->params);
     count_time(&result->seconds.communication, &since);
 }

@@ -2,35 +2,7 @@
 #ifndef TRAIN_SHARED_STEP_H
 #define TRAIN_SHARED_STEP_H
 
-#include "base/clock.h"
-#include "train/step.h"
-
-/* A batch on its way through the network. Arrays lie on the arena. */
-struct batch_pass {
-    const struct model *model;
-    struct compute *compute;
-    struct arena *arena;
-    const real *params;
-    const struct batch *batch;
-    int rows; /* N */
-    int crops_at_once;
-    real *embedding;  /* (N, E) */
-    real *student;    /* (N, D) */
-    real *teacher;    /* (N, D) */
-    real *dstudent;   /* (N, D) */
-    real *similarity; /* (V, S, K) */
-};
-
-/* Takes room for the results. */
-enum voco_status pass_begin(struct batch_pass *pass);
-
-/* Adds the time since *since to *seconds and sets *since to now. */
-static inline void count_time(double *seconds, double *since)
-{
-    const double then = *since;
-    *since = seconds_now();
-    *seconds += *since - then;
-}
+#include "train/batch_pass.h"
 
 /* The embeddings and labels of all ranks as one pass, on the arena; `batch` becomes its batch, which has no
  * voxels. Collective. */

@@ -2,19 +2,20 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "compute/compute_arena.h"
+#include "train/batch_pass.h"
 #include "train/memory_plan.h"
 #include "train/shared_step.h"
+#include "train/step_arrays.h"
 
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Activations of consecutive crops that wait on the arena for backward. */
-struct kept_chunk {
-    struct encoder_activations *activations;
-    size_t mark; /* of the arena, before them */
-};
+/* Enough to fill a GPU, see docs/cuda.md. On a processor two crops share the weights of the deep layers,
+ * which are larger than their activations. */
+enum { gpu_crops_at_once = 64, cpu_crops_at_once = 2 };
 
 static void begin_phase(const struct train_step *step, enum step_phase phase)
 {
@@ -37,195 +38,13 @@ struct train_step_settings train_step_settings_of(const struct recipe *recipe, i
     };
 }
 
-/* ---- passes over a batch ---- */
-
-static size_t crop_size(const struct batch_pass *pass)
-{
-    const size_t side = (size_t)pass->model->config.roi;
-    return side * side * side;
-}
-
-static enum voco_status check_size(const struct batch *batch, const struct model *model)
-{
-    if (batch->roi != model->config.roi) {
-        return fail(VOCO_BAD_INPUT, "the batch holds crops of %d voxels an axis, the model takes %d",
-                    batch->roi, model->config.roi);
-    }
-    return VOCO_OK;
-}
-
-enum voco_status pass_begin(struct batch_pass *pass)
-{
-    const struct batch *batch = pass->batch;
-    pass->rows = batch->volumes * (batch->crops + batch->bases);
-    const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
-    const size_t pairs = (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
-    const size_t features = (size_t)model_embedding_size(&pass->model->config);
-    pass->embedding = arena_push(pass->arena, rows * features * sizeof(real));
-    pass->student = arena_push(pass->arena, rows * width * sizeof(real));
-    pass->teacher = arena_push(pass->arena, rows * width * sizeof(real));
-    pass->dstudent = arena_push(pass->arena, rows * width * sizeof(real));
-    pass->similarity = arena_push(pass->arena, pairs * sizeof(real));
-    if (pass->arena->exhausted) {
-        return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
-    }
-    return VOCO_OK;
-}
-
-static int chunk_count(const struct batch_pass *pass)
-{
-    return (pass->rows + pass->crops_at_once - 1) / pass->crops_at_once;
-}
-
-static int chunk_crops(const struct batch_pass *pass, int chunk)
-{
-    const int left = pass->rows - chunk * pass->crops_at_once;
-    return left < pass->crops_at_once ? left : pass->crops_at_once;
-}
-
-/* kept as in encoder_forward. */
-static enum voco_status forward_chunk(const struct batch_pass *pass, int chunk,
-                                      struct encoder_activations **kept)
-{
-    const size_t first = (size_t)chunk * (size_t)pass->crops_at_once;
-    const size_t features = (size_t)model_embedding_size(&pass->model->config);
-    return encoder_forward(pass->model, pass->compute, pass->arena, pass->params,
-                           pass->embedding + first * features, pass->batch->voxels + first * crop_size(pass),
-                           chunk_crops(pass, chunk), kept);
-}
-
-/* The last `count` chunks keep their activations, in kept (count). */
-static enum voco_status forward_all(const struct batch_pass *pass, struct kept_chunk *kept, int count)
-{
-    const int chunks = chunk_count(pass);
-    enum voco_status status = VOCO_OK;
-    for (int chunk = 0; chunk < chunks && status == VOCO_OK; chunk++) {
-        const int place = chunk - (chunks - count);
-        if (place >= 0) {
-            kept[place].mark = arena_mark(pass->arena);
-        }
-        status = forward_chunk(pass, chunk, place >= 0 ? &kept[place].activations : NULL);
-    }
-    return status;
-}
-
-/* From the last chunk to the first, where the listener is told; kept as forward_all left it. Releases the
- * kept activations. */
-static enum voco_status backward_all(const struct batch_pass *pass, real *gradients, const real *dembedding,
-                                     const struct kept_chunk *kept, int count,
-                                     const struct backward_listener *listener)
-{
-    const int chunks = chunk_count(pass);
-    const size_t features = (size_t)model_embedding_size(&pass->model->config);
-    enum voco_status status = VOCO_OK;
-    for (int chunk = chunks - 1; chunk >= 0 && status == VOCO_OK; chunk--) {
-        const int place = chunk - (chunks - count);
-        struct kept_chunk own = {.mark = arena_mark(pass->arena)};
-        if (place >= 0) {
-            own = kept[place];
-        } else {
-            status = forward_chunk(pass, chunk, &own.activations);
-        }
-        if (status == VOCO_OK) {
-            const size_t first = (size_t)chunk * (size_t)pass->crops_at_once;
-            status = encoder_backward_heard(
-                pass->model, pass->compute, pass->arena, gradients, pass->params,
-                dembedding + first * features, pass->batch->voxels + first * crop_size(pass),
-                chunk_crops(pass, chunk), own.activations, chunk == 0 ? listener : NULL);
-        }
-        arena_release(pass->arena, own.mark);
-    }
-    return status;
-}
-
-/* From projections to the loss and what else is measured. */
-static enum voco_status measure(const struct batch_pass *pass, struct step_result *result)
-{
-    const struct batch *batch = pass->batch;
-    const struct loss_shape shape = {batch->volumes, batch->crops, batch->bases,
-                                     pass->model->config.projector};
-    enum voco_status status = voco_loss(&result->loss, pass->dstudent, pass->similarity, pass->student,
-                                        pass->teacher, batch->labels, &shape, pass->arena);
-    if (status == VOCO_OK) {
-        position_signals_add(&result->positions, pass->similarity, batch->labels,
-                             (size_t)batch->volumes * (size_t)batch->crops, batch->bases);
-        status = embedding_signals(&result->embeddings, pass->embedding, (size_t)pass->rows,
-                                   (size_t)model_embedding_size(&pass->model->config), pass->arena);
-    }
-    return status;
-}
-
-static enum voco_status project(const struct batch_pass *pass, enum parameter_group group, real *z,
-                                const real *embedding, struct projector_activations **kept)
-{
-    return projector_forward(pass->model, pass->compute, pass->arena, pass->params, group, z, embedding,
-                             pass->rows, kept);
-}
-
-static void copy_out(real *to, const real *from, size_t count)
-{
-    if (to != NULL) {
-        memcpy(to, from, count * sizeof *to);
-    }
-}
-
-static void give_outputs(const struct batch_pass *pass, const struct batch_outputs *outputs)
-{
-    const struct batch *batch = pass->batch;
-    const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
-    if (outputs == NULL) {
-        return;
-    }
-    copy_out(outputs->embedding, pass->embedding, rows * (size_t)model_embedding_size(&pass->model->config));
-    copy_out(outputs->student, pass->student, rows * width);
-    copy_out(outputs->teacher, pass->teacher, rows * width);
-    copy_out(outputs->similarity, pass->similarity,
-             (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases);
-}
-
-enum voco_status evaluate_batch(const struct model *model, struct compute *compute, struct arena *arena,
-                                const real *params, const struct batch *batch, int crops_at_once,
-                                struct step_result *result, const struct batch_outputs *outputs)
-{
-    const size_t mark = arena_mark(arena);
-    struct batch_pass pass = {.model = model,
-                              .compute = compute,
-                              .arena = arena,
-                              .params = params,
-                              .batch = batch,
-                              .crops_at_once = crops_at_once};
-    double since = seconds_now();
-    *result = (struct step_result){0};
-    enum voco_status status = check_size(batch, pass.model);
-    if (status == VOCO_OK) {
-        status = pass_begin(&pass);
-    }
-    if (status == VOCO_OK) {
-        status = forward_all(&pass, NULL, 0);
-        count_time(&result->seconds.encoder_forward, &since);
-    }
-    if (status == VOCO_OK) {
-        status = project(&pass, GROUP_STUDENT, pass.student, pass.embedding, NULL);
-    }
-    if (status == VOCO_OK) {
-        status = project(&pass, GROUP_TEACHER, pass.teacher, pass.embedding, NULL);
-    }
-    if (status == VOCO_OK) {
-        status = measure(&pass, result);
-        count_time(&result->seconds.projector_and_loss, &since);
-    }
-    if (status == VOCO_OK) {
-        give_outputs(&pass, outputs);
-    }
-    arena_release(arena, mark);
-    return status;
-}
-
 /* ---- memory ---- */
 
 int crops_at_once_of(const struct recipe *recipe, int crops)
 {
-    return recipe->crops_at_once > 0 ? recipe->crops_at_once : equal_passes(crops, 2);
+    const int on_gpu = strcmp(recipe->compute, "cuda") == 0;
+    return recipe->crops_at_once > 0 ? recipe->crops_at_once
+                                     : equal_passes(crops, on_gpu ? gpu_crops_at_once : cpu_crops_at_once);
 }
 
 /* Passes crops_at_once crops of zeros forward and backward to see what they take. */
@@ -238,21 +57,22 @@ static enum voco_status measure_crops(struct train_step *step)
     real *crops = arena_push(arena, voxels * sizeof *crops);
     real *embedding = arena_push(arena, n * features * sizeof *embedding);
     struct encoder_activations *kept = NULL;
-    const size_t mark = arena_mark(arena);
+    const struct arena_mark mark = arena_mark(arena);
     if (crops == NULL || embedding == NULL) {
         return fail(VOCO_NO_MEMORY, "%zu crops do not fit into the arena", n);
     }
-    memset(crops, 0, voxels * sizeof *crops);
+    step->compute->zero(step->compute, crops, voxels);
     enum voco_status status =
-        encoder_forward(model, step->compute, arena, step->state->params, embedding, crops, (int)n, &kept);
+        encoder_forward(model, step->compute, arena, step->arrays.params, embedding, crops, (int)n, &kept);
     if (status == VOCO_OK) {
-        step->crop_kept = (arena_mark(arena) - mark + n - 1) / n;
-        memset(embedding, 0, n * features * sizeof *embedding);
-        status = encoder_backward(model, step->compute, arena, step->gradients, step->state->params,
+        step->crop_kept = (arena_mark(arena).used - mark.used + n - 1) / n;
+        step->compute->zero(step->compute, embedding, n * features);
+        status = encoder_backward(model, step->compute, arena, step->gradients, step->arrays.params,
                                   embedding, crops, (int)n, kept);
-        step->crop_peak = (arena->peak - mark + n - 1) / n;
+        step->crop_peak = (arena->peak - mark.used + n - 1) / n;
     }
-    return status;
+    step->compute->wait(step->compute);
+    return status != VOCO_OK ? status : compute_status(step->compute);
 }
 
 /* How many of the batch's chunks keep their activations: the last one always does, since backward begins with
@@ -262,39 +82,42 @@ static int chunks_to_keep(const struct train_step *step, const struct batch_pass
     const size_t at_once = (size_t)pass->crops_at_once, budget = step->settings.activation_budget;
     const size_t peak = at_once * step->crop_peak, kept = at_once * step->crop_kept;
     const size_t more = budget > peak ? (budget - peak) / kept : 0;
-    const int chunks = chunk_count(pass);
+    const int chunks = pass_chunks(pass);
     return more >= (size_t)chunks ? chunks : 1 + (int)more < chunks ? 1 + (int)more : chunks;
 }
 
 /* Address space: the encoder's activations are below 16 tensors of (R^3, C) a crop (src/model/encoder.c), and
  * what is kept lies within the budget. The rest of a batch is small. */
-static enum voco_status open_arena(struct train_step *step)
+static size_t address_space(const struct train_step *step)
 {
     const struct model_config *config = &step->model->config;
     const size_t side = (size_t)config->roi, rest = (size_t)4 << 30;
     const size_t crop = 16 * side * side * side * (size_t)config->feature_size * sizeof(real);
-    arena_close(&step->arena);
-    return arena_open(&step->arena,
-                      step->settings.activation_budget + (size_t)step->settings.crops_at_once * crop + rest);
+    return step->settings.activation_budget + (size_t)step->settings.crops_at_once * crop + rest;
+}
+
+/* What will be used, once that is known: in separate memory, what is reserved is taken. */
+static size_t exact_memory(const struct train_step *step)
+{
+    const size_t passes = (size_t)step->settings.crops_at_once * step->crop_peak;
+    const size_t budget = step->settings.activation_budget, alignment = (size_t)1 << 20;
+    return (budget > passes ? budget : passes) + step->batch_room + alignment;
+}
+
+static enum voco_status open_arena(struct train_step *step, int measured)
+{
+    const int exact = measured && step->compute->separate_memory && step->batch_room > 0;
+    compute_arena_close(&step->arena, step->compute);
+    return compute_arena_open(&step->arena, step->compute, exact ? exact_memory(step) : address_space(step));
 }
 
 enum voco_status train_step_create(struct train_step *step, const struct model *model,
                                    struct compute *compute, struct training_state *state,
                                    const struct train_step_settings *settings)
 {
-    const struct parameter_table *table = &model->table;
-    const size_t teacher = table->total - table->trained;
     *step = (struct train_step){.model = model, .compute = compute, .state = state, .settings = *settings};
-    enum voco_status status = VOCO_OK;
-    step->gradients = calloc(table->trained, sizeof(real));
-    step->previous_teacher = calloc(teacher, sizeof(real));
-    if (step->gradients == NULL || step->previous_teacher == NULL) {
-        status = fail(VOCO_NO_MEMORY, "no memory for the gradient of %zu parameters", table->trained);
-    }
+    enum voco_status status = step_arrays_create(step);
     if (status == VOCO_OK) {
-        compute->zero(compute, step->gradients, table->trained);
-        compute->zero(compute, step->previous_teacher, teacher);
-        compute->parameters_changed(compute);
         step->settings.crops_at_once = 0; /* not measured yet */
         status = train_step_resize(step, settings->crops_at_once, settings->activation_budget);
     }
@@ -309,7 +132,7 @@ enum voco_status train_step_resize(struct train_step *step, int crops_at_once, s
     const int measured = step->settings.crops_at_once == crops_at_once;
     step->settings.crops_at_once = crops_at_once;
     step->settings.activation_budget = activation_budget;
-    enum voco_status status = open_arena(step);
+    enum voco_status status = open_arena(step, measured);
     if (status == VOCO_OK && !measured) {
         status = measure_crops(step);
         arena_reset(&step->arena);
@@ -335,13 +158,15 @@ size_t train_step_projection_bytes(const struct model_config *config, size_t cro
 void train_step_join(struct train_step *step, struct gradient_exchange *exchange)
 {
     step->exchange = exchange;
+    exchange->on_device = step->compute->separate_memory;
 }
 
 void train_step_free(struct train_step *step)
 {
-    arena_close(&step->arena);
-    free(step->gradients);
-    free(step->previous_teacher);
+    if (step->compute != NULL) {
+        compute_arena_close(&step->arena, step->compute);
+    }
+    step_arrays_free(step);
     *step = (struct train_step){0};
 }
 
@@ -350,7 +175,7 @@ void train_step_free(struct train_step *step)
 static real *teacher_of(const struct train_step *step)
 {
     const struct parameter_table *table = &step->model->table;
-    return step->state->params + table->backbone + table->teacher_distance;
+    return step->arrays.params + table->backbone + table->teacher_distance;
 }
 
 static size_t teacher_size(const struct train_step *step)
@@ -362,14 +187,15 @@ static void move_teacher(struct train_step *step)
 {
     struct compute *c = step->compute;
     real *teacher = teacher_of(step);
-    c->moving_average(c, teacher, step->previous_teacher, step->state->params + step->model->table.backbone,
+    c->moving_average(c, teacher, step->previous_teacher, step->arrays.params + step->model->table.backbone,
                       (real)step->settings.teacher_decay, teacher_size(step));
     c->parameters_changed(c);
 }
 
 static void undo_teacher(struct train_step *step)
 {
-    memcpy(teacher_of(step), step->previous_teacher, teacher_size(step) * sizeof(real));
+    step->compute->copy(step->compute, teacher_of(step), step->previous_teacher,
+                        teacher_size(step) * sizeof(real));
     step->compute->parameters_changed(step->compute);
 }
 
@@ -392,29 +218,40 @@ static void drop_rows(const struct train_step *step, const struct batch_pass *pa
                     first_base_row(share, batch), rows - randoms, features);
 }
 
-/* Projectors and loss on the embeddings, and back: dembedding (N, E) is written. */
+/* Projectors and loss on the embeddings, and back: dembedding (N, E) is written. The host's side of the
+ * embeddings is there. */
 static enum voco_status own_embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
                                                    real *dembedding, struct step_result *result)
 {
     const size_t features = (size_t)model_embedding_size(&pass->model->config), rows = (size_t)pass->rows;
-    const size_t mark = arena_mark(pass->arena);
+    const struct arena_mark mark = arena_mark(pass->arena);
     struct projector_activations *kept = NULL;
-    real *dropped = arena_push(pass->arena, rows * features * sizeof *dropped);
-    if (dropped == NULL) {
+    const size_t values = rows * features;
+    real *dropped = arena_push(pass->arena, values * sizeof *dropped);
+    real *on_host = pass_host_side(pass, dropped, values);
+    real *gradient_on_host = pass_host_side(pass, dembedding, values);
+    if (pass->arena->exhausted) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
-    drop_rows(step, pass, dropped, pass->embedding);
-    enum voco_status status = project(pass, GROUP_STUDENT, pass->student, dropped, &kept);
+    drop_rows(step, pass, on_host, pass->host.embedding);
+    pass_send(pass, dropped, on_host, values);
+    enum voco_status status = pass_project(pass, GROUP_STUDENT, pass->student, dropped, &kept);
     if (status == VOCO_OK) {
-        status = project(pass, GROUP_TEACHER, pass->teacher, pass->embedding, NULL);
+        status = pass_project(pass, GROUP_TEACHER, pass->teacher, pass->embedding, NULL);
     }
     if (status == VOCO_OK) {
-        status = measure(pass, result);
+        status = pass_loss(pass, result);
     }
     if (status == VOCO_OK) {
         status = projector_backward(pass->model, pass->compute, pass->arena, step->gradients, pass->params,
                                     GROUP_STUDENT, dembedding, pass->dstudent, dropped, pass->rows, kept);
-        drop_rows(step, pass, dembedding, dembedding);
+    }
+    if (status == VOCO_OK) {
+        pass_fetch(pass, gradient_on_host, dembedding, values);
+        pass->compute->wait(pass->compute);
+        drop_rows(step, pass, gradient_on_host, gradient_on_host);
+        pass_send(pass, dembedding, gradient_on_host, values);
+        pass->compute->wait(pass->compute); /* the host's side is released */
     }
     arena_release(pass->arena, mark);
     return status;
@@ -424,8 +261,8 @@ static enum voco_status own_embeddings_to_gradient(struct train_step *step, cons
 static enum voco_status all_embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
                                                    real *dembedding, struct step_result *result)
 {
-    const size_t features = (size_t)model_embedding_size(&pass->model->config),
-                 mark = arena_mark(pass->arena);
+    const size_t features = (size_t)model_embedding_size(&pass->model->config);
+    const struct arena_mark mark = arena_mark(pass->arena);
     struct batch_pass whole;
     struct batch batch;
     enum voco_status status = gather_pass(&whole, &batch, step, pass, result);
@@ -437,11 +274,19 @@ static enum voco_status all_embeddings_to_gradient(struct train_step *step, cons
         status = own_embeddings_to_gradient(step, &whole, of_all, result);
     }
     if (status == VOCO_OK) {
+        status = pass_signals(&whole, result);
+    }
+    if (status == VOCO_OK) {
         take_own_rows(step, pass, &whole, dembedding, of_all);
         leave_student_to_first(step);
     }
     arena_release(pass->arena, mark);
     return status;
+}
+
+static int is_together(const struct train_step *step)
+{
+    return step->exchange != NULL && step->settings.sync_bn;
 }
 
 static void send_part(void *context, int part)
@@ -453,11 +298,11 @@ static void send_part(void *context, int part)
 static enum voco_status embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
                                                real *dembedding, struct step_result *result)
 {
-    const int together = step->exchange != NULL && step->settings.sync_bn;
     double since = seconds_now();
     const double waited = result->seconds.communication;
-    const enum voco_status status = together ? all_embeddings_to_gradient(step, pass, dembedding, result)
-                                             : own_embeddings_to_gradient(step, pass, dembedding, result);
+    const enum voco_status status = is_together(step)
+                                        ? all_embeddings_to_gradient(step, pass, dembedding, result)
+                                        : own_embeddings_to_gradient(step, pass, dembedding, result);
     if (status == VOCO_OK && step->exchange != NULL) {
         send_part(step, backbone_parts);
     }
@@ -474,13 +319,17 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
     const int count = chunks_to_keep(step, pass);
     double since = seconds_now();
     real *dembedding = arena_push(pass->arena, (size_t)pass->rows * features * sizeof *dembedding);
-    struct kept_chunk *kept = arena_push(pass->arena, (size_t)count * sizeof *kept);
+    struct kept_chunk *kept = arena_push_host(pass->arena, (size_t)count * sizeof *kept);
     if (dembedding == NULL || kept == NULL) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
     begin_phase(step, STEP_ENCODER_FORWARD);
     step->compute->zero(step->compute, step->gradients, step->model->table.trained);
-    enum voco_status status = forward_all(pass, kept, count);
+    enum voco_status status = pass_forward(pass, kept, count);
+    if (status == VOCO_OK) {
+        pass_fetch(pass, pass->host.embedding, pass->embedding, (size_t)pass->rows * features);
+        step->compute->wait(step->compute);
+    }
     count_time(&result->seconds.encoder_forward, &since);
     if (status == VOCO_OK) {
         begin_phase(step, STEP_PROJECTOR_AND_LOSS);
@@ -490,16 +339,24 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
     if (status == VOCO_OK) {
         begin_phase(step, STEP_ENCODER_BACKWARD);
         const struct backward_listener listener = {send_part, step};
-        status = backward_all(pass, step->gradients, dembedding, kept, count,
-                              step->exchange != NULL ? &listener : NULL);
+        status = pass_backward(pass, step->gradients, dembedding, kept, count,
+                               step->exchange != NULL ? &listener : NULL);
+        count_time(&result->seconds.encoder_backward, &since);
+    }
+    if (status == VOCO_OK && !is_together(step)) {
+        status = pass_signals(pass, result); /* while a device is at work on what was queued */
+        count_time(&result->seconds.projector_and_loss, &since);
+        step->compute->wait(step->compute);
         count_time(&result->seconds.encoder_backward, &since);
     }
     if (status == VOCO_OK && step->exchange != NULL) {
+        step->compute->wait(step->compute); /* what is then waited for is the other ranks' */
+        count_time(&result->seconds.encoder_backward, &since);
         gradient_exchange_finish(step->exchange);
         count_time(&result->seconds.communication, &since);
     }
     if (status == VOCO_OK) {
-        give_outputs(pass, outputs);
+        pass_give_outputs(pass, outputs);
     }
     return status;
 }
@@ -510,15 +367,12 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
     struct batch_pass pass = {.model = step->model,
                               .compute = step->compute,
                               .arena = &step->arena,
-                              .params = step->state->params,
+                              .params = step->arrays.params,
                               .batch = batch,
                               .crops_at_once = step->settings.crops_at_once};
     double since = seconds_now();
     *result = (struct step_result){0};
-    enum voco_status status = check_size(batch, pass.model);
-    if (status == VOCO_OK) {
-        status = pass_begin(&pass);
-    }
+    enum voco_status status = pass_begin(&pass);
     if (status == VOCO_OK) {
         begin_phase(step, STEP_OPTIMISER);
         move_teacher(step);
@@ -565,8 +419,8 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
         if (step->exchange != NULL && step->exchange->sharded) {
             update_own_slices(step, &adamw, result);
         } else {
-            c->adamw_step(c, state->params, state->exp_avg, state->exp_avg_sq, state->max_exp_avg_sq,
-                          step->gradients, &adamw, trained);
+            c->adamw_step(c, step->arrays.params, step->arrays.exp_avg, step->arrays.exp_avg_sq,
+                          step->arrays.max_exp_avg_sq, step->gradients, &adamw, trained);
         }
         c->parameters_changed(c);
     }

@@ -58,7 +58,7 @@ struct train_step_settings train_step_settings_of(const struct recipe *recipe, i
 /* crops_at_once as the recipe has it; where that is 0, 2 of an even number of `crops`, else 1. More at once
  * read each weight fewer times, but leave the processor's caches: between 1 and 4 crops of `base` or 1 and 11
  * of `tiny` no difference can be measured, all at once are 3 to 7 % slower, and few leave the most memory for
- * activations that are kept. */
+ * activations that are kept. On a GPU up to 64: there, few crops leave processors idle. */
 int crops_at_once_of(const struct recipe *recipe, int crops);
 
 /* What can be read of a pass over a batch; each array belongs to the caller, NULL where it is not wanted. */
@@ -95,17 +95,28 @@ struct step_result {
     struct step_seconds seconds;
 };
 
+/* The arrays of the training state themselves, or copies of them where operations work in separate memory:
+ * then the state is behind until train_step_fetch_state. */
+struct working_state {
+    real *params, *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
+};
+
 struct train_step {
     const struct model *model;
     struct compute *compute;
     struct training_state *state;
     struct train_step_settings settings; /* crops_at_once as resolved */
     struct arena arena;                  /* empty between steps; may be lent to evaluate_batch */
-    real *gradients;                     /* (table.trained): of the last step, before clipping */
+    struct working_state arrays;         /* of `state`, as operations take them */
+    real *gradients;                     /* (table.trained): of the last step, before clipping. As operations
+                                            take them, and the next one too */
     real *previous_teacher;              /* (table.total - table.trained): as it was before the step */
+    real *host_gradients;                /* see train_step_host_gradients */
     struct gradient_exchange *exchange;  /* with the other ranks; NULL: there are none. Borrowed */
-    size_t crop_kept;                    /* bytes of the arena that a crop keeps from forward to backward */
-    size_t crop_peak;                    /* bytes that it takes in backward, the kept ones included */
+    size_t batch_room; /* bytes of the arena that a batch takes beside the encoder's activations,
+                          where that is known: separate memory is not taken in vain then */
+    size_t crop_kept;  /* bytes of the arena that a crop keeps from forward to backward */
+    size_t crop_peak;  /* bytes that it takes in backward, the kept ones included */
 
     /* For who measures: told when a part of a step begins. NULL: nobody is. */
     void (*phase_begins)(void *phase_context, enum step_phase phase);
@@ -113,8 +124,9 @@ struct train_step {
 };
 
 /* Measures what crops take of the arena by passing crops_at_once empty ones forward and backward. Borrows
- * model, compute and state, which must outlive `step`. VOCO_NO_MEMORY, or what the passes return. Free with
- * train_step_free, which is harmless on a failed or zeroed one. */
+ * model, compute and state, which must outlive `step`; the state's arrays must stay where they are.
+ * VOCO_NO_MEMORY, or what the passes return. Free with train_step_free, which is harmless on a failed or
+ * zeroed one. */
 enum voco_status train_step_create(struct train_step *step, const struct model *model,
                                    struct compute *compute, struct training_state *state,
                                    const struct train_step_settings *settings);
@@ -122,6 +134,14 @@ void train_step_free(struct train_step *step);
 
 /* Between steps: other settings for memory. Measures anew where crops_at_once changes. */
 enum voco_status train_step_resize(struct train_step *step, int crops_at_once, size_t activation_budget);
+
+/* Brings the arrays of step->state up to date with what the last step left. */
+enum voco_status train_step_fetch_state(struct train_step *step);
+
+/* The gradients of the last step where the host can read and change them; what it changes counts after
+ * train_step_take_gradients. NULL without memory. */
+real *train_step_host_gradients(struct train_step *step);
+void train_step_take_gradients(struct train_step *step);
 
 /* From now on a step is shared with other ranks: all functions that make one become collective. One that
  * fails leaves the other ranks waiting: the caller must end the job (ranks_abort). `state` has as many
@@ -147,8 +167,8 @@ enum voco_status train_step_update(struct train_step *step, double learning_rate
 
 /* Forward only, without drop: embeddings, projections, loss and signals of a batch. Parameters stay as they
  * are, the teacher's as well. Of `result` loss, positions, embeddings and seconds are filled. Uses the arena
- * above its present mark and releases that. Tell compute->parameters_changed before, when anything but a step
- * has changed params. */
+ * above its present mark and releases that. params are as operations take them. Tell
+ * compute->parameters_changed before, when anything but a step has changed params. */
 enum voco_status evaluate_batch(const struct model *model, struct compute *compute, struct arena *arena,
                                 const real *params, const struct batch *batch, int crops_at_once,
                                 struct step_result *result, const struct batch_outputs *outputs);

@@ -39,6 +39,8 @@ struct run {
     struct step_account *accounts; /* (steps) */
     struct step_account *current;
     struct step_account warm_up;
+    struct step_account waited; /* of the step in which each operation is waited for, see timed_compute.h */
+    uint64_t free_memory;       /* of separate memory, before anything of the run was there */
 };
 
 /* ---- data ---- */
@@ -57,11 +59,12 @@ static enum voco_status open_phantom(struct run *r)
                               r->settings->threads > 0 ? r->settings->threads : processor_count());
 }
 
-static struct batch_source source_of(const struct run *r)
+static struct batch_source source_of(struct run *r)
 {
     return (struct batch_source){.shards = &r->phantom,
                                  .count = 1,
                                  .volumes = r->recipe->volumes,
+                                 .memory = machine_batch_memory(&r->compute),
                                  .sampling = r->recipe->sampling,
                                  .augmentation = r->recipe->augmentation,
                                  .seed = r->recipe->seed};
@@ -73,7 +76,7 @@ static int compare_numbers(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum voco_status time_batches(double *seconds_per_batch, const struct run *r)
+static enum voco_status time_batches(double *seconds_per_batch, struct run *r)
 {
     double seconds[batches_timed];
     const struct batch_source source = source_of(r);
@@ -131,6 +134,9 @@ static enum voco_status open_step(struct run *r)
     if (status == VOCO_OK) {
         status = machine_open(&r->compute, recipe->compute, r->settings->threads, recipe->precision);
     }
+    if (status == VOCO_OK && r->compute.separate_memory) {
+        r->free_memory = r->compute.free_memory(&r->compute);
+    }
     if (status == VOCO_OK) {
         training_state_place(&r->state, &r->model.table, &r->compute);
         parameters_initialise(r->state.params, &r->model.table, recipe->seed);
@@ -186,6 +192,10 @@ static enum voco_status take_steps(struct run *r)
     for (int k = 0; k < r->settings->steps && status == VOCO_OK; k++) {
         log_line(LOG_PROGRESS, "step %d of %d", k + 1, r->settings->steps);
         status = take_step(r, &r->accounts[k]);
+    }
+    if (status == VOCO_OK && r->compute.separate_memory) {
+        r->timer.waits = 1;
+        status = take_step(r, &r->waited);
     }
     return status;
 }
@@ -254,27 +264,35 @@ static void conclude(struct step_measurement *m, const struct run *r)
     m->fastest = r->accounts[0].seconds;
     m->slowest = r->accounts[steps - 1].seconds;
     m->cpu_seconds = fewest_cpu_seconds(r->accounts, steps);
-    divide_seconds(m->parts, median);
+    const struct step_account *divided = r->compute.separate_memory ? &r->waited : median;
+    divide_seconds(m->parts, divided);
+    m->parts_seconds = divided->seconds;
     const struct step_arithmetic useful = step_arithmetic_of(&recipe->model, m->crops);
     m->parts[PART_CONVOLUTION].flops = useful.convolution;
     m->parts[PART_LINEAR].flops = useful.linear;
     m->parts[PART_ATTENTION].flops = useful.attention;
     m->parts[PART_PROJECTORS_AND_LOSS].flops = useful.projectors;
     m->useful_flops = step_arithmetic_sum(&useful);
-    m->repeated_flops = encoder_flops(median) - (m->useful_flops - useful.projectors);
+    m->repeated_flops = encoder_flops(divided) - (m->useful_flops - useful.projectors);
 }
 
-static uint64_t most_memory(void)
+static uint64_t most_memory(struct run *r)
 {
     struct rusage usage = {0};
+    if (r->compute.separate_memory) {
+        return r->free_memory - r->compute.free_memory(&r->compute);
+    }
     (void)getrusage(RUSAGE_SELF, &usage);
     return (uint64_t)usage.ru_maxrss * 1024;
 }
 
-static enum voco_status measure_machine(struct step_measurement *m, int threads)
+static enum voco_status measure_machine(struct step_measurement *m, struct run *r)
 {
+    struct compute *c = &r->compute;
     log_line(LOG_PROGRESS, "measuring what the machine can do");
-    const enum voco_status status = machine_peak_measure(&m->machine, threads);
+    const enum voco_status status = c->measure_peak != NULL
+                                        ? c->measure_peak(c, &m->machine)
+                                        : machine_peak_measure(&m->machine, r->settings->threads);
     m->peak_flops = m->precision == PRECISION_BF16 && m->machine.bf16_flops > 0 ? m->machine.bf16_flops
                                                                                 : m->machine.float32_flops;
     return status;
@@ -291,8 +309,11 @@ enum voco_status step_measurement_take(struct step_measurement *measurement, con
         status = fail(VOCO_NO_MEMORY, "no memory for the account of %d steps", settings->steps);
         goto done;
     }
-    log_line(LOG_PROGRESS, "drawing a phantom");
-    status = open_phantom(&r);
+    status = machine_check(recipe->compute);
+    if (status == VOCO_OK) {
+        log_line(LOG_PROGRESS, "drawing a phantom");
+        status = open_phantom(&r);
+    }
     if (status == VOCO_OK) {
         status = time_batches(&measurement->seconds_per_batch, &r);
     }
@@ -304,8 +325,9 @@ enum voco_status step_measurement_take(struct step_measurement *measurement, con
     }
     if (status == VOCO_OK) {
         conclude(measurement, &r);
-        measurement->peak_memory = most_memory(); /* before the machine's measurement takes more */
-        status = measure_machine(measurement, settings->threads);
+        measurement->peak_memory = most_memory(&r); /* before the machine's measurement takes more */
+        train_step_free(&r.step);                   /* its memory may be needed */
+        status = measure_machine(measurement, &r);
     }
 done:
     loader_close(r.loader);

@@ -36,11 +36,13 @@ struct step_measurement {
     double fastest, slowest; /* seconds of others */
     double cpu_seconds; /* of all threads, loader included, in the step that took the fewest; where others are
                            at work, it says more than `seconds` */
-    struct part_cost parts[step_parts]; /* of the median step: their seconds add up to its */
-    double useful_flops;                /* of a step */
+    struct part_cost parts[step_parts]; /* their seconds add up to parts_seconds */
+    double parts_seconds;     /* of the median step; where operations are only queued, of one step more in
+                                 which each of them is waited for */
+    double useful_flops;      /* of a step */
     double repeated_flops;    /* beyond that: forward passes made again because activations were not kept */
     double seconds_per_batch; /* that a loader thread takes to make a batch, nothing kept decoded; median */
-    uint64_t peak_memory;     /* bytes that the process has had in memory at most */
+    uint64_t peak_memory;     /* bytes that the process has had in memory at most; on a GPU, of its memory */
     struct machine_peak machine;
     double peak_flops; /* of machine: that of the precision, that of float32 where there is none of its own */
 };

@@ -42,6 +42,11 @@ refuses "a file that is not there" 1 'nowhere.nii.*No such file' "$voco" prepare
 mkdir nothing
 smallest_recipe >smallest.yaml
 train="--recipe smallest.yaml --steps 2 --batch 1"
+# Before volumes are prepared.
+if "$voco" info --devices | grep -q '^because'; then
+    refuses "a GPU where there is none" 1 'there is no GPU to compute on: .+' "$voco" pretrain nothing --out run --device cuda $train
+    refuses "a measurement of no GPU" 1 'there is no GPU to compute on: .+' "$voco" bench --recipe tiny --device cuda
+fi
 refuses "an empty directory" 1 'nothing.*(no|empty)' "$voco" pretrain nothing --out run $train
 printf 'good/imagesTr/phantom_0000.nii.gz\nmissing.nii.gz\n' >list.txt
 refuses "a list that names a missing file" 1 'list.txt.*missing.nii.gz' "$voco" pretrain list.txt --out run $train

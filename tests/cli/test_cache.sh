@@ -108,17 +108,18 @@ YAML
     counts "a full disk" 0 'full/.*.tmp'
 }
 
-# Signals: the volumes under way are finished, the rest is left, and the next run does it.
+# Signals: the volumes under way are finished, the rest is left, and the next run does it. (Before one is ready, the exit status
+# is that of a failure.)
 for signal in INT TERM USR1; do
     rm -rf signalled
     "$voco" cache all.txt --out signalled --roi 48 --jobs 1 >out 2>err &
     life=$!
-    until compgen -G 'signalled/.*.claim' >/dev/null || ! kill -0 $life 2>/dev/null; do sleep 0.01; done
+    until compgen -G 'signalled/*.ome.zarr' >/dev/null || ! kill -0 $life 2>/dev/null; do sleep 0.01; done
     kill -$signal $life 2>/dev/null
     wait $life
     status=$?
     checked=$((checked + 1))
-    [ "$status" -eq 0 ] || complain "SIG$signal: exit status $status"
+    [ "$status" -eq 0 ] || complain "SIG$signal: exit status $status: $(tail -n 1 err)"
     counts "SIG$signal" 0 'signalled/.*.tmp'
     counts "SIG$signal" 0 'signalled/.*.claim'
 done

@@ -28,6 +28,10 @@ says "info of a data list" '^kind +data list$' '^training +2$' '^validation +1$'
 succeeds "info of a folder of volumes" "$voco" info data/imagesTr
 says "info of a folder of volumes" '^training +3$'
 
+# Where there is a GPU it is listed, elsewhere the reason is.
+succeeds "info of the machine" "$voco" info --devices
+says "info of the machine" '^gpus' '(^  .* [0-9]+\.[0-9]  |^because +[a-z])'
+refuses "info of nothing" 2 'name a file' "$voco" info
 succeeds "info of a recipe by name" "$voco" info large
 says "info of a recipe by name" '^kind +recipe$' 'feature size +96$' 'patch merging +fixed$'
 smallest_recipe >smallest.yaml

@@ -63,10 +63,12 @@ for signal in TERM INT USR1; do
     "$voco" pretrain data --out signalled $train >life.out 2>life.err &
     life=$!
     while [ ! -s signalled/metrics.jsonl ]; do sleep 0.02; done
+    named=$(cat /proc/$life/comm)
     kill -$signal $life
     wait $life
     status=$?
-    checked=$((checked + 2))
+    checked=$((checked + 3))
+    [ "$named" = "$(basename "$voco")" ] || complain "ps and top call it $named"
     [ "$status" -eq 0 ] || complain "SIG$signal: exit status $status"
     ls signalled/checkpoint-*.safetensors >/dev/null 2>&1 || complain "SIG$signal: no checkpoint"
     succeeds "going on after SIG$signal" "$voco" pretrain --out signalled --resume

@@ -63,8 +63,14 @@ succeeds "2 processes" ranks 2 two --batch 4 --sync-bn
 close_curves "2 processes" one two
 checked=$((checked + 1))
 grep -q '2 processes: waiting for each other took .* %' err || complain "the share of time in communication is not told"
-succeeds "4 processes, moments in parts" ranks 4 four --batch 4 --sync-bn --shard-optimizer
+export VOCO_NODES=0,1,0,1
+succeeds "4 processes, moments in parts, as on two machines" ranks 4 four --batch 4 --sync-bn --shard-optimizer
 close_curves "4 processes" one four
+checked=$((checked + 2))
+grep -q '4 processes on 2 machines' err || complain "the number of machines is not told"
+ranks 2 other --batch 4 >out 2>err && complain "machines for 4 ranks were taken for 2"
+grep -q 'VOCO_NODES=0,1,0,1: it takes a number for each of the 2' err || complain "VOCO_NODES is not named: $(cat err)"
+unset VOCO_NODES
 
 # Parts of unequal size, and another number of processes after a signal to one of them.
 stop_one() {

@@ -32,7 +32,7 @@ static struct embedding_signals signals_of(const float *embedding, size_t rows, 
 {
     struct embedding_signals signals;
     assert_int_equal(embedding_signals(&signals, embedding, rows, width, &arena), VOCO_OK);
-    assert_int_equal(arena_mark(&arena), 0);
+    assert_int_equal(arena_mark(&arena).used, 0);
     return signals;
 }
 

@@ -1,6 +1,8 @@
 /* A step that ranks share: run by itself, and by mpirun with several ranks (tests/CMakeLists.txt). Each rank
- * makes the same step once more as the only process, on the whole batch, and compares. */
+ * makes the same step once more as the only process, on the whole batch, and compares. The same with a device
+ * for each rank (dist/ranks_on_device.h). */
 #include "dist/ranks.h"
+#include "dist/ranks_on_device.h"
 #include "train/plain_step.h"
 
 #include <math.h>
@@ -27,7 +29,7 @@ static struct train_step_settings plain; /* plain_step with drop */
 static int open_all(void **state)
 {
     (void)state;
-    if (ranks_open(&ranks) != VOCO_OK || compute_open(&compute, "cpu", 1, PRECISION_FLOAT32) != VOCO_OK ||
+    if (ranks_open(&ranks) != VOCO_OK || !open_test_compute(&compute, &ranks) ||
         model_create(&model, &config) != VOCO_OK ||
         batch_create(&whole, volumes, randoms, bases, config.roi) != VOCO_OK) {
         return -1;
@@ -47,7 +49,7 @@ static int close_all(void **state)
     (void)state;
     batch_free(&whole);
     model_free(&model);
-    compute_close(&compute);
+    close_test_compute(&compute, &ranks);
     ranks_close(&ranks);
     return 0;
 }
@@ -80,6 +82,7 @@ struct trial {
     struct gradient_exchange exchange;
     struct batch batch;
     struct step_result result;
+    const float *gradients; /* of the last step */
 };
 
 static void begin(struct trial *t, const struct train_step_settings *settings, const struct batch *batch)
@@ -112,6 +115,9 @@ static void run(struct trial *t)
 {
     compute.parameters_changed(&compute);
     assert_int_equal(train_step_run(&t->step, &t->batch, 1e-3, &t->result, NULL), VOCO_OK);
+    assert_int_equal(train_step_fetch_state(&t->step), VOCO_OK);
+    t->gradients = train_step_host_gradients(&t->step);
+    assert_non_null(t->gradients);
 }
 
 static void end(struct trial *t)
@@ -148,10 +154,10 @@ static void the_embeddings_of_all_ranks_make_the_step_of_one_process(void **stat
     assert_float_equal(shared.result.gradient_norm / one.result.gradient_norm, 1, 1e-5);
     assert_int_equal(shared.result.positions.positions, volumes * randoms);
     assert_float_equal(shared.result.embeddings.effective_rank, one.result.embeddings.effective_rank, 1e-4);
-    assert_true(relative_distance(shared.step.gradients, one.step.gradients, trained) < 1e-4);
-    assert_true(relative_distance(shared.step.gradients, one.step.gradients, backbone) < 1e-4);
-    assert_true(relative_distance(shared.step.gradients + backbone, one.step.gradients + backbone,
-                                  trained - backbone) < 1e-4);
+    assert_true(relative_distance(shared.gradients, one.gradients, trained) < 1e-4);
+    assert_true(relative_distance(shared.gradients, one.gradients, backbone) < 1e-4);
+    assert_true(relative_distance(shared.gradients + backbone, one.gradients + backbone, trained - backbone) <
+                1e-4);
     end(&shared);
     end(&one);
 }
@@ -180,13 +186,13 @@ static void by_default_each_rank_sees_its_own_part(void **state)
         run(&one);
         loss += one.result.loss.total / ranks.size;
         for (size_t i = 0; i < trained; i++) {
-            mean[i] += one.step.gradients[i] / (float)ranks.size;
+            mean[i] += one.gradients[i] / (float)ranks.size;
         }
         end(&one);
     }
     assert_float_equal(shared.result.loss.total, loss, 1e-6);
     assert_int_equal(shared.result.positions.positions, volumes * randoms);
-    assert_true(relative_distance(shared.step.gradients, mean, trained) < 1e-6);
+    assert_true(relative_distance(shared.gradients, mean, trained) < 1e-6);
     free(mean);
     end(&shared);
 }
@@ -226,8 +232,7 @@ static void bf16_costs_the_gradient_little_and_ranks_stay_alike(void **state)
     memcpy(of_first, rounded.state.params, bytes);
     ranks_broadcast(&ranks, of_first, bytes, 0);
     assert_memory_equal(of_first, rounded.state.params, bytes);
-    const double distance =
-        relative_distance(rounded.step.gradients, exact.step.gradients, model.table.trained);
+    const double distance = relative_distance(rounded.gradients, exact.gradients, model.table.trained);
     assert_true(distance < 6e-3);
     assert_true(ranks.size == 1 || distance > 1e-5);
     free(of_first);

@@ -1,5 +1,5 @@
 /* One training step: what it computes, that memory settings change no bit of it, and that a step which cannot
- * be made leaves no trace. */
+ * be made leaves no trace. An argument is a pattern of the tests to run. */
 #include "train/plain_step.h"
 
 #include <math.h>
@@ -43,6 +43,8 @@ static int close_all(void **state)
     return 0;
 }
 
+/* With seeds 6, 8 and 12, of the first twelve, rounding alone brings gradients of one pass and of several
+ * 1e-4 to 1e-3 apart, by the kernels of one instruction set or another. */
 static struct training_state new_state(void)
 {
     struct training_state state;
@@ -62,7 +64,7 @@ static struct step_result run_step(struct train_step *step, double learning_rate
 {
     struct step_result result;
     assert_int_equal(train_step_run(step, &batch, learning_rate, &result, outputs), VOCO_OK);
-    assert_int_equal(arena_mark(&step->arena), 0);
+    assert_int_equal(arena_mark(&step->arena).used, 0);
     return result;
 }
 
@@ -249,7 +251,7 @@ static void evaluation_gives_a_steps_outputs_and_changes_nothing(void **unused)
     assert_int_equal(
         evaluate_batch(&model, &compute, &step.arena, state.params, &batch, 1, &evaluated, &of_evaluation),
         VOCO_OK);
-    assert_int_equal(arena_mark(&step.arena), 0);
+    assert_int_equal(arena_mark(&step.arena).used, 0);
     assert_same_state(&state, &before);
     trained = run_step(&step, 1e-3, &of_step);
     assert_memory_equal(embedding[0], embedding[1], sizeof embedding[0]);
@@ -404,7 +406,7 @@ static void crops_at_once_are_the_recipes_or_follow_from_the_batch(void **unused
     struct recipe recipe;
     recipe_default(&recipe);
     assert_int_equal(crops_at_once_of(&recipe, 44), 2);
-    assert_int_equal(crops_at_once_of(&recipe, 11), 1);
+    assert_int_equal(crops_at_once_of(&recipe, 11), 2);
     assert_int_equal(crops_at_once_of(&recipe, 1), 1);
     recipe.crops_at_once = 7; /* whoever asks for it gets it */
     assert_int_equal(train_step_settings_of(&recipe, 44).crops_at_once, 7);
@@ -482,6 +484,17 @@ static void a_batch_of_another_size_is_refused(void **unused)
     training_state_free(&state);
 }
 
+/* The values of another state, in the arrays that a step knows. */
+static void begin_again(struct training_state *state, const struct training_state *other)
+{
+    memcpy(state->params, other->params, model.table.total * sizeof(real));
+    memcpy(state->exp_avg, other->exp_avg, state->moments * sizeof(real));
+    memcpy(state->exp_avg_sq, other->exp_avg_sq, state->moments * sizeof(real));
+    memcpy(state->max_exp_avg_sq, other->max_exp_avg_sq, state->moments * sizeof(real));
+    state->step = other->step;
+    state->optimizer_step = other->optimizer_step;
+}
+
 /* An arena that ends at every possible place of a step. */
 static void a_step_without_memory_leaves_no_trace(void **unused)
 {
@@ -491,8 +504,7 @@ static void a_step_without_memory_leaves_no_trace(void **unused)
     create_step(&step, &state, &plain_step);
     (void)run_step(&step, 0, NULL);
     const size_t needed = step.arena.peak;
-    training_state_free(&state);
-    state = new_state();
+    begin_again(&state, &before);
     const size_t whole = step.arena.capacity;
     for (int part = 0; part < 5; part++) {
         struct step_result result;
@@ -509,7 +521,7 @@ static void a_step_without_memory_leaves_no_trace(void **unused)
     training_state_free(&state);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_those_of_one_pass_over_everything),
@@ -528,5 +540,6 @@ int main(void)
         cmocka_unit_test(a_batch_of_another_size_is_refused),
         cmocka_unit_test(a_step_without_memory_leaves_no_trace),
     };
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
