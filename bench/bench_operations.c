@@ -193,6 +193,109 @@ static void bench_linear(struct bench *b, size_t rows, int in, int out)
     measure(name, &task, backward_flops * flops, 4.0 * (double)rows * (2 * in + 2 * out));
 }
 
+/* Tensors 0 and 1 are the MLP's parameters, 2 their gradients: weight1, weight2, then what is narrow. */
+static struct mlp mlp_of(const struct task *t)
+{
+    const size_t weights = (size_t)t->in * t->out;
+    const float *narrow = t->t[0] + 2 * weights;
+    return (struct mlp){.channels = t->in,
+                        .hidden = t->out,
+                        .weight1 = t->t[0],
+                        .weight2 = t->t[0] + weights,
+                        .bias1 = narrow,
+                        .bias2 = narrow + t->out,
+                        .norm_weight = narrow + t->out + t->in,
+                        .norm_bias = narrow + t->out + 2 * (size_t)t->in};
+}
+
+static struct mlp_gradients mlp_gradients_of(const struct task *t)
+{
+    const size_t weights = (size_t)t->in * t->out;
+    float *narrow = t->t[2] + 2 * weights;
+    return (struct mlp_gradients){.weight1 = t->t[2],
+                                  .weight2 = t->t[2] + weights,
+                                  .bias1 = narrow,
+                                  .bias2 = narrow + t->out,
+                                  .norm_weight = narrow + t->out + t->in,
+                                  .norm_bias = narrow + t->out + 2 * (size_t)t->in};
+}
+
+static void mlp_forward(const struct task *t)
+{
+    struct compute *c = &t->bench->compute;
+    const struct mlp mlp = mlp_of(t);
+    c->mlp_forward(c, t->a[5], t->a[3], &mlp, t->rows);
+}
+
+static void mlp_backward(const struct task *t)
+{
+    struct compute *c = &t->bench->compute;
+    const struct mlp mlp = mlp_of(t);
+    const struct mlp_gradients gradients = mlp_gradients_of(t);
+    c->mlp_backward(c, t->a[5], &gradients, t->a[4], t->a[3], &mlp, t->rows);
+}
+
+/* The same as nn/swin_block.c has it of an implementation without the operation; wide is kept. */
+static void mlp_forward_in_steps(const struct task *t)
+{
+    struct compute *c = &t->bench->compute;
+    const struct mlp m = mlp_of(t);
+    c->layer_norm_forward(c, t->a[5], t->t[6], t->t[7], t->a[3], m.norm_weight, m.norm_bias, t->rows, t->in);
+    c->linear_gelu_forward(c, t->a[1], t->a[2], t->a[5], m.weight1, m.bias1, t->rows, t->in, t->out);
+    c->linear_add_forward(c, t->a[6], t->a[2], m.weight2, m.bias2, t->a[3], t->rows, t->out, t->in);
+}
+
+static void mlp_backward_in_steps(const struct task *t)
+{
+    struct compute *c = &t->bench->compute;
+    const struct mlp m = mlp_of(t);
+    const struct mlp_gradients g = mlp_gradients_of(t);
+    c->gelu_forward(c, t->a[2], t->a[1], t->rows * t->out);
+    c->linear_gelu_backward(c, t->a[7], g.weight2, g.bias2, t->a[4], t->a[2], t->a[1], m.weight2, t->rows,
+                            t->out, t->in);
+    c->layer_norm_forward(c, t->a[5], t->t[6], t->t[7], t->a[3], m.norm_weight, m.norm_bias, t->rows, t->in);
+    c->linear_backward(c, t->a[6], g.weight1, g.bias1, t->a[7], t->a[5], m.weight1, t->rows, t->in, t->out);
+    c->layer_norm_backward(c, t->a[6], g.norm_weight, g.norm_bias, t->a[6], t->a[3], t->t[6], t->t[7],
+                           m.norm_weight, t->a[4], t->rows, t->in);
+}
+
+static void bench_mlp(struct bench *b, size_t rows, int channels)
+{
+    const int hidden = 4 * channels;
+    const size_t params = 2 * (size_t)channels * hidden + hidden + 3 * channels;
+    const size_t size = rows * channels, wide = rows * hidden;
+    activation *a[tensor_count] = {
+        [1] = activations(b, 1, wide), [2] = activations(b, 2, wide), [3] = activations(b, 3, size),
+        [4] = activations(b, 4, size), [5] = activations(b, 5, size), [6] = activations(b, 6, size),
+        [7] = activations(b, 7, wide)};
+    float *t[tensor_count] = {[0] = tensor(b, 0, params),
+                              [2] = tensor(b, 2, params),
+                              [6] = tensor(b, 6, rows),
+                              [7] = tensor(b, 7, rows)};
+    for (size_t k = 0; k < params; k++) {
+        t[0][k] *= 0.1F; /* or GELU would get what no network has, far from zero */
+    }
+    static const char *const names[2][2] = {{"forward", "backward"},
+                                            {"forward in steps", "backward in steps"}};
+    void (*const runs[2][2])(const struct task *) = {{mlp_forward, mlp_backward},
+                                                     {mlp_forward_in_steps, mlp_backward_in_steps}};
+    b->compute.parameters_changed(&b->compute);
+    for (int in_steps = b->compute.mlp_forward == NULL; in_steps < 2; in_steps++) {
+        for (int backward = 0; backward < 2; backward++) {
+            const struct task task = {.bench = b,
+                                      .rows = rows,
+                                      .in = channels,
+                                      .out = hidden,
+                                      .t = t,
+                                      .a = a,
+                                      .run = runs[in_steps][backward]};
+            char name[128];
+            snprintf(name, sizeof name, "mlp %6zu x %3d %s", rows, channels, names[in_steps][backward]);
+            measure(name, &task, (1 + backward) * 4.0 * (double)wide * channels, 0);
+        }
+    }
+}
+
 static void attention_forward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
@@ -244,8 +347,8 @@ static void layer_forward(const struct task *t)
 static void layer_backward(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    c->layer_norm_backward(c, t->a[5], t->t[6], t->t[7], t->a[1], t->a[0], t->t[2], t->t[3], t->t[4], t->rows,
-                           t->in);
+    c->layer_norm_backward(c, t->a[5], t->t[6], t->t[7], t->a[1], t->a[0], t->t[2], t->t[3], t->t[4], NULL,
+                           t->rows, t->in);
 }
 
 static void bench_layer_norm(struct bench *b, size_t rows, int channels)
@@ -408,6 +511,7 @@ static void bench_recipe(struct bench *b, int n, int roi, int feature_size)
         bench_linear(b, rows, c, 4 * c);
         bench_linear(b, rows, 4 * c, c);
         bench_linear(b, rows / 8, 8 * c, 2 * c);
+        bench_mlp(b, rows, c);
         bench_attention(b, n, side, 3 << l, feature_size / 3, 0);
         bench_attention(b, n, side, 3 << l, feature_size / 3, 1);
     }

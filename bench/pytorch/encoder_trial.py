@@ -10,7 +10,8 @@ import warnings
 from pathlib import Path
 
 import torch
-from choices import AUTOCAST, Choices, as_chosen, autocast, build_model
+from building import as_chosen, autocast, build_model
+from choices import Choices
 from reference import model_input
 from safetensors.torch import load_file
 from stopwatch import Duration, Stopwatch, prepare_process
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("folder", type=Path, help="of a workload")
     parser.add_argument("--choices", type=json.loads, required=True, help="JSON, a list")
-    parser.add_argument("--precision", choices=list(AUTOCAST), default="float32")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
     parser.add_argument("--crops", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -67,10 +67,10 @@ def pytorch_trials(
     return _run_script(settings, "encoder_trial.py", workload, True, *options)
 
 
-def voco_steps(settings: Settings, workload: Workload, precision: str, steps: int) -> dict:
+def voco_steps(settings: Settings, workload: Workload, precision: str, steps: int, *options: str) -> dict:
     return json.loads(
         run_voco(
             settings.voco, "bench", "--recipe", workload.recipe, "--batch", workload.volumes, "--precision", precision,
-            "--threads", settings.threads, "--steps", steps, "--json",
+            "--threads", settings.threads, "--steps", steps, "--json", *options,
         )  # fmt: skip
     )

@@ -27,6 +27,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precisions", nargs="+", choices=["float32", "bf16"], default=["float32", "bf16"])
     parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="for one process of PyTorch")
     parser.add_argument("--quick", action="store_true", help="a few minutes: no search for PyTorch's best, single rounds")
+    parser.add_argument("--large-batch", action="store_true", help="with --quick, too: 44 crops of base in 4 GB")
     parser.add_argument("--resume", action="store_true", help="measure only what an earlier run did not come to")
     parser.add_argument("--out", type=Path, help="[bench/results/step-PROCESSOR.md; nothing with --quick or other recipes]")
     return parser.parse_args()
@@ -39,6 +40,7 @@ def main() -> int:
     sys.path.insert(0, str(PROJECT / "bench"))
     import report
     import tables
+    from large_batch import LargeBatch, measure_large_batch
     from pair import Pair, measure_pair
     from processes import Settings
     from store import stored
@@ -65,6 +67,13 @@ def main() -> int:
     sections = [tables.steps_section(pairs), tables.arithmetic_section(pairs), tables.losses_section(pairs)]
     if not settings.quick:
         sections += [tables.trials_section(pairs), tables.published_section(pairs)]
+    if arguments.large_batch or (standard and not settings.quick):
+        batches = []
+        for precision in arguments.precisions:
+            file = settings.work / f"large-batch-{precision}.json"
+            plain = stored(file, settings.resume, lambda: asdict(measure_large_batch(settings, precision)))
+            batches.append(LargeBatch.from_dict(plain))
+        sections.append(tables.large_batch_section(batches))
     machine = report.machine(settings.voco, load, PACKAGES)
     policy = os.environ.get("OMP_WAIT_POLICY", "not set")
     machine.append(["threads", f"{settings.threads} of each program, OMP_WAIT_POLICY {policy}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from large_batch import BUDGET, BUDGET_BYTES, MOST_SLOWDOWN, VOLUMES, LargeBatch
 from pair import MOST_DIFFERENCE, TRIAL_CROPS, Pair, Steps, Trial
 from report import Check, Section
 
@@ -110,4 +111,23 @@ def losses_section(pairs: Sequence[Pair]) -> Section:
         difference, bound = abs(pair.voco_losses[0] - pair.pytorch_losses[0]), MOST_LOSS_DIFFERENCE[pair.precision]
         what = f"{pair.name}: PyTorch's loss and voco's differ by"
         section.checks.append(Check(what, f"{difference:.1e}", f"{bound:.0e}", difference <= bound))
+    return section
+
+
+def large_batch_section(batches: Sequence[LargeBatch]) -> Section:
+    section = Section(
+        "A large batch in little memory",
+        f"`base`, {VOLUMES} volumes: voco within a budget and without one, median of two steps after one to warm up, and the first"
+        " step of PyTorch with the choices that take the least memory.",
+        ["precision", "crops", "program", "seconds a step", "seconds a crop", "peak memory, GiB"],
+    )
+    for batch in batches:
+        for m in (batch.limited, batch.unlimited, batch.pytorch):
+            figures = [f"{m.seconds:.1f}", f"{m.seconds / batch.crops:.2f}", f"{m.peak_memory / 2**30:.2f}"]
+            section.rows.append([batch.precision, str(batch.crops), m.program, *(["", "", m.failure] if m.failure else figures)])
+        what, peak = f"base, {batch.crops} crops, {batch.precision}", batch.limited.peak_memory
+        section.checks += [
+            Check(f"{what}: memory with --memory {BUDGET}", f"{peak / 2**30:.2f} GiB", BUDGET, peak < BUDGET_BYTES),
+            Check(f"{what}: times the seconds of no limit", f"{batch.slowdown:.2f}", str(MOST_SLOWDOWN), batch.slowdown <= MOST_SLOWDOWN),
+        ]
     return section
