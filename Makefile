@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 DEMO ?= demo
 
-.PHONY: all setup demo check-guide test test-asan fuzz bench bench-precision bench-data interop install format lint clean
+.PHONY: all setup demo check-guide test test-asan test-gpu fuzz bench bench-precision bench-data interop install format lint clean
 
 all: setup
 	@cmake --preset release -B $(BUILD) -G Ninja -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS) >/dev/null
@@ -28,7 +28,11 @@ test-asan: setup
 	@cmake --preset asan -G Ninja >/dev/null
 	@cmake --build build-asan
 	@OMP_WAIT_POLICY=passive ctest --test-dir build-asan --output-on-failure -j2 \
-	    -E '^(golden/test_shared_sets|cli/test_(bench|kill_and_resume|threads|encode|convert|ranks)|.*_[34]_ranks)$$'
+	    -E '^(golden/test_shared_sets|cuda_on_host/test_encoder_on_host|cli/test_(bench|kill_and_resume|threads|encode|convert|ranks)|train/test_shared_step_by_host_2_ranks|.*_[34]_ranks)$$'
+
+# What needs a GPU, on a machine that needs to have nothing else of voco's: see scripts/test-gpu. PART=conv3d: only such operations.
+test-gpu:
+	@scripts/test-gpu build-gpu $(PART) || [ $$? -eq 77 ]
 
 # libFuzzer under the sanitizers, for as long as one likes: make fuzz [TARGET=fuzz_nifti] [SECONDS=600]. (`make test` runs
 # every target for 3 seconds without it.)
@@ -67,12 +71,12 @@ install: all
 
 format:
 	@scripts/setup --lint
-	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' | xargs clang-format -i
 
 lint: all
 	@scripts/setup --lint
-	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' '*.cpp' | xargs clang-format --dry-run -Werror
 	@scripts/lint $(BUILD)
 
 clean:
-	@rm -rf $(BUILD) build-asan build-debug build-fuzz
+	@rm -rf $(BUILD) build-asan build-debug build-fuzz build-gpu
