@@ -25,7 +25,8 @@ class FusedWindowAttention(WindowAttention):
         bias = table[index.reshape(-1)].reshape(n, n, heads).permute(2, 0, 1)
         if mask is not None:  # [windows, n, n]
             bias = (bias + mask[:, None]).flatten(0, 1)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype), scale=self.scale)
+        bias = bias[None].to(q.dtype).contiguous()  # a compiler keeps the order of dimensions, which the fused kernels refuse
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
         return self.proj(x.unflatten(1, (windows, heads)).transpose(2, 3).reshape(b, n, c))
 
 
