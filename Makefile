@@ -48,9 +48,10 @@ VENV ?= .venv
 bench: all
 	@scripts/bench $(BUILD) $(VENV) $(if $(QUICK),--quick) $(if $(RESUME),--resume)
 
-# Training in bf16 beside training in float32: two times the demo.
+# Training in bf16 beside training in float32, for as many seeds as tell: two times the demo for each; SEEDS=2: for two of them,
+# STEPS=200. Goes on where it was stopped.
 bench-precision: all
-	@scripts/compare-precisions $(BUILD)/voco $(BUILD)/bench-precision
+	@scripts/compare-precisions $(BUILD)/voco $(BUILD)/bench-precision $(if $(STEPS),--steps $(STEPS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 # The data engine beside MONAI; QUICK=1: two minutes.
 bench-data: all
