@@ -101,9 +101,14 @@ struct window_token {
 static __device__ __forceinline__ window_token token_of_window(const window_grid &g, const window_cut &cut,
                                                                int number)
 {
+    const int n = relative_table_window;
     window_token token = {cut.sample, 0, 0};
-    const int inside[3] = {number / g.window[2] / g.window[1], number / g.window[2] % g.window[1],
-                           number % g.window[2]};
+    int inside[3] = {number / n / n, number / n % n, number % n};
+    if (g.window[1] != n || g.window[2] != n) { /* rarely: these are slow */
+        inside[0] = number / g.window[2] / g.window[1];
+        inside[1] = number / g.window[2] % g.window[1];
+        inside[2] = number % g.window[2];
+    }
     int padding = 0, alike = 1; /* real so far: tokens of the same places on the axes so far count */
     for (int axis = 0; axis < 3; axis++) {
         const int rolled = cut.corner[axis] + inside[axis];
