@@ -273,15 +273,17 @@ struct compute {
                                 const struct norm_activation *norm, const activation *residual, int n,
                                 size_t space, int channels);
 
-    /* The mean over space of act(norm(inp) + residual): pooled[i * stride + ch]; the stride lets several
-     * pools fill one concatenated embedding. */
-    void (*pooled_norm_forward)(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                const struct norm_activation *norm, const struct pooled_residual *residual,
-                                int n, size_t space, int channels);
+    /* The mean over space of v = act(norm(inp) + residual): pooled[i * stride + ch]; the stride lets several
+     * pools fill one concatenated embedding. bends (3, n, channels): what backward needs, the means of b =
+     * act'(norm(inp) + residual), which is 1 or slope, of b norm(inp), and of b (x - centre) where the
+     * residual has a scale, else of v. */
+    void (*pooled_norm_forward)(struct compute *c, real *pooled, size_t stride, real *bends,
+                                const activation *inp, const struct norm_activation *norm,
+                                const struct pooled_residual *residual, int n, size_t space, int channels);
     /* dinp: through activation and norm. dresidual (n, space, channels) is written where the residual has no
-     * scale; else dscale (n, channels) is. */
+     * scale; else dscale (n, channels) is. bends: as forward wrote them. */
     void (*pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                 const real *dpooled, size_t stride, const activation *inp,
+                                 const real *dpooled, size_t stride, const real *bends, const activation *inp,
                                  const struct norm_activation *norm, const struct pooled_residual *residual,
                                  int n, size_t space, int channels);
 

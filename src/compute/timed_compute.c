@@ -308,23 +308,24 @@ static void instance_norm_apply(struct compute *c, activation *out, const activa
 }
 
 /* Of the pools' residuals, one channel counts as nothing beside all. */
-static void pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                const struct norm_activation *norm, const struct pooled_residual *residual,
-                                int n, size_t space, int channels)
+static void pooled_norm_forward(struct compute *c, real *pooled, size_t stride, real *bends,
+                                const activation *inp, const struct norm_activation *norm,
+                                const struct pooled_residual *residual, int n, size_t space, int channels)
 {
     const struct call call = begin(c, OPERATION_NORM);
-    call.timed->pooled_norm_forward(call.timed, pooled, stride, inp, norm, residual, n, space, channels);
+    call.timed->pooled_norm_forward(call.timed, pooled, stride, bends, inp, norm, residual, n, space,
+                                    channels);
     const int arrays = residual->scale != NULL ? 1 : 2;
     end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
 }
 
 static void pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                 const real *dpooled, size_t stride, const activation *inp,
+                                 const real *dpooled, size_t stride, const real *bends, const activation *inp,
                                  const struct norm_activation *norm, const struct pooled_residual *residual,
                                  int n, size_t space, int channels)
 {
     const struct call call = begin(c, OPERATION_NORM);
-    call.timed->pooled_norm_backward(call.timed, dinp, dresidual, dscale, dpooled, stride, inp, norm,
+    call.timed->pooled_norm_backward(call.timed, dinp, dresidual, dscale, dpooled, stride, bends, inp, norm,
                                      residual, n, space, channels);
     const int arrays = residual->scale != NULL ? 2 : 4;
     end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));

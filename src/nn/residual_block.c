@@ -35,6 +35,7 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
     kept->conv2 = push_activations(run, size);
     kept->mean2 = push_reals(run, moments);
     kept->rstd2 = push_reals(run, moments);
+    kept->bends = push_reals(run, 3 * moments);
 }
 
 /* kept, or memory for a pass that keeps nothing. */
@@ -213,8 +214,8 @@ void pooled_block_forward(const struct layer_run *run, const struct residual_blo
     const struct pooled_residual residual = residual_of(run, block, inp, grid, &scaled);
     convolve(run, block, inp, grid, &a);
     if (!run->arena->exhausted) {
-        c->pooled_norm_forward(c, pooled, stride, a.conv2, &norm, &residual, grid->n, grid_space(grid),
-                               block->out_channels);
+        c->pooled_norm_forward(c, pooled, stride, a.bends, a.conv2, &norm, &residual, grid->n,
+                               grid_space(grid), block->out_channels);
     }
     arena_release(run->arena, mark);
 }
@@ -232,8 +233,8 @@ void pooled_block_backward(const struct layer_run *run, const struct residual_bl
     real *dscale = push_reals(run, (size_t)grid->n * (size_t)channels);
     activation *dconv2 = push_activations(run, grid_rows(grid) * (size_t)channels);
     if (!run->arena->exhausted) {
-        c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->conv2,
-                                &norm, &residual, grid->n, grid_space(grid), channels);
+        c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->bends,
+                                kept->conv2, &norm, &residual, grid->n, grid_space(grid), channels);
         if (one_channel) {
             c->channel_scale_backward(c, run->grads + block->conv3, dscale, scaled.dscale_dw, grid->n,
                                       channels);

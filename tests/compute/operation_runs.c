@@ -272,14 +272,15 @@ void normalise_and_pool(struct compute *c, const void *chosen, struct results *r
     real *dpooled = given_reals(r, random_tensor(2, t->n * stride, 1), t->n * stride);
     real *mean = new_result(r, "mean", moments, 77), *rstd = new_result(r, "rstd", moments, 77);
     real *pooled = new_result(r, "pooled", t->n * stride, 77);
+    real *bends = new_result(r, "bends", 3 * moments, 77);
     activation *dinp = new_activations(r, "dinp", count, 77);
     activation *dresidual = t->scaled ? NULL : new_activations(r, "dresidual", count, 77);
     real *dscale = t->scaled ? new_result(r, "dscale", moments, 77) : NULL;
     const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = (real)0.01};
     c->instance_norm_moments(c, mean, rstd, inp, t->n, t->space, t->channels);
-    c->pooled_norm_forward(c, pooled + 3, stride, inp, &norm, &residual, t->n, t->space, t->channels);
-    c->pooled_norm_backward(c, dinp, dresidual, dscale, dpooled + 3, stride, inp, &norm, &residual, t->n,
-                            t->space, t->channels);
+    c->pooled_norm_forward(c, pooled + 3, stride, bends, inp, &norm, &residual, t->n, t->space, t->channels);
+    c->pooled_norm_backward(c, dinp, dresidual, dscale, dpooled + 3, stride, bends, inp, &norm, &residual,
+                            t->n, t->space, t->channels);
 }
 
 /* Inputs in two humps, as in normalise_channels. */

@@ -169,12 +169,14 @@ static void normalise(struct compute *c, const struct arrays *a)
     c->instance_norm_moments(c, a->moments[0], a->moments[1], a->in[0], n, space, channels);
     c->instance_norm_apply(c, a->out[0], a->in[0], &norm, NULL, n, space, channels);
     c->instance_norm_apply(c, a->out[0], a->in[0], &norm, a->in[2], n, space, channels);
-    c->pooled_norm_forward(c, a->grads[1], channels, a->in[0], &norm, &residual, n, space, channels);
-    c->pooled_norm_forward(c, a->grads[1], channels, a->in[0], &norm, &scaled, n, space, channels);
-    c->pooled_norm_backward(c, a->out[0], a->out[1], NULL, a->weight, channels, a->in[0], &norm, &residual, n,
-                            space, channels);
-    c->pooled_norm_backward(c, a->out[0], NULL, a->grads[1], a->weight, channels, a->in[0], &norm, &scaled, n,
-                            space, channels);
+    c->pooled_norm_forward(c, a->grads[1], channels, a->grads[0], a->in[0], &norm, &residual, n, space,
+                           channels);
+    c->pooled_norm_forward(c, a->grads[1], channels, a->grads[0], a->in[0], &norm, &scaled, n, space,
+                           channels);
+    c->pooled_norm_backward(c, a->out[0], a->out[1], NULL, a->weight, channels, a->grads[0], a->in[0], &norm,
+                            &residual, n, space, channels);
+    c->pooled_norm_backward(c, a->out[0], NULL, a->grads[1], a->weight, channels, a->grads[0], a->in[0],
+                            &norm, &scaled, n, space, channels);
 }
 
 static void work_elementwise(struct compute *c, const struct arrays *a)

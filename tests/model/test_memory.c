@@ -187,21 +187,21 @@ static void apply_nothing(struct compute *c, activation *out, const activation *
     (void)c, (void)out, (void)inp, (void)norm, (void)residual, (void)n, (void)space, (void)channels;
 }
 
-static void pool_nothing(struct compute *c, real *pooled, size_t stride, const activation *inp,
+static void pool_nothing(struct compute *c, real *pooled, size_t stride, real *bends, const activation *inp,
                          const struct norm_activation *norm, const struct pooled_residual *residual, int n,
                          size_t space, int channels)
 {
-    (void)c, (void)pooled, (void)stride, (void)inp, (void)norm, (void)residual, (void)n, (void)space,
-        (void)channels;
+    (void)c, (void)pooled, (void)stride, (void)bends, (void)inp, (void)norm, (void)residual, (void)n,
+        (void)space, (void)channels;
 }
 
 static void pool_backward_nothing(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                  const real *dpooled, size_t stride, const activation *inp,
-                                  const struct norm_activation *norm, const struct pooled_residual *residual,
-                                  int n, size_t space, int channels)
+                                  const real *dpooled, size_t stride, const real *bends,
+                                  const activation *inp, const struct norm_activation *norm,
+                                  const struct pooled_residual *residual, int n, size_t space, int channels)
 {
-    (void)c, (void)dinp, (void)dresidual, (void)dscale, (void)dpooled, (void)stride, (void)inp, (void)norm,
-        (void)residual, (void)n, (void)space, (void)channels;
+    (void)c, (void)dinp, (void)dresidual, (void)dscale, (void)dpooled, (void)stride, (void)bends, (void)inp,
+        (void)norm, (void)residual, (void)n, (void)space, (void)channels;
 }
 
 static void add_nothing(struct compute *c, activation *out, const activation *a, const activation *b,

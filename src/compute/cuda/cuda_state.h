@@ -170,11 +170,11 @@ void cuda_normed_input_gradient_result(struct compute *c, activation *dinp, cons
                                        const struct norm_activation *norm, float *g_mean, float *g_xhat_mean,
                                        int n, size_t space, int channels);
 
-void cuda_pooled_norm_forward(struct compute *c, float *pooled, size_t stride, const activation *inp,
-                              const struct norm_activation *norm, const struct pooled_residual *residual,
-                              int n, size_t space, int channels);
+void cuda_pooled_norm_forward(struct compute *c, float *pooled, size_t stride, float *bends,
+                              const activation *inp, const struct norm_activation *norm,
+                              const struct pooled_residual *residual, int n, size_t space, int channels);
 void cuda_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
-                               const float *dpooled, size_t stride, const activation *inp,
+                               const float *dpooled, size_t stride, const float *bends, const activation *inp,
                                const struct norm_activation *norm, const struct pooled_residual *residual,
                                int n, size_t space, int channels);
 void cuda_channel_scale_forward(struct compute *c, float *scale, float *dscale_dweight, const float *weight,

@@ -76,12 +76,12 @@ void reference_instance_norm_apply(struct compute *c, activation *out, const act
                                    const struct norm_activation *norm, const activation *residual, int n,
                                    size_t space, int channels);
 
-void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                   const struct norm_activation *norm, const struct pooled_residual *residual,
-                                   int n, size_t space, int channels);
+void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, real *bends,
+                                   const activation *inp, const struct norm_activation *norm,
+                                   const struct pooled_residual *residual, int n, size_t space, int channels);
 void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                    const real *dpooled, size_t stride, const activation *inp,
-                                    const struct norm_activation *norm,
+                                    const real *dpooled, size_t stride, const real *bends,
+                                    const activation *inp, const struct norm_activation *norm,
                                     const struct pooled_residual *residual, int n, size_t space,
                                     int channels);
 
