@@ -72,8 +72,13 @@ static void run_direct(struct compute *c, const struct conv_call *call)
     const activation *read = read_by(c, call);
     switch (call->direction) {
     case CONV_FORWARD:
-        direct_conv3d_forward(c, call->written, read, call->weight, call->bias, call->shape);
-        add_moments(c, call);
+        if (call->mean != NULL && single_channel_bf16_fits(c, call->shape, call->written)) {
+            single_channel_bf16_forward_with_moments(c, call->written, call->mean, call->rstd, read,
+                                                     call->weight, call->shape);
+        } else {
+            direct_conv3d_forward(c, call->written, read, call->weight, call->bias, call->shape);
+            add_moments(c, call);
+        }
         break;
     case CONV_INPUT_GRADIENT:
         direct_conv3d_input_gradient(c, call->written, call->dout, call->weight, call->shape);
