@@ -200,6 +200,16 @@ struct compute {
     void (*normed_conv3d_backward)(struct compute *c, activation *dinp, real *dweight, const activation *dout,
                                    const activation *inp, const struct norm_activation *norm,
                                    activation *work, const real *weight, const struct conv3d_shape *shape);
+    /* The weights' gradients of two such convolutions in a row, of which the first reads one channel, whose
+     * gradient is not wanted:
+     *     between = conv1(x), out = conv2(act(norm(between))),
+     * with between and the moments in norm as forward left them. shape is conv2's, its in_channels are
+     * conv1's out_channels. dbetween is memory of between's size; what is left there has no meaning. */
+    void (*normed_conv3d_pair_backward)(struct compute *c, real *dweight1, real *dweight2,
+                                        activation *dbetween, const activation *dout,
+                                        const activation *between, const struct norm_activation *norm,
+                                        activation *work, const activation *x, const real *weight1,
+                                        const real *weight2, const struct conv3d_shape *shape);
     /* 0 where the implementation needs no memory for act(norm(inp)), else the size of inp. */
     size_t (*normed_conv3d_work)(struct compute *c, const struct conv3d_shape *shape);
 

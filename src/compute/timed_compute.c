@@ -171,6 +171,21 @@ static void normed_conv3d_backward(struct compute *c, activation *dinp, real *dw
     end(&call, ((dinp != NULL) + 1) * conv3d_flops(shape), 0);
 }
 
+static void normed_conv3d_pair_backward(struct compute *c, real *dweight1, real *dweight2,
+                                        activation *dbetween, const activation *dout,
+                                        const activation *between, const struct norm_activation *norm,
+                                        activation *work, const activation *x, const real *weight1,
+                                        const real *weight2, const struct conv3d_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_CONVOLUTION);
+    struct conv3d_shape first = *shape;
+    first.in_channels = 1;
+    first.out_channels = shape->in_channels;
+    call.timed->normed_conv3d_pair_backward(call.timed, dweight1, dweight2, dbetween, dout, between, norm,
+                                            work, x, weight1, weight2, shape);
+    end(&call, 2 * conv3d_flops(shape) + conv3d_flops(&first), 0);
+}
+
 static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
 {
     struct compute *timed = timed_of(c);
@@ -484,6 +499,7 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .conv3d_backward = conv3d_backward,
         .normed_conv3d_forward = normed_conv3d_forward,
         .normed_conv3d_backward = normed_conv3d_backward,
+        .normed_conv3d_pair_backward = normed_conv3d_pair_backward,
         .normed_conv3d_work = normed_conv3d_work,
         .linear_forward = linear_forward,
         .linear_backward = linear_backward,

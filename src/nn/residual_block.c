@@ -78,7 +78,8 @@ static void convolve(const struct layer_run *run, const struct residual_block *b
     arena_release(run->arena, mark);
 }
 
-/* From the gradient of conv2's output to that of inp by way of the convolutions (NULL: not wanted). */
+/* From the gradient of conv2's output to that of inp by way of the convolutions; NULL where inp has one
+ * channel. */
 static void convolve_backward(const struct layer_run *run, const struct residual_block *block,
                               activation *dinp, const activation *dconv2, const activation *inp,
                               const struct token_grid *grid, const struct residual_block_activations *kept)
@@ -91,10 +92,16 @@ static void convolve_backward(const struct layer_run *run, const struct residual
     activation *dconv1 = push_activations(run, grid_rows(grid) * (size_t)block->out_channels);
     activation *work = push_work(run, &conv2);
     if (!run->arena->exhausted) {
-        c->normed_conv3d_backward(c, dconv1, run->grads + block->conv2, dconv2, kept->conv1, &norm, work,
-                                  run->params + block->conv2, &conv2);
-        c->normed_conv3d_backward(c, dinp, run->grads + block->conv1, dconv1, inp, NULL, NULL,
-                                  run->params + block->conv1, &conv1);
+        if (dinp == NULL) {
+            c->normed_conv3d_pair_backward(c, run->grads + block->conv1, run->grads + block->conv2, dconv1,
+                                           dconv2, kept->conv1, &norm, work, inp, run->params + block->conv1,
+                                           run->params + block->conv2, &conv2);
+        } else {
+            c->normed_conv3d_backward(c, dconv1, run->grads + block->conv2, dconv2, kept->conv1, &norm, work,
+                                      run->params + block->conv2, &conv2);
+            c->normed_conv3d_backward(c, dinp, run->grads + block->conv1, dconv1, inp, NULL, NULL,
+                                      run->params + block->conv1, &conv1);
+        }
     }
     arena_release(run->arena, mark);
 }

@@ -145,6 +145,16 @@ static void normed_conv_backward_nothing(struct compute *c, activation *dinp, re
         (void)shape;
 }
 
+static void normed_conv_pair_nothing(struct compute *c, real *dweight1, real *dweight2, activation *dbetween,
+                                     const activation *dout, const activation *between,
+                                     const struct norm_activation *norm, activation *work,
+                                     const activation *x, const real *weight1, const real *weight2,
+                                     const struct conv3d_shape *shape)
+{
+    (void)c, (void)dweight1, (void)dweight2, (void)dbetween, (void)dout, (void)between, (void)norm,
+        (void)work, (void)x, (void)weight1, (void)weight2, (void)shape;
+}
+
 static void scale_nothing(struct compute *c, real *scale, real *dscale_dweight, const real *weight,
                           const real *rstd, int n, int channels)
 {
@@ -225,6 +235,7 @@ static struct compute nothing(void)
         .conv3d_backward = conv_backward_nothing,
         .normed_conv3d_forward = normed_conv_nothing,
         .normed_conv3d_backward = normed_conv_backward_nothing,
+        .normed_conv3d_pair_backward = normed_conv_pair_nothing,
         .normed_conv3d_work = no_work,
         .linear_forward = linear_nothing,
         .linear_backward = linear_backward_nothing,

@@ -122,6 +122,11 @@ void cuda_normed_conv3d_forward(struct compute *c, activation *out, float *mean,
 void cuda_normed_conv3d_backward(struct compute *c, activation *dinp, float *dweight, const activation *dout,
                                  const activation *inp, const struct norm_activation *norm, activation *work,
                                  const float *weight, const struct conv3d_shape *shape);
+void cuda_normed_conv3d_pair_backward(struct compute *c, float *dweight1, float *dweight2,
+                                      activation *dbetween, const activation *dout, const activation *between,
+                                      const struct norm_activation *norm, activation *work,
+                                      const activation *x, const float *weight1, const float *weight2,
+                                      const struct conv3d_shape *shape);
 size_t cuda_normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape);
 
 void cuda_linear_forward(struct compute *c, activation *out, const activation *inp, const float *weight,

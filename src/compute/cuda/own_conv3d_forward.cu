@@ -392,32 +392,53 @@ void own_conv3d_forward(struct compute *c, activation *out, const activation *in
     }
 }
 
-void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activation *dout,
-                               const float *weight, const struct conv3d_shape *shape, const activation *inp,
-                               const struct norm_activation *norm)
+/* Of the gradient of what the convolution reads. */
+static struct walk plan_gradient(struct compute *c, activation *dinp, const activation *dout,
+                                 const float *weight, const struct conv3d_shape *shape)
 {
     const int ins = shape->in_channels, outs = shape->out_channels;
-    const size_t moments = cuda_aligned((size_t)shape->n * ins * sizeof(float));
-    char *scratch = NULL;
-    if (c->status != VOCO_OK) {
-        return;
-    }
     struct walk w = plan_walk(c, outs, ins, shape);
     w.out = (bf16 *)dinp;
     w.inp = (const bf16 *)dout;
     w.norm = tile_norm_of(NULL);
     w.weights = (const bf16 *)cuda_weights(c, weight, WEIGHTS_FLIPPED, outs, ins, kernel_taps);
-    if (norm != NULL) {
-        scratch = (char *)cuda_scratch(c, 2 * moments + sums_bytes(w, shape->n));
-        w.sums = (float *)(scratch + 2 * moments);
-        w.behind = (const bf16 *)inp;
-        w.behind_norm = tile_norm_of(norm);
+    return w;
+}
+
+size_t own_conv3d_norm_gradient_scratch(const struct compute *c, const struct conv3d_shape *shape)
+{
+    return sums_bytes(plan_walk(c, shape->out_channels, shape->in_channels, shape), shape->n);
+}
+
+void own_conv3d_norm_gradient(struct compute *c, activation *dnorm, float *dnorm_mean, float *dnorm_xhat_mean,
+                              const activation *dout, const float *weight, const struct conv3d_shape *shape,
+                              const activation *inp, const struct norm_activation *norm, void *scratch)
+{
+    struct walk w = plan_gradient(c, dnorm, dout, weight, shape);
+    w.sums = (float *)scratch;
+    w.behind = (const bf16 *)inp;
+    w.behind_norm = tile_norm_of(norm);
+    convolve(c, w, shape->out_channels, shape->n);
+    finish(c, w, shape->n, dnorm_mean, NULL, dnorm_xhat_mean);
+}
+
+void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activation *dout,
+                               const float *weight, const struct conv3d_shape *shape, const activation *inp,
+                               const struct norm_activation *norm)
+{
+    const int ins = shape->in_channels;
+    const size_t moments = cuda_aligned((size_t)shape->n * ins * sizeof(float));
+    if (c->status != VOCO_OK) {
+        return;
     }
-    convolve(c, w, outs, shape->n);
-    if (norm != NULL) {
-        float *g_mean = (float *)scratch, *g_xhat_mean = (float *)(scratch + moments);
-        finish(c, w, shape->n, g_mean, NULL, g_xhat_mean);
-        cuda_normed_input_gradient_result(c, dinp, inp, norm, g_mean, g_xhat_mean, shape->n,
-                                          (size_t)shape->d * shape->h * shape->w, ins);
+    if (norm == NULL) {
+        convolve(c, plan_gradient(c, dinp, dout, weight, shape), shape->out_channels, shape->n);
+        return;
     }
+    char *scratch = (char *)cuda_scratch(c, 2 * moments + own_conv3d_norm_gradient_scratch(c, shape));
+    float *g_mean = (float *)scratch, *g_xhat_mean = (float *)(scratch + moments);
+    own_conv3d_norm_gradient(c, dinp, g_mean, g_xhat_mean, dout, weight, shape, inp, norm,
+                             scratch + 2 * moments);
+    cuda_normed_input_gradient_result(c, dinp, inp, norm, g_mean, g_xhat_mean, shape->n,
+                                      (size_t)shape->d * shape->h * shape->w, ins);
 }
