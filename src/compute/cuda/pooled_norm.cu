@@ -9,8 +9,8 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
         vector<T, scaled ? 1 : width> residual;
     };
     struct state {
-        float mean[width], rstd[width];
-        float scale[scaled ? width : 1], centre;
+        float mean[width], rstd[scaled ? 1 : width];
+        float bound[scaled ? width : 1], centre; /* of inp - mean, by the residual's distance */
     };
 
     const T *inp, *residual;
@@ -37,9 +37,10 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
 #pragma unroll
         for (int k = 0; k < width; k++) {
             s.mean[k] = mean[moment + k];
-            s.rstd[k] = rstd[moment + k];
             if (scaled) {
-                s.scale[scaled ? k : 0] = scale[moment + k];
+                s.bound[scaled ? k : 0] = -scale[moment + k] / rstd[moment + k];
+            } else {
+                s.rstd[scaled ? 0 : k] = rstd[moment + k];
             }
         }
     }
@@ -55,11 +56,19 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
         return to_float(e.residual.value[0]) - s.centre;
     }
 
+    /* Where the residual has all channels. */
     __device__ __forceinline__ float before_activation(const state &s, const elements &e, int k,
                                                        float from_mean) const
     {
-        return from_mean * s.rstd[k] + (scaled ? s.scale[scaled ? k : 0] * distance(s, e)
-                                               : to_float(e.residual.value[scaled ? 0 : k]));
+        return from_mean * s.rstd[scaled ? 0 : k] + to_float(e.residual.value[scaled ? 0 : k]);
+    }
+
+    /* What the activation takes. */
+    __device__ __forceinline__ bool is_positive(const state &s, const elements &e, int k,
+                                                float from_mean) const
+    {
+        return scaled ? from_mean > s.bound[scaled ? k : 0] * distance(s, e)
+                      : before_activation(s, e, k, from_mean) > 0;
     }
 };
 
@@ -97,11 +106,11 @@ template <typename T, int vector_width, int scaled> struct pooled_sum {
 #pragma unroll
         for (int k = 0; k < width; k++) {
             const float from_mean = of.from_mean(s.norm, e, k);
-            const float v = of.before_activation(s.norm, e, k, from_mean);
-            const float bend = v > 0 ? 1 : of.slope;
+            const float bend = of.is_positive(s.norm, e, k, from_mean) ? 1 : of.slope;
             s.bend[k] += bend;
             s.bend_x[k] += bend * from_mean;
-            s.third[k] += bend * (scaled ? of.distance(s.norm, e) : v);
+            s.third[k] +=
+                bend * (scaled ? of.distance(s.norm, e) : of.before_activation(s.norm, e, k, from_mean));
         }
     }
 
@@ -130,7 +139,7 @@ template <typename T, int vector_width, int scaled> struct pooled_sum {
 /* The gradient before the activation is dpooled / space times b: dresidual. Behind the norm it is
  *     dinp = rstd dpooled / space (b - mean(b) - xhat mean(b xhat)). */
 template <typename T, int vector_width, int scaled> struct pooled_gradient_result {
-    enum { width = vector_width, unroll = scaled ? 4 : 2, blocks = scaled ? 3 : 2 };
+    enum { width = vector_width, unroll = scaled ? 4 : 2, blocks = 2 };
     typedef pooled_argument<T, width, scaled> argument;
     typedef typename argument::elements elements;
     struct state {
@@ -157,11 +166,11 @@ template <typename T, int vector_width, int scaled> struct pooled_gradient_resul
 #pragma unroll
         for (int k = 0; k < width; k++) {
             const float factor = dpooled[sample * stride + channel + k] / (float)space;
-            const float through_norm = factor * s.norm.rstd[k], mean = bends[moment + k];
+            const float rstd = of.rstd[moment + k], through_norm = factor * rstd, mean = bends[moment + k];
             s.factor[scaled ? 0 : k] = factor;
             s.positive[k] = through_norm * (1 - mean);
             s.negative[k] = through_norm * (of.slope - mean);
-            s.by_distance[k] = through_norm * s.norm.rstd[k] * bends[moments + moment + k];
+            s.by_distance[k] = through_norm * rstd * bends[moments + moment + k];
         }
     }
 
@@ -171,7 +180,7 @@ template <typename T, int vector_width, int scaled> struct pooled_gradient_resul
 #pragma unroll
         for (int k = 0; k < width; k++) {
             const float from_mean = of.from_mean(s.norm, e, k);
-            const bool is_positive = of.before_activation(s.norm, e, k, from_mean) > 0;
+            const bool is_positive = of.is_positive(s.norm, e, k, from_mean);
             result.value[k] =
                 from_float<T>((is_positive ? s.positive[k] : s.negative[k]) - from_mean * s.by_distance[k]);
             if (!scaled) {
