@@ -20,7 +20,8 @@ enum {
     staged_size = staged_voxels * staged_pitch,
     staged_bytes = walk_warps * stages * staged_size * 2,
     ones_size = tile_width + step, /* behind the ring */
-    walk_bytes = staged_bytes + (ring_size + ones_size) * 2,
+    ring_with_ones = ring_size + ones_size,
+    walk_bytes = staged_bytes + 2 * ring_with_ones * 2,
     row_tiles = 2,       /* of 16 taps */
     both_taps = 32,      /* with those that fill up */
     ones_tap = taps,     /* the first of them */
@@ -63,10 +64,10 @@ struct staged_line {
 /* What a thread has of x for 16 taps (row and row + 8) and 16 voxels. */
 static __device__ __forceinline__ void load_taps(uint32_t (&a)[4], const uint16_t *low, const uint16_t *high)
 {
-    a[0] = pair_of(low, low + 1);
-    a[1] = pair_of(high, high + 1);
-    a[2] = pair_of(low + 8, low + 9);
-    a[3] = pair_of(high + 8, high + 9);
+    a[0] = *(const uint32_t *)low;
+    a[1] = *(const uint32_t *)high;
+    a[2] = *(const uint32_t *)(low + 8);
+    a[3] = *(const uint32_t *)(high + 8);
 }
 
 /* sums += the products of taps and gradients at 16 voxels. */
@@ -113,46 +114,51 @@ static __device__ __forceinline__ void multiply_taps(float (&moments)[moment_til
     }
 }
 
-/* Adds the warps' sums in their order, to total (channels_here, taps). */
-static __device__ __forceinline__ void add_warps_sums(float *total,
-                                                      const float (&sums)[row_tiles][column_tiles][4])
+/* What the warps' sums are added from, in shared memory: (walk_warps, channels_here, taps), and then
+ * (walk_warps, both_taps, both_taps) products of taps. */
+enum {
+    gradient_count = channels_here * taps,
+    square_count = both_taps * both_taps,
+    moments_at = walk_warps * gradient_count,
+};
+static_assert((moments_at + walk_warps * square_count) * 4 <= staged_bytes, "sums lie where gradients were");
+
+static __device__ __forceinline__ void put_sums(float *to, const float (&sums)[row_tiles][column_tiles][4])
 {
     const int lane = (int)threadIdx.x % warp_size, row = lane / 4, pair = lane % 4;
-    for (int turn = 0; turn < walk_warps; turn++) {
-        if ((int)threadIdx.x / warp_size == turn) {
 #pragma unroll
-            for (int k = 0; k < row_tiles * column_tiles * 4; k++) {
-                const int m = k / (column_tiles * 4), j = k / 4 % column_tiles, e = k % 4;
-                const int tap = 16 * m + row + 8 * (e / 2), at = (8 * j + 2 * pair + e % 2) * taps + tap;
-                if (tap < taps) {
-                    total[at] = (turn > 0 ? total[at] : 0.0f) + sums[m][j][e];
-                }
-            }
+    for (int k = 0; k < row_tiles * column_tiles * 4; k++) {
+        const int m = k / (column_tiles * 4), j = k / 4 % column_tiles, e = k % 4;
+        const int tap = 16 * m + row + 8 * (e / 2);
+        if (tap < taps) {
+            to[(8 * j + 2 * pair + e % 2) * taps + tap] = sums[m][j][e];
         }
-        __syncthreads();
     }
 }
 
-/* The same for the products of taps, to total (both_taps, both_taps). */
-static __device__ __forceinline__ void add_warps_moments(float *total,
-                                                         const float (&moments)[moment_tiles][4])
+static __device__ __forceinline__ void put_moments(float *to, const float (&moments)[moment_tiles][4])
 {
     const int lane = (int)threadIdx.x % warp_size, row = lane / 4, pair = lane % 4;
-    for (int turn = 0; turn < walk_warps; turn++) {
-        if ((int)threadIdx.x / warp_size == turn) {
 #pragma unroll
-            for (int k = 0; k < moment_tiles * 4; k++) {
-                const int tile = k / 4, m = tile / 4, j = tile - 2 * m, e = k % 4;
-                const int one = 16 * m + row + 8 * (e / 2), other = 8 * j + 2 * pair + e % 2;
-                float *at = total + one * both_taps + other;
-                *at = (turn > 0 ? *at : 0.0f) + moments[tile][e];
-                if (m == 0 && j >= 2) {
-                    total[other * both_taps + one] = *at;
-                }
-            }
+    for (int k = 0; k < moment_tiles * 4; k++) {
+        const int tile = k / 4, m = tile / 4, j = tile - 2 * m, e = k % 4;
+        const int one = 16 * m + row + 8 * (e / 2), other = 8 * j + 2 * pair + e % 2;
+        to[one * both_taps + other] = moments[tile][e];
+        if (m == 0 && j >= 2) {
+            to[other * both_taps + one] = moments[tile][e];
         }
-        __syncthreads();
     }
+}
+
+/* The sum over the warps' values, `count` apart. */
+static __device__ __forceinline__ float over_warps(const float *from, int count)
+{
+    float sum = 0;
+#pragma unroll
+    for (int k = 0; k < walk_warps; k++) {
+        sum += from[k * count];
+    }
+    return sum;
 }
 
 /* partials: (n x parts, record), a record being (channels, taps) products with the gradients and, where
@@ -165,7 +171,7 @@ static __global__ void __launch_bounds__(walk_threads, 2)
     const int lane = (int)threadIdx.x % warp_size, line = (int)threadIdx.x / warp_size;
     const int row = lane / 4, pair = lane % 4;
     const int first_channel = (int)blockIdx.y * channels_here;
-    uint16_t *ring = (uint16_t *)(shared + staged_bytes);
+    uint16_t *ring = (uint16_t *)(shared + staged_bytes); /* and once more, see plane_fetch::put */
     const column at(g);
     plane_fetch fetch(inp, at, g);
     const staged_line staged = {(bf16 *)shared + line * stages * staged_size, dout + first_channel,
@@ -176,7 +182,7 @@ static __global__ void __launch_bounds__(walk_threads, 2)
     for (; piece < stages - 1; piece++) {
         staged.fetch(piece, at, g);
     }
-    fill_ring(ring, fetch, at.first, g);
+    fill_ring<ring_with_ones>(ring, fetch, at.first, g);
     for (int k = (int)threadIdx.x; k < ones_size; k += walk_threads) {
         ring[ring_size + k] = 0x3f80; /* 1 */
     }
@@ -188,7 +194,8 @@ static __global__ void __launch_bounds__(walk_threads, 2)
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             const int tap = row + 8 * k;
-            offsets[k] = tap < taps ? tap_place(tap).at_plane(p) + line * line_pitch : (int)ring_size;
+            const int place = tap < taps ? tap_place(tap).at_plane(p) + line * line_pitch : (int)ring_size;
+            offsets[k] = place % 2 == 0 ? place : ring_with_ones + place - 1;
         }
 #pragma unroll 1
         for (int w = 0; w < at.width; w += staged_voxels, piece++) {
@@ -196,7 +203,7 @@ static __global__ void __launch_bounds__(walk_threads, 2)
             copy_async_wait<stages - 1>();
             __syncwarp();
             const bf16 *gradients = staged.stage(piece - (stages - 1));
-#pragma unroll
+#pragma unroll(through_norm ? 1 : 2) /* as registers allow */
             for (int s = 0; s < staged_voxels; s += step) {
                 if (w + s < at.width) {
                     const uint16_t *x = ring + w + s + 2 * pair;
@@ -211,24 +218,26 @@ static __global__ void __launch_bounds__(walk_threads, 2)
             }
             __syncwarp();
         }
-        fetch.put(ring, p + 2);
+        fetch.put<ring_with_ones>(ring, p + 2);
         __syncthreads();
     }
     copy_async_wait<0>();
     __syncthreads();
-    float *total = (float *)shared;
+    float *warps_sums = (float *)shared, *warps_moments = warps_sums + moments_at;
     const size_t record = (size_t)g.channels * taps + (through_norm ? moment_count : 0);
     float *to = partials + ((size_t)at.sample * parts_of(g) + at.part) * record;
-    add_warps_sums(total, sums);
-    for (int k = (int)threadIdx.x; k < channels_here * taps; k += walk_threads) {
-        to[(size_t)first_channel * taps + k] = total[k];
+    put_sums(warps_sums + line * gradient_count, sums);
+    if (through_norm) {
+        put_moments(warps_moments + line * square_count, moments);
     }
-    if (through_norm && first_channel == 0) {
-        __syncthreads();
-        add_warps_moments(total, moments);
-        for (int k = (int)threadIdx.x; k < moment_count; k += walk_threads) {
-            to[(size_t)g.channels * taps + k] = total[k / moment_columns * both_taps + k % moment_columns];
-        }
+    __syncthreads();
+    for (int k = (int)threadIdx.x; k < gradient_count; k += walk_threads) {
+        to[(size_t)first_channel * taps + k] = over_warps(warps_sums + k, gradient_count);
+    }
+    for (int k = (int)threadIdx.x; through_norm && first_channel == 0 && k < moment_count;
+         k += walk_threads) {
+        const int from = k / moment_columns * both_taps + k % moment_columns;
+        to[(size_t)g.channels * taps + k] = over_warps(warps_moments + from, square_count);
     }
 }
 
@@ -253,7 +262,7 @@ struct norm_behind {
     const float *g_mean, *g_xhat_mean; /* the same */
 };
 
-enum { finish_taps = 32, finish_lanes = 8 };
+enum { finish_taps = 32, finish_lanes = 16 };
 
 /* dweight += what the samples' sums give. A block has one channel, its lanes every finish_lanes-th sample. */
 static __global__ void __launch_bounds__(finish_taps *finish_lanes)

@@ -95,26 +95,35 @@ struct plane_fetch {
         }
     }
 
-    __device__ __forceinline__ void put(uint16_t *ring, int p) const
+    /* To the ring, and to another one `again` elements behind, where all is one element earlier, so that
+     * any two neighbours lie in one word of either; 0: there is none. */
+    template <int again = 0> __device__ __forceinline__ void put(uint16_t *ring, int p) const
     {
         uint16_t *plane = ring + (p + 1) % ring_planes * plane_pitch;
 #pragma unroll
         for (int k = 0; k < fetches; k++) {
             if (to[k] >= 0) {
                 plane[to[k]] = value[k];
+                if (again > 0 && to[k] > 0) {
+                    plane[again + to[k] - 1] = value[k];
+                }
             }
         }
     }
 };
 
 /* The planes that the column's first one reads. */
-static __device__ __forceinline__ void fill_ring(uint16_t *ring, plane_fetch &fetch, int first,
+template <int again = 0>
+static __device__ __forceinline__ void fill_ring(uint16_t *ring, const plane_fetch &fetch, int first,
                                                  const channel_walk &g)
 {
-    for (int p = first - 1; p <= first + 1; p++) {
-        fetch.begin(p, g);
-        fetch.put(ring, p);
-    }
+    plane_fetch before = fetch, at = fetch, behind = fetch;
+    before.begin(first - 1, g);
+    at.begin(first, g);
+    behind.begin(first + 1, g);
+    before.put<again>(ring, first - 1);
+    at.put<again>(ring, first);
+    behind.put<again>(ring, first + 1);
 }
 
 /* Where a tap reads in the ring, from the line and column of its voxel on. */
