@@ -200,6 +200,16 @@ struct compute {
     void (*normed_conv3d_backward)(struct compute *c, activation *dinp, real *dweight, const activation *dout,
                                    const activation *inp, const struct norm_activation *norm,
                                    activation *work, const real *weight, const struct conv3d_shape *shape);
+    /* The weights' gradients of two such convolutions in a row, of which the first reads one channel, whose
+     * gradient is not wanted:
+     *     between = conv1(x), out = conv2(act(norm(between))),
+     * with between and the moments in norm as forward left them. shape is conv2's, its in_channels are
+     * conv1's out_channels. dbetween is memory of between's size; what is left there has no meaning. */
+    void (*normed_conv3d_pair_backward)(struct compute *c, real *dweight1, real *dweight2,
+                                        activation *dbetween, const activation *dout,
+                                        const activation *between, const struct norm_activation *norm,
+                                        activation *work, const activation *x, const real *weight1,
+                                        const real *weight2, const struct conv3d_shape *shape);
     /* 0 where the implementation needs no memory for act(norm(inp)), else the size of inp. */
     size_t (*normed_conv3d_work)(struct compute *c, const struct conv3d_shape *shape);
 
@@ -273,15 +283,17 @@ struct compute {
                                 const struct norm_activation *norm, const activation *residual, int n,
                                 size_t space, int channels);
 
-    /* The mean over space of act(norm(inp) + residual): pooled[i * stride + ch]; the stride lets several
-     * pools fill one concatenated embedding. */
-    void (*pooled_norm_forward)(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                const struct norm_activation *norm, const struct pooled_residual *residual,
-                                int n, size_t space, int channels);
+    /* The mean over space of v = act(norm(inp) + residual): pooled[i * stride + ch]; the stride lets several
+     * pools fill one concatenated embedding. bends (3, n, channels): what backward needs, the means of b =
+     * act'(norm(inp) + residual), which is 1 or slope, of b norm(inp), and of b (x - centre) where the
+     * residual has a scale, else of v. */
+    void (*pooled_norm_forward)(struct compute *c, real *pooled, size_t stride, real *bends,
+                                const activation *inp, const struct norm_activation *norm,
+                                const struct pooled_residual *residual, int n, size_t space, int channels);
     /* dinp: through activation and norm. dresidual (n, space, channels) is written where the residual has no
-     * scale; else dscale (n, channels) is. */
+     * scale; else dscale (n, channels) is. bends: as forward wrote them. */
     void (*pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                 const real *dpooled, size_t stride, const activation *inp,
+                                 const real *dpooled, size_t stride, const real *bends, const activation *inp,
                                  const struct norm_activation *norm, const struct pooled_residual *residual,
                                  int n, size_t space, int channels);
 

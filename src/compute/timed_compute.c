@@ -171,6 +171,21 @@ static void normed_conv3d_backward(struct compute *c, activation *dinp, real *dw
     end(&call, ((dinp != NULL) + 1) * conv3d_flops(shape), 0);
 }
 
+static void normed_conv3d_pair_backward(struct compute *c, real *dweight1, real *dweight2,
+                                        activation *dbetween, const activation *dout,
+                                        const activation *between, const struct norm_activation *norm,
+                                        activation *work, const activation *x, const real *weight1,
+                                        const real *weight2, const struct conv3d_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_CONVOLUTION);
+    struct conv3d_shape first = *shape;
+    first.in_channels = 1;
+    first.out_channels = shape->in_channels;
+    call.timed->normed_conv3d_pair_backward(call.timed, dweight1, dweight2, dbetween, dout, between, norm,
+                                            work, x, weight1, weight2, shape);
+    end(&call, 2 * conv3d_flops(shape) + conv3d_flops(&first), 0);
+}
+
 static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
 {
     struct compute *timed = timed_of(c);
@@ -308,23 +323,24 @@ static void instance_norm_apply(struct compute *c, activation *out, const activa
 }
 
 /* Of the pools' residuals, one channel counts as nothing beside all. */
-static void pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                const struct norm_activation *norm, const struct pooled_residual *residual,
-                                int n, size_t space, int channels)
+static void pooled_norm_forward(struct compute *c, real *pooled, size_t stride, real *bends,
+                                const activation *inp, const struct norm_activation *norm,
+                                const struct pooled_residual *residual, int n, size_t space, int channels)
 {
     const struct call call = begin(c, OPERATION_NORM);
-    call.timed->pooled_norm_forward(call.timed, pooled, stride, inp, norm, residual, n, space, channels);
+    call.timed->pooled_norm_forward(call.timed, pooled, stride, bends, inp, norm, residual, n, space,
+                                    channels);
     const int arrays = residual->scale != NULL ? 1 : 2;
     end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
 }
 
 static void pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                 const real *dpooled, size_t stride, const activation *inp,
+                                 const real *dpooled, size_t stride, const real *bends, const activation *inp,
                                  const struct norm_activation *norm, const struct pooled_residual *residual,
                                  int n, size_t space, int channels)
 {
     const struct call call = begin(c, OPERATION_NORM);
-    call.timed->pooled_norm_backward(call.timed, dinp, dresidual, dscale, dpooled, stride, inp, norm,
+    call.timed->pooled_norm_backward(call.timed, dinp, dresidual, dscale, dpooled, stride, bends, inp, norm,
                                      residual, n, space, channels);
     const int arrays = residual->scale != NULL ? 2 : 4;
     end(&call, 0, activation_bytes(&call, arrays, (double)n * (double)space * channels));
@@ -483,6 +499,7 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .conv3d_backward = conv3d_backward,
         .normed_conv3d_forward = normed_conv3d_forward,
         .normed_conv3d_backward = normed_conv3d_backward,
+        .normed_conv3d_pair_backward = normed_conv3d_pair_backward,
         .normed_conv3d_work = normed_conv3d_work,
         .linear_forward = linear_forward,
         .linear_backward = linear_backward,

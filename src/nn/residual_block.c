@@ -35,6 +35,7 @@ void residual_block_keep(const struct layer_run *run, const struct residual_bloc
     kept->conv2 = push_activations(run, size);
     kept->mean2 = push_reals(run, moments);
     kept->rstd2 = push_reals(run, moments);
+    kept->bends = push_reals(run, 3 * moments);
 }
 
 /* kept, or memory for a pass that keeps nothing. */
@@ -77,7 +78,8 @@ static void convolve(const struct layer_run *run, const struct residual_block *b
     arena_release(run->arena, mark);
 }
 
-/* From the gradient of conv2's output to that of inp by way of the convolutions (NULL: not wanted). */
+/* From the gradient of conv2's output to that of inp by way of the convolutions; NULL where inp has one
+ * channel. */
 static void convolve_backward(const struct layer_run *run, const struct residual_block *block,
                               activation *dinp, const activation *dconv2, const activation *inp,
                               const struct token_grid *grid, const struct residual_block_activations *kept)
@@ -90,10 +92,16 @@ static void convolve_backward(const struct layer_run *run, const struct residual
     activation *dconv1 = push_activations(run, grid_rows(grid) * (size_t)block->out_channels);
     activation *work = push_work(run, &conv2);
     if (!run->arena->exhausted) {
-        c->normed_conv3d_backward(c, dconv1, run->grads + block->conv2, dconv2, kept->conv1, &norm, work,
-                                  run->params + block->conv2, &conv2);
-        c->normed_conv3d_backward(c, dinp, run->grads + block->conv1, dconv1, inp, NULL, NULL,
-                                  run->params + block->conv1, &conv1);
+        if (dinp == NULL) {
+            c->normed_conv3d_pair_backward(c, run->grads + block->conv1, run->grads + block->conv2, dconv1,
+                                           dconv2, kept->conv1, &norm, work, inp, run->params + block->conv1,
+                                           run->params + block->conv2, &conv2);
+        } else {
+            c->normed_conv3d_backward(c, dconv1, run->grads + block->conv2, dconv2, kept->conv1, &norm, work,
+                                      run->params + block->conv2, &conv2);
+            c->normed_conv3d_backward(c, dinp, run->grads + block->conv1, dconv1, inp, NULL, NULL,
+                                      run->params + block->conv1, &conv1);
+        }
     }
     arena_release(run->arena, mark);
 }
@@ -213,8 +221,8 @@ void pooled_block_forward(const struct layer_run *run, const struct residual_blo
     const struct pooled_residual residual = residual_of(run, block, inp, grid, &scaled);
     convolve(run, block, inp, grid, &a);
     if (!run->arena->exhausted) {
-        c->pooled_norm_forward(c, pooled, stride, a.conv2, &norm, &residual, grid->n, grid_space(grid),
-                               block->out_channels);
+        c->pooled_norm_forward(c, pooled, stride, a.bends, a.conv2, &norm, &residual, grid->n,
+                               grid_space(grid), block->out_channels);
     }
     arena_release(run->arena, mark);
 }
@@ -232,8 +240,8 @@ void pooled_block_backward(const struct layer_run *run, const struct residual_bl
     real *dscale = push_reals(run, (size_t)grid->n * (size_t)channels);
     activation *dconv2 = push_activations(run, grid_rows(grid) * (size_t)channels);
     if (!run->arena->exhausted) {
-        c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->conv2,
-                                &norm, &residual, grid->n, grid_space(grid), channels);
+        c->pooled_norm_backward(c, dconv2, one_channel ? NULL : dinp, dscale, dpooled, stride, kept->bends,
+                                kept->conv2, &norm, &residual, grid->n, grid_space(grid), channels);
         if (one_channel) {
             c->channel_scale_backward(c, run->grads + block->conv3, dscale, scaled.dscale_dw, grid->n,
                                       channels);

@@ -10,10 +10,12 @@
  * moments, norms and activations go along with the convolutions (compute.h, normed_conv3d):
  *
  *   forward    conv1 W; conv2 R W; end R (residual R, out W unless pooled)
- *   backward   end, sums R; end, gradient R W (residual R, its gradient W); conv2's weight 2 R, input R W,
- * norm 2 R W; conv1's weight 2 R, input R W
+ *   backward   end, sums R (pooled: forward made them); end, gradient R W (residual R, its gradient W);
+ * conv2's weight 2 R, input R W, norm 2 R W; conv1's weight 2 R, input R W
  *
- * With one input channel the residual is a multiple of it, so conv3 costs no pass at all. */
+ * With one input channel the residual is a multiple of it, so conv3 costs no pass at all, nor does inp. Where
+ * backward fuses the two convolutions (compute.h, normed_conv3d_pair_backward), norm and conv1's weight are R
+ * in place of 3 R W. */
 #ifndef NN_RESIDUAL_BLOCK_H
 #define NN_RESIDUAL_BLOCK_H
 
@@ -25,13 +27,14 @@ struct residual_block {
     size_t conv3;                  /* not read where in_channels == out_channels */
 };
 
-/* The outputs of the two 3^3 convolutions (rows, out_channels) and the moments of their norms (n,
- * out_channels). */
+/* The outputs of the two 3^3 convolutions (rows, out_channels), the moments of their norms (n, out_channels)
+ * and what a pool needs of them (3, n, out_channels; pooled blocks). */
 struct residual_block_activations {
     activation *conv1;
     real *mean1, *rstd1;
     activation *conv2;
     real *mean2, *rstd2;
+    real *bends;
 };
 
 void residual_block_keep(const struct layer_run *run, const struct residual_block *block,

@@ -92,6 +92,7 @@ static void list_normed_convolutions(struct list *list)
         {{2, 9, 4, 6, 1, 12, 3, 1}, 0},    {{2, 6, 5, 7, 5, 6, 3, 1}, 1},
         {{3, 2, 2, 2, 192, 192, 3, 1}, 1}, {{1, 22, 10, 12, 24, 24, 3, 1}, 1},
         {{2, 5, 3, 4, 16, 32, 3, 1}, 1},   {{1, 3, 4, 5, 48, 48, 3, 1}, 1},
+        {{2, 7, 9, 11, 1, 48, 3, 1}, 0},   {{1, 4, 5, 71, 1, 96, 3, 1}, 0},
     };
     static const struct normed_convolution large[] = {
         {{1, 64, 64, 64, 1, 48, 3, 1}, 0},  {{1, 32, 32, 32, 48, 48, 3, 1}, 1},
@@ -108,6 +109,32 @@ static void list_normed_convolutions(struct list *list)
         NAME(it, "normed_conv3d %d x (%d %d %d), %d to %d%s", s->n, s->d, s->h, s->w, s->in_channels,
              s->out_channels, t->normed ? "" : ", no norm");
         it->is_there = has_normed_conv3d;
+    }
+}
+
+static int has_normed_conv3d_pair(const struct compute *c)
+{
+    return has_normed_conv3d(c) && c->normed_conv3d_pair_backward != NULL;
+}
+
+/* The second one's. */
+static void list_pairs_of_convolutions(struct list *list)
+{
+    static const struct conv3d_shape shapes[] = {
+        {2, 2, 3, 5, 48, 48, 3, 1},    {1, 7, 3, 3, 48, 48, 3, 1},    {1, 1, 3, 20, 48, 48, 3, 1},
+        {1, 16, 2, 2, 48, 48, 3, 1},   {1, 2, 1, 71, 48, 16, 3, 1},   {3, 2, 9, 3, 48, 16, 3, 1},
+        {2, 3, 4, 5, 12, 12, 3, 1},    {1, 5, 4, 3, 20, 33, 3, 1},    {1, 64, 64, 64, 48, 48, 3, 1},
+        {3, 21, 33, 70, 48, 48, 3, 1}, {1, 24, 16, 16, 96, 96, 3, 1}, {2, 24, 24, 24, 12, 12, 3, 1},
+    };
+    enum { first_large = 8 };
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        const struct conv3d_shape *s = &shapes[i];
+        const double work = 81.0 * s->n * s->d * s->h * s->w * s->in_channels * s->out_channels;
+        struct operation_case *it =
+            append(list, "normed_conv3d", convolve_twice_from_one_channel, s, work, i >= first_large);
+        NAME(it, "two convolutions %d x (%d %d %d), 1 to %d to %d", s->n, s->d, s->h, s->w, s->in_channels,
+             s->out_channels);
+        it->is_there = has_normed_conv3d_pair;
     }
 }
 
@@ -458,6 +485,7 @@ size_t list_operation_cases(struct operation_case *cases, size_t max)
     struct list list = {cases, 0, max};
     list_convolutions(&list);
     list_normed_convolutions(&list);
+    list_pairs_of_convolutions(&list);
     list_linear_layers(&list);
     list_fused_linear_layers(&list);
     list_mlps(&list);

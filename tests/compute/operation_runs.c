@@ -272,14 +272,15 @@ void normalise_and_pool(struct compute *c, const void *chosen, struct results *r
     real *dpooled = given_reals(r, random_tensor(2, t->n * stride, 1), t->n * stride);
     real *mean = new_result(r, "mean", moments, 77), *rstd = new_result(r, "rstd", moments, 77);
     real *pooled = new_result(r, "pooled", t->n * stride, 77);
+    real *bends = new_result(r, "bends", 3 * moments, 77);
     activation *dinp = new_activations(r, "dinp", count, 77);
     activation *dresidual = t->scaled ? NULL : new_activations(r, "dresidual", count, 77);
     real *dscale = t->scaled ? new_result(r, "dscale", moments, 77) : NULL;
     const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = (real)0.01};
     c->instance_norm_moments(c, mean, rstd, inp, t->n, t->space, t->channels);
-    c->pooled_norm_forward(c, pooled + 3, stride, inp, &norm, &residual, t->n, t->space, t->channels);
-    c->pooled_norm_backward(c, dinp, dresidual, dscale, dpooled + 3, stride, inp, &norm, &residual, t->n,
-                            t->space, t->channels);
+    c->pooled_norm_forward(c, pooled + 3, stride, bends, inp, &norm, &residual, t->n, t->space, t->channels);
+    c->pooled_norm_backward(c, dinp, dresidual, dscale, dpooled + 3, stride, bends, inp, &norm, &residual,
+                            t->n, t->space, t->channels);
 }
 
 /* Inputs in two humps, as in normalise_channels. */
@@ -309,6 +310,39 @@ void normalise_and_convolve(struct compute *c, const void *chosen, struct result
     c->instance_norm_moments(c, inp_mean, inp_rstd, inp, s->n, space, s->in_channels);
     c->normed_conv3d_forward(c, out, mean, rstd, inp, t->normed ? &norm : NULL, work, weight, s);
     c->normed_conv3d_backward(c, dinp, dweight, dout, inp, t->normed ? &norm : NULL, work, weight, s);
+}
+
+/* A chessboard with noise, and a first convolution whose middle tap is by far the largest: what it gives is
+ * nowhere near its mean, where activations bend. */
+void convolve_twice_from_one_channel(struct compute *c, const void *chosen, struct results *r)
+{
+    const struct conv3d_shape *s = chosen;
+    const struct conv3d_shape first = {s->n, s->d, s->h, s->w, 1, s->in_channels, 3, 1};
+    const size_t rows = (size_t)s->n * s->d * s->h * s->w, between_size = rows * s->in_channels;
+    const size_t weights = (size_t)27 * s->in_channels * s->out_channels, outputs = rows * s->out_channels;
+    const size_t moments = (size_t)s->n * s->in_channels, first_weights = (size_t)27 * s->in_channels;
+    real *values = random_tensor(1, rows, 0.1), *taps = random_tensor(2, first_weights, 0.03);
+    for (size_t k = 0; k < rows; k++) {
+        const size_t line = k / s->w, plane = line / s->h;
+        values[k] += (k % s->w + line % s->h + plane % s->d) % 2 == 0 ? 2 : 0;
+    }
+    for (int channel = 0; channel < s->in_channels; channel++) {
+        taps[channel * 27 + 13] = channel % 3 == 0 ? -1 : 1;
+    }
+    const activation *x = given_activations(r, values, rows);
+    const real *weight1 = given_reals(r, taps, first_weights);
+    const real *weight2 = given_reals(r, random_tensor(3, weights, 0.1), weights);
+    const activation *dout = given_activations(r, random_tensor(4, outputs, 1), outputs);
+    activation *between = given_activations(r, filled_tensor(between_size, 77), between_size);
+    activation *dbetween = given_activations(r, filled_tensor(between_size, 77), between_size);
+    activation *work = given_activations(r, filled_tensor(between_size, 77), between_size);
+    real *mean = given_reals(r, filled_tensor(moments, 77), moments);
+    real *rstd = given_reals(r, filled_tensor(moments, 77), moments);
+    real *dweight1 = new_sum(r, "dweight1", first_weights), *dweight2 = new_sum(r, "dweight2", weights);
+    const struct norm_activation norm = {.mean = mean, .rstd = rstd, .slope = (real)0.01};
+    c->normed_conv3d_forward(c, between, mean, rstd, x, NULL, NULL, weight1, &first);
+    c->normed_conv3d_pair_backward(c, dweight1, dweight2, dbetween, dout, between, &norm, work, x, weight1,
+                                   weight2, s);
 }
 
 void update(struct compute *c, const void *chosen, struct results *r)

@@ -16,6 +16,8 @@ struct normed_convolution {
     int normed;
 };
 void normalise_and_convolve(struct compute *c, const void *chosen, struct results *r);
+/* The second one's, a conv3d_shape. */
+void convolve_twice_from_one_channel(struct compute *c, const void *chosen, struct results *r);
 
 struct linear {
     size_t rows;

@@ -30,7 +30,7 @@ struct pool {
     struct compute c;
     int channels, scaled;
     size_t count;
-    real *inp, *residual, *scale, *centre, *mean, *rstd, *pooled, *dpooled;
+    real *inp, *residual, *scale, *centre, *mean, *rstd, *pooled, *bends, *dpooled;
 };
 
 static struct norm_activation norm_of(const struct pool *t)
@@ -52,8 +52,8 @@ static double pool_loss(void *context)
     const struct norm_activation norm = norm_of(t);
     const struct pooled_residual residual = residual_of(t);
     c->instance_norm_moments(c, t->mean, t->rstd, as_activations(t->inp), n, space, t->channels);
-    c->pooled_norm_forward(c, t->pooled + offset, stride, as_activations(t->inp), &norm, &residual, n, space,
-                           t->channels);
+    c->pooled_norm_forward(c, t->pooled + offset, stride, t->bends, as_activations(t->inp), &norm, &residual,
+                           n, space, t->channels);
     return inner_product(t->pooled, t->dpooled, (size_t)n * stride);
 }
 
@@ -68,14 +68,15 @@ static void open_pool(struct pool *t, int channels, int scaled)
     t->mean = filled_tensor((size_t)n * (size_t)channels, 0);
     t->rstd = filled_tensor((size_t)n * (size_t)channels, 0);
     t->pooled = filled_tensor((size_t)n * stride, 0);
+    t->bends = filled_tensor(3 * (size_t)n * (size_t)channels, 77);
     t->dpooled = random_tensor(5, (size_t)n * stride, 1);
 }
 
 static void close_pool(struct pool *t)
 {
     require_no_failure(&t->c);
-    real *const tensors[] = {t->inp,  t->residual, t->scale,  t->centre,
-                             t->mean, t->rstd,     t->pooled, t->dpooled};
+    real *const tensors[] = {t->inp,  t->residual, t->scale, t->centre, t->mean,
+                             t->rstd, t->pooled,   t->bends, t->dpooled};
     for (size_t k = 0; k < sizeof tensors / sizeof *tensors; k++) {
         free(tensors[k]);
     }
@@ -92,8 +93,8 @@ static void check_pool(int channels, int scaled)
     const struct norm_activation norm = norm_of(&t);
     const struct pooled_residual residual = residual_of(&t);
     t.c.pooled_norm_backward(&t.c, as_activations(dinp), scaled ? NULL : as_activations(dresidual),
-                             scaled ? dscale : NULL, t.dpooled + offset, stride, as_activations(t.inp), &norm,
-                             &residual, n, space, channels);
+                             scaled ? dscale : NULL, t.dpooled + offset, stride, t.bends,
+                             as_activations(t.inp), &norm, &residual, n, space, channels);
     check_gradient("pooled_norm dinp", pool_loss, &t, t.inp, dinp, t.count);
     if (scaled) {
         check_gradient("pooled_norm dscale", pool_loss, &t, t.scale, dscale, (size_t)n * (size_t)channels);

@@ -113,6 +113,8 @@ static void free_arrays(const struct arrays *a)
 }
 
 static const struct conv3d_shape convolution = {n, d, h, w, channels, 4, 3, 1};
+static const struct conv3d_shape from_one_channel = {n, d,        h, w,
+                                                     1, channels, 3, 1}; /* what may come before */
 static const struct attention_shape attention = {n, d, h, w, 2, 3, {d, h, w}, {0, 0, 0}};
 
 static void convolve_and_multiply(struct compute *c, const struct arrays *a)
@@ -127,6 +129,8 @@ static void convolve_and_multiply(struct compute *c, const struct arrays *a)
     c->normed_conv3d_backward(c, NULL, a->grads[0], a->in[1], a->in[0], NULL, NULL, a->weight, &convolution);
     c->normed_conv3d_backward(c, a->out[1], a->grads[0], a->in[1], a->in[0], &norm, a->in[2], a->weight,
                               &convolution);
+    c->normed_conv3d_pair_backward(c, a->grads[0], a->grads[1], a->out[1], a->in[1], a->in[0], &norm,
+                                   a->in[2], a->in[3], a->weight, a->weight, &convolution);
     c->linear_forward(c, a->out[0], a->in[0], a->weight, a->bias, rows, channels, 5);
     c->linear_backward(c, a->out[1], a->grads[0], a->grads[1], a->in[1], a->in[0], a->weight, rows, channels,
                        5);
@@ -169,12 +173,14 @@ static void normalise(struct compute *c, const struct arrays *a)
     c->instance_norm_moments(c, a->moments[0], a->moments[1], a->in[0], n, space, channels);
     c->instance_norm_apply(c, a->out[0], a->in[0], &norm, NULL, n, space, channels);
     c->instance_norm_apply(c, a->out[0], a->in[0], &norm, a->in[2], n, space, channels);
-    c->pooled_norm_forward(c, a->grads[1], channels, a->in[0], &norm, &residual, n, space, channels);
-    c->pooled_norm_forward(c, a->grads[1], channels, a->in[0], &norm, &scaled, n, space, channels);
-    c->pooled_norm_backward(c, a->out[0], a->out[1], NULL, a->weight, channels, a->in[0], &norm, &residual, n,
-                            space, channels);
-    c->pooled_norm_backward(c, a->out[0], NULL, a->grads[1], a->weight, channels, a->in[0], &norm, &scaled, n,
-                            space, channels);
+    c->pooled_norm_forward(c, a->grads[1], channels, a->grads[0], a->in[0], &norm, &residual, n, space,
+                           channels);
+    c->pooled_norm_forward(c, a->grads[1], channels, a->grads[0], a->in[0], &norm, &scaled, n, space,
+                           channels);
+    c->pooled_norm_backward(c, a->out[0], a->out[1], NULL, a->weight, channels, a->grads[0], a->in[0], &norm,
+                            &residual, n, space, channels);
+    c->pooled_norm_backward(c, a->out[0], NULL, a->grads[1], a->weight, channels, a->grads[0], a->in[0],
+                            &norm, &scaled, n, space, channels);
 }
 
 static void work_elementwise(struct compute *c, const struct arrays *a)
@@ -237,7 +243,8 @@ static void operations_are_added_to_their_kind(void **state)
     const struct arrays a = new_arrays();
     timed_compute_open(&timer, &reference, totals);
     (void)do_everything(&timer.compute, &a);
-    require_total(&totals[OPERATION_CONVOLUTION], 6, 2 * (1 + 1 + 2) * conv3d_flops(&convolution), 0);
+    require_total(&totals[OPERATION_CONVOLUTION], 7,
+                  (2 * (1 + 1 + 2) + 2) * conv3d_flops(&convolution) + conv3d_flops(&from_one_channel), 0);
     /* The MLP: two layers forward, and twice as much backward. */
     require_total(&totals[OPERATION_LINEAR], 9,
                   (1 + 2 + 1 + 1 + 2 + 1 + 1 + 2 + 4) * linear_flops(rows, channels, 5), 0);

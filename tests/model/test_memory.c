@@ -145,6 +145,16 @@ static void normed_conv_backward_nothing(struct compute *c, activation *dinp, re
         (void)shape;
 }
 
+static void normed_conv_pair_nothing(struct compute *c, real *dweight1, real *dweight2, activation *dbetween,
+                                     const activation *dout, const activation *between,
+                                     const struct norm_activation *norm, activation *work,
+                                     const activation *x, const real *weight1, const real *weight2,
+                                     const struct conv3d_shape *shape)
+{
+    (void)c, (void)dweight1, (void)dweight2, (void)dbetween, (void)dout, (void)between, (void)norm,
+        (void)work, (void)x, (void)weight1, (void)weight2, (void)shape;
+}
+
 static void scale_nothing(struct compute *c, real *scale, real *dscale_dweight, const real *weight,
                           const real *rstd, int n, int channels)
 {
@@ -187,21 +197,21 @@ static void apply_nothing(struct compute *c, activation *out, const activation *
     (void)c, (void)out, (void)inp, (void)norm, (void)residual, (void)n, (void)space, (void)channels;
 }
 
-static void pool_nothing(struct compute *c, real *pooled, size_t stride, const activation *inp,
+static void pool_nothing(struct compute *c, real *pooled, size_t stride, real *bends, const activation *inp,
                          const struct norm_activation *norm, const struct pooled_residual *residual, int n,
                          size_t space, int channels)
 {
-    (void)c, (void)pooled, (void)stride, (void)inp, (void)norm, (void)residual, (void)n, (void)space,
-        (void)channels;
+    (void)c, (void)pooled, (void)stride, (void)bends, (void)inp, (void)norm, (void)residual, (void)n,
+        (void)space, (void)channels;
 }
 
 static void pool_backward_nothing(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                  const real *dpooled, size_t stride, const activation *inp,
-                                  const struct norm_activation *norm, const struct pooled_residual *residual,
-                                  int n, size_t space, int channels)
+                                  const real *dpooled, size_t stride, const real *bends,
+                                  const activation *inp, const struct norm_activation *norm,
+                                  const struct pooled_residual *residual, int n, size_t space, int channels)
 {
-    (void)c, (void)dinp, (void)dresidual, (void)dscale, (void)dpooled, (void)stride, (void)inp, (void)norm,
-        (void)residual, (void)n, (void)space, (void)channels;
+    (void)c, (void)dinp, (void)dresidual, (void)dscale, (void)dpooled, (void)stride, (void)bends, (void)inp,
+        (void)norm, (void)residual, (void)n, (void)space, (void)channels;
 }
 
 static void add_nothing(struct compute *c, activation *out, const activation *a, const activation *b,
@@ -225,6 +235,7 @@ static struct compute nothing(void)
         .conv3d_backward = conv_backward_nothing,
         .normed_conv3d_forward = normed_conv_nothing,
         .normed_conv3d_backward = normed_conv_backward_nothing,
+        .normed_conv3d_pair_backward = normed_conv_pair_nothing,
         .normed_conv3d_work = no_work,
         .linear_forward = linear_nothing,
         .linear_backward = linear_backward_nothing,

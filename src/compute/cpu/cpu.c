@@ -93,6 +93,7 @@ static void fill(struct compute *c, struct cpu_state *state, enum compute_precis
         .conv3d_backward = cpu_conv3d_backward,
         .normed_conv3d_forward = cpu_normed_conv3d_forward,
         .normed_conv3d_backward = cpu_normed_conv3d_backward,
+        .normed_conv3d_pair_backward = reference_normed_conv3d_pair_backward,
         .normed_conv3d_work = cpu_normed_conv3d_work,
         .linear_forward = cpu_linear_forward,
         .linear_backward = cpu_linear_backward,

@@ -2,7 +2,7 @@
  * element: what norms over space are made of.
  *
  * A thread has `width` neighbouring channels of every rows-th row of a chunk of rows, so that a block reads
- * whole stretches of memory. It sums a few dozen elements in float; sums of threads, blocks and chunks are
+ * whole stretches of memory. It sums up to 128 elements in float; sums of threads, blocks and chunks are
  * added in double, in an order that depends on sizes alone. Where space is small one block has all rows of
  * some channels and one launch does it all.
  *
@@ -68,7 +68,7 @@ static inline struct channel_layout layout_in_chunks(const struct compute *c, in
     l.tile = l.groups < channel_block ? l.groups : (int)channel_block;
     choose_rows(&l, (size_t)(channel_block / l.tile));
     const size_t wanted = (size_t)cuda_state(c)->multiprocessors * 8;
-    size_t steps = 32;
+    size_t steps = 128;
     while (steps > 4 && (size_t)n * l.tiles * divide_up(space, l.rows * steps) < wanted) {
         steps /= 2;
     }

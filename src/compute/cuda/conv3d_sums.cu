@@ -31,3 +31,49 @@ void conv3d_add_partials(struct compute *c, float *dweight, const float *partial
     launch(c, add_partials, dim3((unsigned)divide_up(count, lanes)), dim3(lanes, layers), 0, dweight,
            partials, parts, in, taps, count);
 }
+
+/* A channel's sums over a sample's parts, in their order, by a warp. */
+static __device__ __forceinline__ void sum_parts(double &sum, double &square, const float *sums, int k,
+                                                 int parts, int channels)
+{
+    const float *from = sums + ((size_t)(k / channels) * parts * channels + k % channels) * 2;
+    sum = square = 0;
+    for (int part = (int)threadIdx.x % warp_size; part < parts; part += warp_size) {
+        const float2 both = *(const float2 *)(from + (size_t)part * channels * 2);
+        sum += both.x;
+        square += both.y;
+    }
+    sum = warp_sum(sum);
+    square = warp_sum(square);
+}
+
+enum { finish_threads = 256, finish_warps = finish_threads / warp_size };
+
+/* Mean and rstd of a sample's channel, or where `mean_product` is given the means of its two sums. */
+static __global__ void finish_sums(float *mean, float *rstd, float *mean_product, const float *sums,
+                                   int parts, int channels, int count, double space)
+{
+    const int k = (int)blockIdx.x * finish_warps + (int)threadIdx.x / warp_size;
+    double sum, square;
+    if (k >= count) {
+        return;
+    }
+    sum_parts(sum, square, sums, k, parts, channels);
+    if (threadIdx.x % warp_size == 0) {
+        const double m = sum / space, variance = square / space - m * m;
+        mean[k] = (float)m;
+        if (mean_product != NULL) {
+            mean_product[k] = (float)(square / space);
+        } else {
+            rstd[k] = (float)(1 / sqrt((variance > 0 ? variance : 0) + normalisation_epsilon));
+        }
+    }
+}
+
+void conv3d_finish_sums(struct compute *c, float *mean, float *rstd, float *mean_product, const float *sums,
+                        int parts, int n, size_t space, int channels)
+{
+    const int count = n * channels;
+    launch(c, finish_sums, dim3((unsigned)divide_up((size_t)count, finish_warps)), dim3(finish_threads), 0,
+           mean, rstd, mean_product, sums, parts, channels, count, (double)space);
+}

@@ -72,8 +72,13 @@ static void run_direct(struct compute *c, const struct conv_call *call)
     const activation *read = read_by(c, call);
     switch (call->direction) {
     case CONV_FORWARD:
-        direct_conv3d_forward(c, call->written, read, call->weight, call->bias, call->shape);
-        add_moments(c, call);
+        if (call->mean != NULL && single_channel_bf16_fits(c, call->shape, call->written)) {
+            single_channel_bf16_forward_with_moments(c, call->written, call->mean, call->rstd, read,
+                                                     call->weight, call->shape);
+        } else {
+            direct_conv3d_forward(c, call->written, read, call->weight, call->bias, call->shape);
+            add_moments(c, call);
+        }
         break;
     case CONV_INPUT_GRADIENT:
         direct_conv3d_input_gradient(c, call->written, call->dout, call->weight, call->shape);
@@ -109,12 +114,28 @@ static int environment_is(const char *variable, const char *value)
     return set != NULL && strcmp(set, value) == 0;
 }
 
+enum { ANY_WAY, ONLY_OWN, ONLY_CUDNN, ONLY_DIRECT };
+
+static int wished_way(void)
+{
+    return environment_is("VOCO_CUDA_CONV", "own")      ? ONLY_OWN
+           : environment_is("VOCO_CUDA_CONV", "cudnn")  ? ONLY_CUDNN
+           : environment_is("VOCO_CUDA_CONV", "direct") ? ONLY_DIRECT
+                                                        : ANY_WAY;
+}
+
+int conv_may_be_own(const struct compute *c, const struct conv3d_shape *s)
+{
+    const int way = wished_way();
+    return (way == ANY_WAY || way == ONLY_OWN) && own_conv3d_fits(c, s);
+}
+
 #ifndef __CUDACC__
 
 /* tests/cuda_on_host: there is no cuDNN, and no time worth measuring. */
 void convolve(struct compute *c, const struct conv_call *call)
 {
-    if (!is_direct(call) && own_conv3d_fits(c, call->shape) && !environment_is("VOCO_CUDA_CONV", "direct")) {
+    if (!is_direct(call) && conv_may_be_own(c, call->shape)) {
         run_own(c, call);
     } else {
         run_direct(c, call);
@@ -233,20 +254,10 @@ static int direct_may_win(const struct compute *c, const struct conv3d_shape *s)
     return c->precision == PRECISION_FLOAT32 || s->in_channels % 8 != 0 || s->out_channels % 8 != 0;
 }
 
-enum { ANY_WAY, ONLY_OWN, ONLY_CUDNN, ONLY_DIRECT };
-
-static int wished_way(void)
-{
-    return environment_is("VOCO_CUDA_CONV", "own")      ? ONLY_OWN
-           : environment_is("VOCO_CUDA_CONV", "cudnn")  ? ONLY_CUDNN
-           : environment_is("VOCO_CUDA_CONV", "direct") ? ONLY_DIRECT
-                                                        : ANY_WAY;
-}
-
 static void collect(struct compute *c, const struct conv_call *call, struct candidates *all)
 {
     const int way = wished_way();
-    if ((way == ANY_WAY || way == ONLY_OWN) && own_conv3d_fits(c, call->shape)) {
+    if (conv_may_be_own(c, call->shape)) {
         add_candidate(all, METHOD_OWN, NULL);
     }
     if (way == ANY_WAY || way == ONLY_CUDNN || (way == ONLY_OWN && all->count == 0)) {

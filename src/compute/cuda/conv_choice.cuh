@@ -24,6 +24,9 @@ struct conv_call {
  * measured.cuh). VOCO_CUDA_CONV=own, cudnn or direct in the environment takes that one wherever it can. */
 void convolve(struct compute *c, const struct conv_call *call);
 
+/* Whether own kernels are among the ways: they can do it, and the environment does not forbid it. */
+int conv_may_be_own(const struct compute *c, const struct conv3d_shape *shape);
+
 struct cudnn;
 void conv_choices_free(struct cudnn *cudnn);
 

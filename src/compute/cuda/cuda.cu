@@ -110,6 +110,7 @@ static void fill_operations(struct compute *c)
     c->conv3d_backward = cuda_conv3d_backward;
     c->normed_conv3d_forward = cuda_normed_conv3d_forward;
     c->normed_conv3d_backward = cuda_normed_conv3d_backward;
+    c->normed_conv3d_pair_backward = cuda_normed_conv3d_pair_backward;
     c->normed_conv3d_work = cuda_normed_conv3d_work;
     c->linear_forward = cuda_linear_forward;
     c->linear_backward = cuda_linear_backward;

@@ -122,6 +122,11 @@ void cuda_normed_conv3d_forward(struct compute *c, activation *out, float *mean,
 void cuda_normed_conv3d_backward(struct compute *c, activation *dinp, float *dweight, const activation *dout,
                                  const activation *inp, const struct norm_activation *norm, activation *work,
                                  const float *weight, const struct conv3d_shape *shape);
+void cuda_normed_conv3d_pair_backward(struct compute *c, float *dweight1, float *dweight2,
+                                      activation *dbetween, const activation *dout, const activation *between,
+                                      const struct norm_activation *norm, activation *work,
+                                      const activation *x, const float *weight1, const float *weight2,
+                                      const struct conv3d_shape *shape);
 size_t cuda_normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape);
 
 void cuda_linear_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
@@ -170,11 +175,11 @@ void cuda_normed_input_gradient_result(struct compute *c, activation *dinp, cons
                                        const struct norm_activation *norm, float *g_mean, float *g_xhat_mean,
                                        int n, size_t space, int channels);
 
-void cuda_pooled_norm_forward(struct compute *c, float *pooled, size_t stride, const activation *inp,
-                              const struct norm_activation *norm, const struct pooled_residual *residual,
-                              int n, size_t space, int channels);
+void cuda_pooled_norm_forward(struct compute *c, float *pooled, size_t stride, float *bends,
+                              const activation *inp, const struct norm_activation *norm,
+                              const struct pooled_residual *residual, int n, size_t space, int channels);
 void cuda_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
-                               const float *dpooled, size_t stride, const activation *inp,
+                               const float *dpooled, size_t stride, const float *bends, const activation *inp,
                                const struct norm_activation *norm, const struct pooled_residual *residual,
                                int n, size_t space, int channels);
 void cuda_channel_scale_forward(struct compute *c, float *scale, float *dscale_dweight, const float *weight,

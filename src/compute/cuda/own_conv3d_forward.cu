@@ -11,6 +11,7 @@
  * is one instruction per square, tap and 16 input channels, which reads both sides from shared memory;
  * elsewhere each warp multiplies its own 16 rows of both squares. Both leave the sums in the same registers.
  */
+#include "compute/cuda/direct_conv3d.cuh"
 #include "compute/cuda/own_conv3d.cuh"
 #include "compute/cuda/own_conv3d_walk.cuh"
 #include "compute/cuda/warpgroup.cuh"
@@ -245,44 +246,6 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     }
 }
 
-/* A channel's sums over a sample's parts, in their order, by a warp. */
-static __device__ __forceinline__ void sum_parts(double &sum, double &square, const float *sums, int k,
-                                                 int parts, int channels)
-{
-    const float *from = sums + ((size_t)(k / channels) * parts * channels + k % channels) * 2;
-    sum = square = 0;
-    for (int part = (int)threadIdx.x % warp_size; part < parts; part += warp_size) {
-        const float2 both = *(const float2 *)(from + (size_t)part * channels * 2);
-        sum += both.x;
-        square += both.y;
-    }
-    sum = warp_sum(sum);
-    square = warp_sum(square);
-}
-
-enum { finish_threads = 256, finish_warps = finish_threads / warp_size };
-
-/* Mean and rstd of a sample's channel, or where `mean_product` is given the means of its two sums. */
-static __global__ void finish_sums(float *mean, float *rstd, float *mean_product, const float *sums,
-                                   int parts, int channels, int count, double space)
-{
-    const int k = (int)blockIdx.x * finish_warps + (int)threadIdx.x / warp_size;
-    double sum, square;
-    if (k >= count) {
-        return;
-    }
-    sum_parts(sum, square, sums, k, parts, channels);
-    if (threadIdx.x % warp_size == 0) {
-        const double m = sum / space, variance = square / space - m * m;
-        mean[k] = (float)m;
-        if (mean_product != NULL) {
-            mean_product[k] = (float)(square / space);
-        } else {
-            rstd[k] = (float)(1 / sqrt((variance > 0 ? variance : 0) + normalisation_epsilon));
-        }
-    }
-}
-
 /* Into how many segments to cut the columns: what makes the longest queue of a multiprocessor shortest. */
 static int choose_segments(const struct compute *c, int columns, int d)
 {
@@ -375,9 +338,8 @@ static void convolve(struct compute *c, const struct walk &w, int ins, int n)
 static void finish(struct compute *c, const struct walk &w, int n, float *mean, float *rstd,
                    float *mean_product)
 {
-    const int count = n * w.out_channels;
-    launch(c, finish_sums, dim3((unsigned)divide_up((size_t)count, finish_warps)), dim3(finish_threads), 0,
-           mean, rstd, mean_product, w.sums, parts_of(w), w.out_channels, count, (double)w.d * w.h * w.w);
+    conv3d_finish_sums(c, mean, rstd, mean_product, w.sums, parts_of(w), n, (size_t)w.d * w.h * w.w,
+                       w.out_channels);
 }
 
 static int channels_fit(const struct compute *c, int ins, int outs)
@@ -430,32 +392,53 @@ void own_conv3d_forward(struct compute *c, activation *out, const activation *in
     }
 }
 
-void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activation *dout,
-                               const float *weight, const struct conv3d_shape *shape, const activation *inp,
-                               const struct norm_activation *norm)
+/* Of the gradient of what the convolution reads. */
+static struct walk plan_gradient(struct compute *c, activation *dinp, const activation *dout,
+                                 const float *weight, const struct conv3d_shape *shape)
 {
     const int ins = shape->in_channels, outs = shape->out_channels;
-    const size_t moments = cuda_aligned((size_t)shape->n * ins * sizeof(float));
-    char *scratch = NULL;
-    if (c->status != VOCO_OK) {
-        return;
-    }
     struct walk w = plan_walk(c, outs, ins, shape);
     w.out = (bf16 *)dinp;
     w.inp = (const bf16 *)dout;
     w.norm = tile_norm_of(NULL);
     w.weights = (const bf16 *)cuda_weights(c, weight, WEIGHTS_FLIPPED, outs, ins, kernel_taps);
-    if (norm != NULL) {
-        scratch = (char *)cuda_scratch(c, 2 * moments + sums_bytes(w, shape->n));
-        w.sums = (float *)(scratch + 2 * moments);
-        w.behind = (const bf16 *)inp;
-        w.behind_norm = tile_norm_of(norm);
+    return w;
+}
+
+size_t own_conv3d_norm_gradient_scratch(const struct compute *c, const struct conv3d_shape *shape)
+{
+    return sums_bytes(plan_walk(c, shape->out_channels, shape->in_channels, shape), shape->n);
+}
+
+void own_conv3d_norm_gradient(struct compute *c, activation *dnorm, float *dnorm_mean, float *dnorm_xhat_mean,
+                              const activation *dout, const float *weight, const struct conv3d_shape *shape,
+                              const activation *inp, const struct norm_activation *norm, void *scratch)
+{
+    struct walk w = plan_gradient(c, dnorm, dout, weight, shape);
+    w.sums = (float *)scratch;
+    w.behind = (const bf16 *)inp;
+    w.behind_norm = tile_norm_of(norm);
+    convolve(c, w, shape->out_channels, shape->n);
+    finish(c, w, shape->n, dnorm_mean, NULL, dnorm_xhat_mean);
+}
+
+void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activation *dout,
+                               const float *weight, const struct conv3d_shape *shape, const activation *inp,
+                               const struct norm_activation *norm)
+{
+    const int ins = shape->in_channels;
+    const size_t moments = cuda_aligned((size_t)shape->n * ins * sizeof(float));
+    if (c->status != VOCO_OK) {
+        return;
     }
-    convolve(c, w, outs, shape->n);
-    if (norm != NULL) {
-        float *g_mean = (float *)scratch, *g_xhat_mean = (float *)(scratch + moments);
-        finish(c, w, shape->n, g_mean, NULL, g_xhat_mean);
-        cuda_normed_input_gradient_result(c, dinp, inp, norm, g_mean, g_xhat_mean, shape->n,
-                                          (size_t)shape->d * shape->h * shape->w, ins);
+    if (norm == NULL) {
+        convolve(c, plan_gradient(c, dinp, dout, weight, shape), shape->out_channels, shape->n);
+        return;
     }
+    char *scratch = (char *)cuda_scratch(c, 2 * moments + own_conv3d_norm_gradient_scratch(c, shape));
+    float *g_mean = (float *)scratch, *g_xhat_mean = (float *)(scratch + moments);
+    own_conv3d_norm_gradient(c, dinp, g_mean, g_xhat_mean, dout, weight, shape, inp, norm,
+                             scratch + 2 * moments);
+    cuda_normed_input_gradient_result(c, dinp, inp, norm, g_mean, g_xhat_mean, shape->n,
+                                      (size_t)shape->d * shape->h * shape->w, ins);
 }

@@ -9,8 +9,8 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
         vector<T, scaled ? 1 : width> residual;
     };
     struct state {
-        float mean[width], rstd[width];
-        float scale[scaled ? width : 1], centre;
+        float mean[width], rstd[scaled ? 1 : width];
+        float bound[scaled ? width : 1], centre; /* of inp - mean, by the residual's distance */
     };
 
     const T *inp, *residual;
@@ -37,16 +37,17 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
 #pragma unroll
         for (int k = 0; k < width; k++) {
             s.mean[k] = mean[moment + k];
-            s.rstd[k] = rstd[moment + k];
             if (scaled) {
-                s.scale[scaled ? k : 0] = scale[moment + k];
+                s.bound[scaled ? k : 0] = -scale[moment + k] / rstd[moment + k];
+            } else {
+                s.rstd[scaled ? 0 : k] = rstd[moment + k];
             }
         }
     }
 
-    __device__ __forceinline__ float xhat(const state &s, const elements &e, int k) const
+    __device__ __forceinline__ float from_mean(const state &s, const elements &e, int k) const
     {
-        return (to_float(e.x.value[k]) - s.mean[k]) * s.rstd[k];
+        return to_float(e.x.value[k]) - s.mean[k];
     }
 
     /* The one channel's distance from its centre. */
@@ -55,26 +56,36 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
         return to_float(e.residual.value[0]) - s.centre;
     }
 
+    /* Where the residual has all channels. */
     __device__ __forceinline__ float before_activation(const state &s, const elements &e, int k,
-                                                       float normal) const
+                                                       float from_mean) const
     {
-        return normal + (scaled ? s.scale[scaled ? k : 0] * distance(s, e)
-                                : to_float(e.residual.value[scaled ? 0 : k]));
+        return from_mean * s.rstd[scaled ? 0 : k] + to_float(e.residual.value[scaled ? 0 : k]);
+    }
+
+    /* What the activation takes. */
+    __device__ __forceinline__ bool is_positive(const state &s, const elements &e, int k,
+                                                float from_mean) const
+    {
+        return scaled ? from_mean > s.bound[scaled ? k : 0] * distance(s, e)
+                      : before_activation(s, e, k, from_mean) > 0;
     }
 };
 
+/* With the activation's bend b, slope or 1: sums of b, of b (inp - mean), and of b (x - centre) where the
+ * residual is scaled, else of the activation's result. */
 template <typename T, int vector_width, int scaled> struct pooled_sum {
-    enum { width = vector_width, sums = 1, unroll = 4, blocks = scaled ? 3 : 4 };
+    enum { width = vector_width, sums = 3, unroll = scaled ? 4 : 2, blocks = scaled ? 3 : 4 };
     typedef pooled_argument<T, width, scaled> argument;
     typedef typename argument::elements elements;
     struct state {
         typename argument::state norm;
-        float sum[width];
+        float bend[width], bend_x[width], third[width];
     };
 
     argument of;
-    float *pooled;
-    size_t stride, space;
+    float *pooled, *bends; /* bends (3, n, channels) */
+    size_t stride, space, moments;
 
     __device__ elements load(size_t row, int channel) const
     {
@@ -86,7 +97,7 @@ template <typename T, int vector_width, int scaled> struct pooled_sum {
         of.begin(s.norm, sample, channel);
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            s.sum[k] = 0;
+            s.bend[k] = s.bend_x[k] = s.third[k] = 0;
         }
     }
 
@@ -94,67 +105,12 @@ template <typename T, int vector_width, int scaled> struct pooled_sum {
     {
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            const float v = of.before_activation(s.norm, e, k, of.xhat(s.norm, e, k));
-            s.sum[k] += v > 0 ? v : of.slope * v;
-        }
-    }
-
-    __device__ void total(double total[][width], const state &s) const
-    {
-#pragma unroll
-        for (int k = 0; k < width; k++) {
-            total[0][k] = s.sum[k];
-        }
-    }
-
-    __device__ void finish(int sample, int channel, const double *total) const
-    {
-        pooled[sample * stride + channel] = (float)(total[0] / (double)space);
-    }
-};
-
-/* The gradient before the activation is dpooled / space times its bend b, slope or 1: what is summed is b, b
- * xhat and, for dscale, b (x - centre). */
-template <typename T, int vector_width, int scaled> struct pooled_gradient_sum {
-    enum { width = vector_width, sums = scaled ? 3 : 2, unroll = scaled ? 4 : 2, blocks = scaled ? 3 : 4 };
-    typedef pooled_argument<T, width, scaled> argument;
-    typedef typename argument::elements elements;
-    struct state {
-        typename argument::state norm;
-        float bend[width], bend_xhat[width], bend_distance[scaled ? width : 1];
-    };
-
-    argument of;
-    const float *dpooled;
-    float *bend_mean, *bend_xhat_mean; /* (n, channels) */
-    float *dscale;
-    size_t stride, space;
-
-    __device__ elements load(size_t row, int channel) const
-    {
-        return of.load(row, channel);
-    }
-
-    __device__ void begin(state &s, int sample, int channel, const elements &) const
-    {
-        of.begin(s.norm, sample, channel);
-#pragma unroll
-        for (int k = 0; k < width; k++) {
-            s.bend[k] = s.bend_xhat[k] = s.bend_distance[scaled ? k : 0] = 0;
-        }
-    }
-
-    __device__ void add(state &s, const elements &e) const
-    {
-#pragma unroll
-        for (int k = 0; k < width; k++) {
-            const float xhat = of.xhat(s.norm, e, k);
-            const float bend = of.before_activation(s.norm, e, k, xhat) > 0 ? 1 : of.slope;
+            const float from_mean = of.from_mean(s.norm, e, k);
+            const float bend = of.is_positive(s.norm, e, k, from_mean) ? 1 : of.slope;
             s.bend[k] += bend;
-            s.bend_xhat[k] += bend * xhat;
-            if (scaled) {
-                s.bend_distance[scaled ? k : 0] += bend * of.distance(s.norm, e);
-            }
+            s.bend_x[k] += bend * from_mean;
+            s.third[k] +=
+                bend * (scaled ? of.distance(s.norm, e) : of.before_activation(s.norm, e, k, from_mean));
         }
     }
 
@@ -163,39 +119,40 @@ template <typename T, int vector_width, int scaled> struct pooled_gradient_sum {
 #pragma unroll
         for (int k = 0; k < width; k++) {
             total[0][k] = s.bend[k];
-            total[1][k] = s.bend_xhat[k];
-            if (scaled) {
-                total[scaled ? 2 : 0][k] = s.bend_distance[scaled ? k : 0];
-            }
+            total[1][k] = s.bend_x[k];
+            total[2][k] = s.third[k];
         }
     }
 
     __device__ void finish(int sample, int channel, const double *total) const
     {
         const size_t moment = (size_t)sample * of.channels + channel;
-        bend_mean[moment] = (float)(total[0] / (double)space);
-        bend_xhat_mean[moment] = (float)(total[1] / (double)space);
-        if (scaled) {
-            dscale[moment] =
-                (float)(dpooled[sample * stride + channel] / (double)space * total[scaled ? 2 : 0]);
-        }
+        const double bend_xhat = of.rstd[moment] * (total[1] / (double)space);
+        const double third = total[2] / (double)space;
+        bends[moment] = (float)(total[0] / (double)space);
+        bends[moments + moment] = (float)bend_xhat;
+        bends[2 * moments + moment] = (float)third;
+        pooled[sample * stride + channel] = (float)(scaled ? bend_xhat + of.scale[moment] * third : third);
     }
 };
 
-/* dinp = rstd dpooled / space (b - mean(b) - xhat mean(b xhat)); dresidual = dpooled / space b */
+/* The gradient before the activation is dpooled / space times b: dresidual. Behind the norm it is
+ *     dinp = rstd dpooled / space (b - mean(b) - xhat mean(b xhat)). */
 template <typename T, int vector_width, int scaled> struct pooled_gradient_result {
-    enum { width = vector_width, unroll = 2, blocks = scaled ? 3 : 2 };
+    enum { width = vector_width, unroll = scaled ? 4 : 2, blocks = 2 };
     typedef pooled_argument<T, width, scaled> argument;
     typedef typename argument::elements elements;
     struct state {
         typename argument::state norm;
-        float factor[width], bend_mean[width], bend_xhat_mean[width];
+        float positive[width], negative[width], by_distance[width]; /* dinp = one of two - by_distance
+                                                                       (inp - mean) */
+        float factor[scaled ? 1 : width];
     };
 
     argument of;
-    const float *dpooled, *bend_mean, *bend_xhat_mean;
+    const float *dpooled, *bends;
     T *dinp, *dresidual; /* dresidual: where the residual has no scale */
-    size_t stride, space;
+    size_t stride, space, moments;
 
     __device__ elements load(size_t row, int channel) const
     {
@@ -208,9 +165,12 @@ template <typename T, int vector_width, int scaled> struct pooled_gradient_resul
         of.begin(s.norm, sample, channel);
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            s.factor[k] = dpooled[sample * stride + channel + k] / (float)space;
-            s.bend_mean[k] = bend_mean[moment + k];
-            s.bend_xhat_mean[k] = bend_xhat_mean[moment + k];
+            const float factor = dpooled[sample * stride + channel + k] / (float)space;
+            const float rstd = of.rstd[moment + k], through_norm = factor * rstd, mean = bends[moment + k];
+            s.factor[scaled ? 0 : k] = factor;
+            s.positive[k] = through_norm * (1 - mean);
+            s.negative[k] = through_norm * (of.slope - mean);
+            s.by_distance[k] = through_norm * rstd * bends[moments + moment + k];
         }
     }
 
@@ -219,11 +179,14 @@ template <typename T, int vector_width, int scaled> struct pooled_gradient_resul
         vector<T, width> result, before;
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            const float xhat = of.xhat(s.norm, e, k);
-            const float bend = of.before_activation(s.norm, e, k, xhat) > 0 ? 1 : of.slope;
-            const float normal = bend - s.bend_mean[k] - xhat * s.bend_xhat_mean[k];
-            result.value[k] = from_float<T>(s.norm.rstd[k] * s.factor[k] * normal);
-            before.value[k] = from_float<T>(s.factor[k] * bend);
+            const float from_mean = of.from_mean(s.norm, e, k);
+            const bool is_positive = of.is_positive(s.norm, e, k, from_mean);
+            result.value[k] =
+                from_float<T>((is_positive ? s.positive[k] : s.negative[k]) - from_mean * s.by_distance[k]);
+            if (!scaled) {
+                const float factor = s.factor[scaled ? 0 : k];
+                before.value[k] = from_float<T>(is_positive ? factor : of.slope * factor);
+            }
         }
         store_vector(dinp + row * of.channels + channel, result);
         if (!scaled) {
@@ -250,7 +213,7 @@ static pooled_argument<T, width, scaled> argument_of(const activation *inp,
 }
 
 template <int scaled>
-static void pool(struct compute *c, float *pooled, size_t stride, const activation *inp,
+static void pool(struct compute *c, float *pooled, size_t stride, float *bends, const activation *inp,
                  const struct norm_activation *norm, const struct pooled_residual *residual, int n,
                  size_t space, int channels)
 {
@@ -260,6 +223,8 @@ static void pool(struct compute *c, float *pooled, size_t stride, const activati
         sum.of = argument_of<typename decltype(kind)::element, decltype(kind)::width, scaled>(
             inp, norm, residual, channels);
         sum.pooled = pooled;
+        sum.bends = bends;
+        sum.moments = (size_t)n * channels;
         sum.stride = stride;
         sum.space = space;
         double *partials =
@@ -268,59 +233,60 @@ static void pool(struct compute *c, float *pooled, size_t stride, const activati
     });
 }
 
-void cuda_pooled_norm_forward(struct compute *c, float *pooled, size_t stride, const activation *inp,
-                              const struct norm_activation *norm, const struct pooled_residual *residual,
-                              int n, size_t space, int channels)
+void cuda_pooled_norm_forward(struct compute *c, float *pooled, size_t stride, float *bends,
+                              const activation *inp, const struct norm_activation *norm,
+                              const struct pooled_residual *residual, int n, size_t space, int channels)
 {
     if (residual->scale != NULL) {
-        pool<1>(c, pooled, stride, inp, norm, residual, n, space, channels);
+        pool<1>(c, pooled, stride, bends, inp, norm, residual, n, space, channels);
     } else {
-        pool<0>(c, pooled, stride, inp, norm, residual, n, space, channels);
+        pool<0>(c, pooled, stride, bends, inp, norm, residual, n, space, channels);
     }
 }
 
 template <int scaled>
-static void pool_backward(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
-                          const float *dpooled, size_t stride, const activation *inp,
+static void pool_backward(struct compute *c, activation *dinp, activation *dresidual, const float *dpooled,
+                          size_t stride, const float *bends, const activation *inp,
                           const struct norm_activation *norm, const struct pooled_residual *residual, int n,
                           size_t space, int channels)
 {
     const int aligned = all_aligned(dinp, inp) && (scaled || all_aligned(dresidual, residual->x));
     with_vectors(c, (size_t)channels, aligned, [&](auto kind) {
         typedef typename decltype(kind)::element T;
-        pooled_gradient_sum<T, decltype(kind)::width, scaled> sum = {};
         pooled_gradient_result<T, decltype(kind)::width, scaled> result = {};
-        const size_t means = cuda_aligned((size_t)n * channels * 2 * sizeof(float));
-        unsigned char *scratch = (unsigned char *)cuda_scratch(
-            c, means + channel_sums_scratch(c, sum.width, sum.sums, n, space, channels));
-        if (scratch == NULL) {
-            return;
-        }
-        sum.of = result.of = argument_of<T, decltype(kind)::width, scaled>(inp, norm, residual, channels);
-        sum.dpooled = result.dpooled = dpooled;
-        sum.stride = result.stride = stride;
-        sum.space = result.space = space;
-        sum.bend_mean = (float *)scratch;
-        sum.bend_xhat_mean = (float *)scratch + (size_t)n * channels;
-        sum.dscale = dscale;
-        result.bend_mean = sum.bend_mean;
-        result.bend_xhat_mean = sum.bend_xhat_mean;
+        result.of = argument_of<T, decltype(kind)::width, scaled>(inp, norm, residual, channels);
+        result.dpooled = dpooled;
+        result.bends = bends;
+        result.stride = stride;
+        result.space = space;
+        result.moments = (size_t)n * channels;
         result.dinp = (T *)dinp;
         result.dresidual = (T *)dresidual;
-        channel_sums_and_result(c, sum, result, (double *)(scratch + means), n, space, channels);
+        channel_result(c, result, n, space, channels);
     });
 }
 
+/* dscale (n, channels) from the means of b (x - centre). */
+static __global__ void scale_gradients(float *dscale, const float *dpooled, size_t stride,
+                                       const float *bend_distance, int channels, int count)
+{
+    const int k = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (k < count) {
+        dscale[k] = dpooled[k / channels * stride + k % channels] * bend_distance[k];
+    }
+}
+
 void cuda_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
-                               const float *dpooled, size_t stride, const activation *inp,
+                               const float *dpooled, size_t stride, const float *bends, const activation *inp,
                                const struct norm_activation *norm, const struct pooled_residual *residual,
                                int n, size_t space, int channels)
 {
+    const int count = n * channels;
     if (residual->scale != NULL) {
-        pool_backward<1>(c, dinp, dresidual, dscale, dpooled, stride, inp, norm, residual, n, space,
-                         channels);
+        launch(c, scale_gradients, dim3((unsigned)divide_up((size_t)count, 128)), dim3(128), 0, dscale,
+               dpooled, stride, bends + (size_t)2 * count, channels, count);
+        pool_backward<1>(c, dinp, dresidual, dpooled, stride, bends, inp, norm, residual, n, space, channels);
     } else {
-        pool_backward<0>(c, dinp, dresidual, dscale, dpooled, stride, inp, norm, residual, n, space,
-                         channels);
+        pool_backward<0>(c, dinp, dresidual, dpooled, stride, bends, inp, norm, residual, n, space, channels);
     }
 }

@@ -44,3 +44,16 @@ void reference_normed_conv3d_backward(struct compute *c, activation *dinp, real 
                                          norm->slope, s->n, space_of(s), s->in_channels);
     }
 }
+
+void reference_normed_conv3d_pair_backward(struct compute *c, real *dweight1, real *dweight2,
+                                           activation *dbetween, const activation *dout,
+                                           const activation *between, const struct norm_activation *norm,
+                                           activation *work, const activation *x, const real *weight1,
+                                           const real *weight2, const struct conv3d_shape *s)
+{
+    struct conv3d_shape first = *s;
+    first.in_channels = 1;
+    first.out_channels = s->in_channels;
+    c->normed_conv3d_backward(c, dbetween, dweight2, dout, between, norm, work, weight2, s);
+    c->normed_conv3d_backward(c, NULL, dweight1, dbetween, x, NULL, NULL, weight1, &first);
+}

@@ -28,6 +28,12 @@ void reference_normed_conv3d_backward(struct compute *c, activation *dinp, real 
                                       const activation *dout, const activation *inp,
                                       const struct norm_activation *norm, activation *work,
                                       const real *weight, const struct conv3d_shape *shape);
+/* normed_conv3d_backward of c twice: for implementations that do not fuse the two. */
+void reference_normed_conv3d_pair_backward(struct compute *c, real *dweight1, real *dweight2,
+                                           activation *dbetween, const activation *dout,
+                                           const activation *between, const struct norm_activation *norm,
+                                           activation *work, const activation *x, const real *weight1,
+                                           const real *weight2, const struct conv3d_shape *shape);
 size_t reference_normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape);
 
 void reference_linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
@@ -76,12 +82,12 @@ void reference_instance_norm_apply(struct compute *c, activation *out, const act
                                    const struct norm_activation *norm, const activation *residual, int n,
                                    size_t space, int channels);
 
-void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                   const struct norm_activation *norm, const struct pooled_residual *residual,
-                                   int n, size_t space, int channels);
+void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, real *bends,
+                                   const activation *inp, const struct norm_activation *norm,
+                                   const struct pooled_residual *residual, int n, size_t space, int channels);
 void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                    const real *dpooled, size_t stride, const activation *inp,
-                                    const struct norm_activation *norm,
+                                    const real *dpooled, size_t stride, const real *bends,
+                                    const activation *inp, const struct norm_activation *norm,
                                     const struct pooled_residual *residual, int n, size_t space,
                                     int channels);
 

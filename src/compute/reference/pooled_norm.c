@@ -41,58 +41,55 @@ static double before_activation(const struct grid *g, size_t row, int ch)
     return normal(g, row, ch) + residual;
 }
 
-void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, const activation *inp,
-                                   const struct norm_activation *norm, const struct pooled_residual *residual,
-                                   int n, size_t space, int channels)
+void reference_pooled_norm_forward(struct compute *c, real *pooled, size_t stride, real *bends,
+                                   const activation *inp, const struct norm_activation *norm,
+                                   const struct pooled_residual *residual, int n, size_t space, int channels)
 {
+    const size_t moments = (size_t)n * channels;
     if (c->status != VOCO_OK) {
         return;
     }
     for (int sample = 0; sample < n; sample++) {
         const struct grid g = grid_of(inp, norm, residual, sample, space, channels);
         for (int ch = 0; ch < channels; ch++) {
-            double sum = 0;
+            double sum = 0, bend_sum = 0, bend_xhat = 0, bend_distance = 0;
             for (size_t row = 0; row < space; row++) {
-                const double v = before_activation(&g, row, ch);
-                sum += v > 0 ? v : g.slope * v;
+                const double v = before_activation(&g, row, ch), bend = v > 0 ? 1 : g.slope;
+                sum += bend * v;
+                bend_sum += bend;
+                bend_xhat += bend * normal(&g, row, ch);
+                bend_distance += g.scale != NULL ? bend * (g.residual[row].value - g.centre) : 0;
             }
+            real *to = bends + (size_t)sample * channels + ch;
             pooled[sample * stride + ch] = (real)(sum / (double)space);
+            to[0] = (real)(bend_sum / (double)space);
+            to[moments] = (real)(bend_xhat / (double)space);
+            to[2 * moments] = (real)((g.scale != NULL ? bend_distance : sum) / (double)space);
         }
     }
 }
 
 /* Through activation, norm and residual of one channel, whose mean has the gradient dmean. */
-static void channel_backward(const struct grid *g, int ch, double dmean, activation *dinp,
-                             activation *dresidual, real *dscale)
+static void channel_backward(const struct grid *g, int ch, double dmean, double bend_mean,
+                             double bend_xhat_mean, activation *dinp, activation *dresidual)
 {
-    const double space = (double)g->space;
-    double g_mean = 0, g_xhat_mean = 0, scale_sum = 0;
+    const double share = dmean / (double)g->space;
     for (size_t row = 0; row < g->space; row++) {
-        const double gradient = dmean / space * (before_activation(g, row, ch) > 0 ? 1 : g->slope);
-        g_mean += gradient / space;
-        g_xhat_mean += gradient * normal(g, row, ch) / space;
-        if (g->scale != NULL) {
-            scale_sum += gradient * (g->residual[row].value - g->centre);
-        }
-    }
-    for (size_t row = 0; row < g->space; row++) {
-        const double gradient = dmean / space * (before_activation(g, row, ch) > 0 ? 1 : g->slope);
+        const double bend = before_activation(g, row, ch) > 0 ? 1 : g->slope;
         dinp[row * g->channels + ch].value =
-            (real)(g->rstd[ch] * (gradient - g_mean - normal(g, row, ch) * g_xhat_mean));
+            (real)(share * g->rstd[ch] * (bend - bend_mean - normal(g, row, ch) * bend_xhat_mean));
         if (g->scale == NULL) {
-            dresidual[row * g->channels + ch].value = (real)gradient;
+            dresidual[row * g->channels + ch].value = (real)(share * bend);
         }
-    }
-    if (g->scale != NULL) {
-        *dscale = (real)scale_sum;
     }
 }
 
 void reference_pooled_norm_backward(struct compute *c, activation *dinp, activation *dresidual, real *dscale,
-                                    const real *dpooled, size_t stride, const activation *inp,
-                                    const struct norm_activation *norm,
+                                    const real *dpooled, size_t stride, const real *bends,
+                                    const activation *inp, const struct norm_activation *norm,
                                     const struct pooled_residual *residual, int n, size_t space, int channels)
 {
+    const size_t moments = (size_t)n * channels;
     if (c->status != VOCO_OK) {
         return;
     }
@@ -100,9 +97,13 @@ void reference_pooled_norm_backward(struct compute *c, activation *dinp, activat
         const struct grid g = grid_of(inp, norm, residual, sample, space, channels);
         const size_t first = sample * space * channels;
         for (int ch = 0; ch < channels; ch++) {
-            channel_backward(&g, ch, dpooled[sample * stride + ch], dinp + first,
-                             g.scale == NULL ? dresidual + first : NULL,
-                             g.scale != NULL ? dscale + (size_t)sample * channels + ch : NULL);
+            const size_t moment = (size_t)sample * channels + ch;
+            const double dmean = dpooled[sample * stride + ch];
+            channel_backward(&g, ch, dmean, bends[moment], bends[moments + moment], dinp + first,
+                             g.scale == NULL ? dresidual + first : NULL);
+            if (g.scale != NULL) {
+                dscale[moment] = (real)(dmean * bends[2 * moments + moment]);
+            }
         }
     }
 }

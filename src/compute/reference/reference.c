@@ -35,6 +35,7 @@ enum voco_status reference_compute_open(struct compute *c, enum compute_precisio
         .conv3d_backward = reference_conv3d_backward,
         .normed_conv3d_forward = reference_normed_conv3d_forward,
         .normed_conv3d_backward = reference_normed_conv3d_backward,
+        .normed_conv3d_pair_backward = reference_normed_conv3d_pair_backward,
         .normed_conv3d_work = reference_normed_conv3d_work,
         .linear_forward = reference_linear_forward,
         .linear_backward = reference_linear_backward,

@@ -46,13 +46,13 @@ void KERNEL(norm_input_gradient)(struct compute *c, activation *dinp, const acti
                                  const struct norm_activation *norm, const float *shift, const float *factor,
                                  int n, size_t space, int channels);
 
-void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const activation *inp,
-                                 const struct norm_activation *norm, const struct pooled_residual *residual,
-                                 int n, size_t space, int channels);
+void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, float *bends,
+                                 const activation *inp, const struct norm_activation *norm,
+                                 const struct pooled_residual *residual, int n, size_t space, int channels);
 void KERNEL(pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
-                                  const float *dpooled, size_t stride, const activation *inp,
-                                  const struct norm_activation *norm, const struct pooled_residual *residual,
-                                  int n, size_t space, int channels);
+                                  const float *dpooled, size_t stride, const float *bends,
+                                  const activation *inp, const struct norm_activation *norm,
+                                  const struct pooled_residual *residual, int n, size_t space, int channels);
 
 void KERNEL(window_attention_forward)(struct compute *c, activation *out, float *logsumexp,
                                       const activation *qkv, const float *qkv_bias, const float *bias_table,

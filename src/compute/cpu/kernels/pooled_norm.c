@@ -9,7 +9,8 @@ struct pooled_pass {
     const float *dpooled;
     size_t stride; /* of dpooled */
     float share;   /* of a row in the pool */
-    const float *shift, *factor;
+    const float *bends;
+    size_t moments; /* of each kind of bends */
     activation *dinp, *dresidual;
 };
 
@@ -49,41 +50,25 @@ static ALWAYS_INLINE vec before_activation(const struct pooled_pass *p, const st
     return *distance * v->rstd + load_activations_part(p->residual->x + element, v->count);
 }
 
+/* With the slope b of the activation: sums of b, of b (inp - mean), and of b (x - centre) or, where the
+ * residual has all channels, of the activation's result. */
 static ALWAYS_INLINE void sum_block(const struct pooled_pass *p, const struct row_block *b, int scaled)
-{
-    for (int channel = 0; channel < p->channels; channel += lanes) {
-        const struct channel_vector v = channel_vector(p, b->grid, channel);
-        vec sum = {0}, distance, apart;
-        for (int r = 0; r < b->rows; r++) {
-            const vec x = before_activation(p, &v, b->first + r, scaled, &distance, &apart);
-            sum += choose_positive(x, x, x * v.slope);
-        }
-        store(b->sums + channel, keep_part(sum, v.count));
-    }
-}
-
-/* Sums of g, of g (inp - mean), and of g (x - centre). */
-static ALWAYS_INLINE void gradient_sums_of_block(const struct pooled_pass *p, const struct row_block *b,
-                                                 int scaled)
 {
     const size_t whole = whole_channels(p->channels);
     for (int channel = 0; channel < p->channels; channel += lanes) {
         const struct channel_vector v = channel_vector(p, b->grid, channel);
-        const vec g_positive = load_part(p->dpooled + b->grid * p->stride + channel, v.count) * p->share;
-        const vec g_negative = g_positive * v.slope;
-        vec sum = {0}, product = {0}, residual = {0}, distance, apart;
+        const vec positive = broadcast(1), negative = broadcast(v.slope);
+        vec sum = {0}, product = {0}, third = {0}, distance, apart;
         for (int r = 0; r < b->rows; r++) {
             const vec x = before_activation(p, &v, b->first + r, scaled, &distance, &apart);
-            const vec g = choose_positive(x, g_positive, g_negative);
-            sum += g;
-            product += g * distance;
-            if (scaled) {
-                residual += g * apart;
-            }
+            const vec bend = choose_positive(x, positive, negative);
+            sum += bend;
+            product += bend * distance;
+            third += bend * (scaled ? apart : x);
         }
-        store(b->sums + channel, sum);
-        store(b->sums + whole + channel, product);
-        store(b->sums + 2 * whole + channel, residual);
+        store(b->sums + channel, keep_part(sum, v.count));
+        store(b->sums + whole + channel, keep_part(product, v.count));
+        store(b->sums + 2 * whole + channel, keep_part(third, v.count));
     }
 }
 
@@ -93,9 +78,9 @@ static ALWAYS_INLINE void write_gradients_of_block(const struct pooled_pass *p, 
     for (int channel = 0; channel < p->channels; channel += lanes) {
         const struct channel_vector v = channel_vector(p, b->grid, channel);
         const size_t place = b->grid * p->channels + channel;
-        const vec shift = load_part(p->shift + place, v.count),
-                  factor = load_part(p->factor + place, v.count);
         const vec g_positive = load_part(p->dpooled + b->grid * p->stride + channel, v.count) * p->share;
+        const vec shift = load_part(p->bends + place, v.count) * v.rstd * g_positive;
+        const vec factor = load_part(p->bends + p->moments + place, v.count) * v.rstd * v.rstd * g_positive;
         const vec g_negative = g_positive * v.slope;
         vec distance, apart;
         for (int r = 0; r < b->rows; r++) {
@@ -116,76 +101,71 @@ static void sum_pooled_block(const void *pass, const struct row_block *b)
     p->residual->scale != NULL ? sum_block(p, b, 1) : sum_block(p, b, 0);
 }
 
-static void sum_gradients_of_block(const void *pass, const struct row_block *b)
-{
-    const struct pooled_pass *p = pass;
-    p->residual->scale != NULL ? gradient_sums_of_block(p, b, 1) : gradient_sums_of_block(p, b, 0);
-}
-
 static void write_pooled_gradients(const void *pass, const struct row_block *b)
 {
     const struct pooled_pass *p = pass;
     p->residual->scale != NULL ? write_gradients_of_block(p, b, 1) : write_gradients_of_block(p, b, 0);
 }
 
-void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, const activation *inp,
-                                 const struct norm_activation *norm, const struct pooled_residual *residual,
-                                 int n, size_t space, int channels)
+/* The means of one grid's sums of kind k, as bends have them. */
+static void mean_of_sums(float *to, const struct row_blocks *blocks, int grid, int k, double *totals)
+{
+    const struct block_sums sums = KERNEL(sums_of_grid)(blocks, grid, k);
+    KERNEL(merge_first_sums)(totals, &sums);
+    for (int ch = 0; ch < blocks->channels; ch++) {
+        to[ch] = (float)(totals[ch] / (double)blocks->space);
+    }
+}
+
+void KERNEL(pooled_norm_forward)(struct compute *c, float *pooled, size_t stride, float *bends,
+                                 const activation *inp, const struct norm_activation *norm,
+                                 const struct pooled_residual *residual, int n, size_t space, int channels)
 {
     const struct pooled_pass p = {.channels = channels, .inp = inp, .norm = norm, .residual = residual};
+    const size_t moments = (size_t)n * channels;
     struct row_blocks blocks;
     void *behind;
-    if (!KERNEL(cut_row_blocks)(c, &blocks, n, space, channels, 1, channels * sizeof(double), &behind)) {
+    if (!KERNEL(cut_row_blocks)(c, &blocks, n, space, channels, 3, channels * sizeof(double), &behind)) {
         return;
     }
-    double *totals = behind;
     KERNEL(work_on_row_blocks)(c, &blocks, sum_pooled_block, &p);
     for (int grid = 0; grid < n; grid++) {
-        const struct block_sums sums = KERNEL(sums_of_grid)(&blocks, grid, 0);
-        KERNEL(merge_first_sums)(totals, &sums);
+        const size_t first = (size_t)grid * channels;
+        float *bend_xhat = bends + moments + first, *third = bends + 2 * moments + first;
+        mean_of_sums(bends + first, &blocks, grid, 0, behind);
+        mean_of_sums(bend_xhat, &blocks, grid, 1, behind);
+        mean_of_sums(third, &blocks, grid, 2, behind);
         for (int ch = 0; ch < channels; ch++) {
-            pooled[grid * stride + ch] = (float)(totals[ch] / (double)space);
+            bend_xhat[ch] *= norm->rstd[first + ch];
+            pooled[grid * stride + ch] =
+                residual->scale != NULL ? bend_xhat[ch] + residual->scale[first + ch] * third[ch] : third[ch];
         }
     }
 }
 
 void KERNEL(pooled_norm_backward)(struct compute *c, activation *dinp, activation *dresidual, float *dscale,
-                                  const float *dpooled, size_t stride, const activation *inp,
-                                  const struct norm_activation *norm, const struct pooled_residual *residual,
-                                  int n, size_t space, int channels)
+                                  const float *dpooled, size_t stride, const float *bends,
+                                  const activation *inp, const struct norm_activation *norm,
+                                  const struct pooled_residual *residual, int n, size_t space, int channels)
 {
-    struct pooled_pass p = {.channels = channels,
-                            .inp = inp,
-                            .norm = norm,
-                            .residual = residual,
-                            .dpooled = dpooled,
-                            .stride = stride,
-                            .share = 1 / (float)space,
-                            .dinp = dinp,
-                            .dresidual = dresidual};
     const size_t moments = (size_t)n * channels;
-    const size_t more = channels * sizeof(double) + 2 * moments * sizeof(float);
+    const struct pooled_pass p = {.channels = channels,
+                                  .inp = inp,
+                                  .norm = norm,
+                                  .residual = residual,
+                                  .dpooled = dpooled,
+                                  .stride = stride,
+                                  .share = 1 / (float)space,
+                                  .bends = bends,
+                                  .moments = moments,
+                                  .dinp = dinp,
+                                  .dresidual = dresidual};
     struct row_blocks blocks;
-    void *behind;
-    if (!KERNEL(cut_row_blocks)(c, &blocks, n, space, channels, 3, more, &behind)) {
+    if (!KERNEL(cut_row_blocks)(c, &blocks, n, space, channels, 0, 0, NULL)) {
         return;
     }
-    double *totals = behind;
-    float *shift = (float *)(totals + channels), *factor = shift + moments;
-    KERNEL(work_on_row_blocks)(c, &blocks, sum_gradients_of_block, &p);
-    for (int grid = 0; grid < n; grid++) {
-        const struct block_sums sums = KERNEL(sums_of_grid)(&blocks, grid, 0);
-        const struct block_sums third = KERNEL(sums_of_grid)(&blocks, grid, 2);
-        const size_t first = (size_t)grid * channels;
-        KERNEL(merge_norm_gradient)(shift + first, factor + first, norm->rstd + first, &sums);
-        if (residual->scale != NULL) {
-            KERNEL(merge_first_sums)(totals, &third);
-            for (int ch = 0; ch < channels; ch++) {
-                dscale[first + ch] = (float)totals[ch];
-            }
-        }
+    for (size_t k = 0; residual->scale != NULL && k < moments; k++) {
+        dscale[k] = dpooled[k / channels * stride + k % channels] * bends[2 * moments + k];
     }
-    p.shift = shift;
-    p.factor = factor;
     KERNEL(work_on_row_blocks)(c, &blocks, write_pooled_gradients, &p);
 }
