@@ -183,6 +183,12 @@ static void say_costs(const struct run *run)
                  100 * run->seconds.communication / run->step_seconds);
     }
     char peak[byte_size_room];
+    if (run->compute.separate_memory) { /* its parts overlap */
+        log_line(LOG_INFO, "%.3f s per step, the rest (data, log, checkpoints) %.3f of it; peak memory %s",
+                 run->step_seconds / n, (run->step_seconds - parts) / n,
+                 format_memory_size(peak, memory_peak()));
+        return;
+    }
     log_line(LOG_INFO,
              "%.3f s per step: encoder forward %.3f, encoder backward %.3f, projectors and loss %.3f, "
              "optimiser and "

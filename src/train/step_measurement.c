@@ -114,14 +114,14 @@ static void enter_phase(void *context, enum step_phase phase)
 static enum voco_status open_step(struct run *r)
 {
     const struct recipe *recipe = r->recipe;
-    const int pairs_a_volume = recipe->sampling.crops * sampling_bases(&recipe->sampling);
-    const int crops = recipe->volumes * (recipe->sampling.crops + sampling_bases(&recipe->sampling));
+    const int bases = sampling_bases(&recipe->sampling);
+    const int crops = recipe->volumes * (recipe->sampling.crops + bases);
     const struct memory_limit limit = memory_limit_of(recipe->memory);
     const struct batch_source source = source_of(r);
     struct train_step_settings settings = train_step_settings_of(recipe, crops);
     struct memory_demand demand = {
-        .projection = train_step_projection_bytes(&recipe->model, (size_t)crops,
-                                                  (size_t)recipe->volumes * (size_t)pairs_a_volume),
+        .projection =
+            train_step_projection_bytes(&recipe->model, recipe->volumes, recipe->sampling.crops, bases),
         .batches = loader_memory(&source, recipe->loader_threads, recipe->loader_ahead),
         .crops = crops,
         .crops_at_once = settings.crops_at_once,
