@@ -7,6 +7,7 @@
 #include "train/memory_plan.h"
 #include "train/shared_step.h"
 #include "train/step_arrays.h"
+#include "train/step_crops.h"
 
 #include <float.h>
 #include <math.h>
@@ -107,6 +108,8 @@ static size_t exact_memory(const struct train_step *step)
 static enum voco_status open_arena(struct train_step *step, int measured)
 {
     const int exact = measured && step->compute->separate_memory && step->batch_room > 0;
+    (void)train_step_bring(step, NULL);
+    step->crops = (struct travelling_crops){0};
     compute_arena_close(&step->arena, step->compute);
     return compute_arena_open(&step->arena, step->compute, exact ? exact_memory(step) : address_space(step));
 }
@@ -363,8 +366,9 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
                                       struct step_result *result, const struct batch_outputs *outputs)
 {
     double since = seconds_now();
+    const real *voxels = NULL;
     *result = (struct step_result){0};
-    copies_follow_operations(&step->copies); /* they write where the step before has read */
+    enum voco_status status = step_crops_take(step, batch, &voxels);
     struct batch_pass pass = {.model = step->model,
                               .compute = step->compute,
                               .copies = &step->copies,
@@ -372,8 +376,11 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
                               .params = step->arrays.params,
                               .batch = batch,
                               .crops_at_once = step->settings.crops_at_once,
-                              .masked = 1};
-    enum voco_status status = pass_begin(&pass);
+                              .masked = 1,
+                              .voxels = voxels};
+    if (status == VOCO_OK) {
+        status = pass_begin(&pass);
+    }
     if (status == VOCO_OK) {
         begin_phase(step, STEP_OPTIMISER);
         move_teacher(step);
@@ -384,7 +391,7 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
             undo_teacher(step);
         }
     }
-    arena_reset(&step->arena);
+    step_crops_alone(step);
     return status;
 }
 
