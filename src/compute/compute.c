@@ -126,3 +126,12 @@ void patch_merging_offset(enum patch_merging order, int j, int offset[3])
         offset[axis] = offsets[order][j][axis];
     }
 }
+
+/* The reference takes the norms of z and t, dz and three arrays (S, K), others three numbers a pair: those of
+ * the random crops with bases, three times, and all (K, K) of a volume's bases. */
+size_t contrast_loss_work(const struct contrast_shape *shape)
+{
+    const size_t volumes = (size_t)shape->volumes, crops = (size_t)shape->crops;
+    const size_t bases = (size_t)shape->bases, rows = volumes * (crops + bases);
+    return rows * ((size_t)shape->width + 2) + 3 * volumes * bases * (3 * crops + bases);
+}

@@ -92,6 +92,18 @@ struct mlp_gradients {
     real *norm_weight, *norm_bias, *weight1, *bias1, *weight2, *bias2;
 };
 
+/* The crops that the loss compares, N = V (S + K) rows: all random crops first (volume-major), then all bases
+ * (volume-major). */
+struct contrast_shape {
+    int volumes; /* V >= 1; one volume is its own neighbour in the inter term */
+    int crops;   /* S >= 1 */
+    int bases;   /* K >= 1; with a single base there are no pairs and reg is 0 */
+    int width;   /* D */
+};
+
+/* The terms of a volume's loss, in their order. */
+enum { CONTRAST_INTRA, CONTRAST_INTER, CONTRAST_REG, contrast_terms };
+
 /* Which of the 8 neighbours (d, h, w offsets) patch merging gathers, in order (voco.md section 2, item 6). */
 enum patch_merging {
     PATCH_MERGING_LEGACY, /* 000 100 010 001 101 010 001 111: MONAI <= 1.4, the published checkpoints */
@@ -340,6 +352,31 @@ struct compute {
     /* out = a + b; out may be a or b. */
     void (*add)(struct compute *c, activation *out, const activation *a, const activation *b, size_t count);
 
+    /* out = mask inp where the mask is not 0, else 0 whatever inp holds. out may be inp. */
+    void (*apply_mask)(struct compute *c, real *out, const real *inp, const real *mask, size_t count);
+
+    /* The loss of VoCo (voco.md section 3) on the projectors' outputs, with its gradient. z (N, D) is the
+     * student's, t (N, D) the teacher's, labels (V, S, K) the shares of overlap.
+     *
+     * terms (V, 3), each of a volume:
+     *   intra: similarity of random crops with the teacher's bases of the same volume, against the labels;
+     *   inter: similarity with the bases of the next volume, against the teacher's opinion of it;
+     *   reg: bases of a volume should not resemble each other.
+     *
+     * dz (N, D) is written: the gradient of the mean over the volumes of their sum with respect to z where
+     * the method lets it through. The teacher is constant everywhere, and so is the second partner b of a
+     * pair of bases in reg. Where cos is not positive relu passes nothing; where a similarity equals its
+     * target |y - s| passes nothing (as PyTorch has both).
+     *
+     * similarity (V, S, K) is written: relu(cos(z of random crop s, t of base k)) within each volume, what
+     * intra compares with the labels.
+     *
+     * cos(a, b) = a.b / max(|a| |b|, 1e-8). Everything is summed in double; NaN anywhere in z or t makes a
+     * term NaN. work: contrast_loss_work doubles. */
+    void (*contrast_loss)(struct compute *c, double *terms, real *dz, real *similarity, const real *z,
+                          const real *t, const float *labels, double *work,
+                          const struct contrast_shape *shape);
+
     /* p *= 1 - lr wd; m, v from gradient_scale grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 -
      * beta1^t) m / (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count). */
     void (*adamw_step)(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
@@ -416,6 +453,9 @@ enum voco_status compute_restart(struct compute *c);
 
 /* Window and shift of one axis of `tokens` tokens in an even (0) or odd (1) block. */
 void attention_window_of_axis(int tokens, int odd_block, int *window, int *shift);
+
+/* Doubles that contrast_loss works in, enough for every implementation. */
+size_t contrast_loss_work(const struct contrast_shape *shape);
 
 /* The offsets (d, h, w) of the j-th of 8 gathered neighbours. */
 void patch_merging_offset(enum patch_merging order, int j, int offset[3]);

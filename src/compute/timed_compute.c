@@ -430,6 +430,23 @@ static void add(struct compute *c, activation *out, const activation *a, const a
     end(&call, 0, activation_bytes(&call, 3, (double)count));
 }
 
+static void apply_mask(struct compute *c, real *out, const real *inp, const real *mask, size_t count)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    call.timed->apply_mask(call.timed, out, inp, mask, count);
+    end(&call, 0, real_bytes(3, count));
+}
+
+static void contrast_loss(struct compute *c, double *terms, real *dz, real *similarity, const real *z,
+                          const real *t, const float *labels, double *work,
+                          const struct contrast_shape *shape)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    const size_t rows = (size_t)shape->volumes * ((size_t)shape->crops + (size_t)shape->bases);
+    call.timed->contrast_loss(call.timed, terms, dz, similarity, z, t, labels, work, shape);
+    end(&call, 0, real_bytes(3, rows * (size_t)shape->width));
+}
+
 /* Parameter and three moments are read and written, the gradient read. */
 static void adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
                        const real *grad, const struct adamw_settings *settings, size_t count)
@@ -526,6 +543,8 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .patch_merge_forward = patch_merge_forward,
         .patch_merge_backward = patch_merge_backward,
         .add = add,
+        .apply_mask = apply_mask,
+        .contrast_loss = contrast_loss,
         .adamw_step = adamw_step,
         .moving_average = moving_average,
         .zero = zero,

@@ -16,49 +16,69 @@ static size_t embedding_size(const struct batch_pass *pass)
     return (size_t)model_embedding_size(&pass->model->config);
 }
 
-void pass_fetch(const struct batch_pass *pass, real *host, const real *array, size_t count)
+static size_t pairs_of(const struct batch *batch)
+{
+    return (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
+}
+
+void pass_send(const struct batch_pass *pass, void *array, const void *host, size_t bytes)
 {
     if (host != array) {
-        pass->compute->to_host(pass->compute, host, array, count * sizeof *host);
+        copy_to_device(pass->copies, array, host, bytes);
+        operations_follow_copies(pass->copies);
     }
 }
 
-void pass_send(const struct batch_pass *pass, real *array, const real *host, size_t count)
+void pass_fetch(const struct batch_pass *pass, void *host, const void *array, size_t bytes)
 {
     if (host != array) {
-        pass->compute->to_device(pass->compute, array, host, count * sizeof *host);
+        copy_to_host(pass->copies, host, array, bytes);
     }
 }
 
-real *pass_host_side(const struct batch_pass *pass, real *array, size_t count)
+/* An array on the arena for the host side of `array`: itself where operations work in the host's memory. */
+static void *host_side_of(const struct batch_pass *pass, void *array, size_t bytes)
 {
-    return pass->compute->separate_memory ? arena_push_host(pass->arena, count * sizeof *array) : array;
+    return pass->compute->separate_memory ? arena_push_host(pass->arena, bytes) : array;
+}
+
+static void take_room(struct batch_pass *pass)
+{
+    const struct batch *batch = pass->batch;
+    struct arena *arena = pass->arena;
+    const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
+    const size_t embeddings = rows * embedding_size(pass) * sizeof(real);
+    const size_t pairs = pairs_of(batch) * sizeof(real);
+    const size_t terms = (size_t)batch->volumes * contrast_terms * sizeof(double);
+    pass->embedding = arena_push(arena, embeddings);
+    pass->mask = arena_push(arena, pass->masked ? embeddings : 0);
+    pass->student = arena_push(arena, rows * width * sizeof(real));
+    pass->teacher = arena_push(arena, rows * width * sizeof(real));
+    pass->dstudent = arena_push(arena, rows * width * sizeof(real));
+    pass->similarity = arena_push(arena, pairs);
+    pass->terms = arena_push(arena, terms);
+    pass->labels =
+        pass->compute->separate_memory ? arena_push(arena, pairs_of(batch) * sizeof(float)) : batch->labels;
+    pass->host = (struct host_side){.embedding = host_side_of(pass, pass->embedding, embeddings),
+                                    .mask = host_side_of(pass, pass->mask, pass->masked ? embeddings : 0),
+                                    .similarity = host_side_of(pass, pass->similarity, pairs),
+                                    .terms = host_side_of(pass, pass->terms, terms)};
 }
 
 enum voco_status pass_begin(struct batch_pass *pass)
 {
     const struct batch *batch = pass->batch;
     pass->rows = batch->volumes * (batch->crops + batch->bases);
-    const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
-    const size_t pairs = (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
-    const size_t features = embedding_size(pass);
     if (batch->roi != pass->model->config.roi) {
         (void)fail(VOCO_BAD_INPUT, "the batch holds crops of %d voxels an axis, the model takes %d",
                    batch->roi, pass->model->config.roi);
         return VOCO_BAD_INPUT;
     }
-    pass->embedding = arena_push(pass->arena, rows * features * sizeof(real));
-    pass->student = arena_push(pass->arena, rows * width * sizeof(real));
-    pass->teacher = arena_push(pass->arena, rows * width * sizeof(real));
-    pass->dstudent = arena_push(pass->arena, rows * width * sizeof(real));
-    pass->similarity = arena_push_host(pass->arena, pairs * sizeof(real));
-    pass->host = (struct host_rows){.embedding = pass_host_side(pass, pass->embedding, rows * features),
-                                    .student = pass_host_side(pass, pass->student, rows * width),
-                                    .teacher = pass_host_side(pass, pass->teacher, rows * width),
-                                    .dstudent = pass_host_side(pass, pass->dstudent, rows * width)};
-    pass->voxels = batch->voxels == NULL ? NULL
-                                         : reals_for_operations(pass->compute, pass->arena, batch->voxels,
-                                                                rows * crop_size(pass));
+    take_room(pass);
+    if (pass->voxels == NULL && batch->voxels != NULL) {
+        pass->voxels = reals_for_operations(pass->compute, pass->arena, batch->voxels,
+                                            (size_t)pass->rows * crop_size(pass));
+    }
     if (pass->arena->exhausted) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
@@ -138,30 +158,48 @@ enum voco_status pass_project(const struct batch_pass *pass, enum parameter_grou
                              pass->rows, kept);
 }
 
-enum voco_status pass_loss(const struct batch_pass *pass, struct step_result *result)
+enum voco_status pass_loss(const struct batch_pass *pass)
 {
     const struct batch *batch = pass->batch;
-    const struct loss_shape shape = {batch->volumes, batch->crops, batch->bases,
-                                     pass->model->config.projector};
-    const size_t values = (size_t)pass->rows * (size_t)pass->model->config.projector;
-    pass_fetch(pass, pass->host.student, pass->student, values);
-    pass_fetch(pass, pass->host.teacher, pass->teacher, values);
-    pass->compute->wait(pass->compute);
-    enum voco_status status = compute_status(pass->compute);
-    if (status == VOCO_OK) {
-        status = voco_loss(&result->loss, pass->host.dstudent, pass->similarity, pass->host.student,
-                           pass->host.teacher, batch->labels, &shape, pass->arena);
+    const struct contrast_shape shape = {batch->volumes, batch->crops, batch->bases,
+                                         pass->model->config.projector};
+    const struct arena_mark mark = arena_mark(pass->arena);
+    double *work = arena_push(pass->arena, contrast_loss_work(&shape) * sizeof *work);
+    if (work == NULL) {
+        return fail(VOCO_NO_MEMORY, "the loss of %d crops does not fit into the arena", pass->rows);
     }
-    if (status == VOCO_OK) {
-        pass_send(pass, pass->dstudent, pass->host.dstudent, values);
-    }
-    return status;
+    pass_send(pass, pass->labels, batch->labels, pairs_of(batch) * sizeof(float));
+    pass->compute->contrast_loss(pass->compute, pass->terms, pass->dstudent, pass->similarity, pass->student,
+                                 pass->teacher, pass->labels, work, &shape);
+    copies_follow_operations(pass->copies);
+    arena_release(pass->arena, mark);
+    return VOCO_OK;
 }
 
-enum voco_status pass_signals(const struct batch_pass *pass, struct step_result *result)
+enum voco_status pass_fetch_embeddings(const struct batch_pass *pass)
+{
+    copies_follow_operations(pass->copies);
+    pass_fetch(pass, pass->host.embedding, pass->embedding,
+               (size_t)pass->rows * embedding_size(pass) * sizeof(real));
+    return copy_queue_wait(pass->copies);
+}
+
+enum voco_status pass_fetch_measures(const struct batch_pass *pass)
 {
     const struct batch *batch = pass->batch;
-    position_signals_add(&result->positions, pass->similarity, batch->labels,
+    const size_t terms = (size_t)batch->volumes * contrast_terms;
+    pass_fetch(pass, pass->host.embedding, pass->embedding,
+               (size_t)pass->rows * embedding_size(pass) * sizeof(real));
+    pass_fetch(pass, pass->host.similarity, pass->similarity, pairs_of(batch) * sizeof(real));
+    pass_fetch(pass, pass->host.terms, pass->terms, terms * sizeof *pass->terms);
+    return copy_queue_wait(pass->copies);
+}
+
+enum voco_status pass_measure(const struct batch_pass *pass, struct step_result *result)
+{
+    const struct batch *batch = pass->batch;
+    result->loss = loss_of_terms(pass->host.terms, batch->volumes);
+    position_signals_add(&result->positions, pass->host.similarity, batch->labels,
                          (size_t)batch->volumes * (size_t)batch->crops, batch->bases);
     return embedding_signals(&result->embeddings, pass->host.embedding, (size_t)pass->rows,
                              embedding_size(pass), pass->arena);
@@ -174,18 +212,23 @@ static void copy_out(real *to, const real *from, size_t count)
     }
 }
 
-void pass_give_outputs(const struct batch_pass *pass, const struct batch_outputs *outputs)
+enum voco_status pass_give_outputs(const struct batch_pass *pass, const struct batch_outputs *outputs)
 {
-    const struct batch *batch = pass->batch;
-    const size_t rows = (size_t)pass->rows, width = (size_t)pass->model->config.projector;
+    const size_t rows = (size_t)pass->rows;
+    const size_t projections = rows * (size_t)pass->model->config.projector * sizeof(real);
     if (outputs == NULL) {
-        return;
+        return VOCO_OK;
+    }
+    copies_follow_operations(pass->copies);
+    if (outputs->student != NULL) {
+        copy_to_host(pass->copies, outputs->student, pass->student, projections);
+    }
+    if (outputs->teacher != NULL) {
+        copy_to_host(pass->copies, outputs->teacher, pass->teacher, projections);
     }
     copy_out(outputs->embedding, pass->host.embedding, rows * embedding_size(pass));
-    copy_out(outputs->student, pass->host.student, rows * width);
-    copy_out(outputs->teacher, pass->host.teacher, rows * width);
-    copy_out(outputs->similarity, pass->similarity,
-             (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases);
+    copy_out(outputs->similarity, pass->host.similarity, pairs_of(pass->batch));
+    return copy_queue_wait(pass->copies);
 }
 
 /* ---- forward only ---- */
@@ -195,8 +238,10 @@ enum voco_status evaluate_batch(const struct model *model, struct compute *compu
                                 struct step_result *result, const struct batch_outputs *outputs)
 {
     const struct arena_mark mark = arena_mark(arena);
+    struct copy_queue copies = {.operations = compute};
     struct batch_pass pass = {.model = model,
                               .compute = compute,
+                              .copies = &copies,
                               .arena = arena,
                               .params = params,
                               .batch = batch,
@@ -206,24 +251,26 @@ enum voco_status evaluate_batch(const struct model *model, struct compute *compu
     enum voco_status status = pass_begin(&pass);
     if (status == VOCO_OK) {
         status = pass_forward(&pass, NULL, 0);
+        count_time(&result->seconds.encoder_forward, &since);
     }
     if (status == VOCO_OK) {
-        pass_fetch(&pass, pass.host.embedding, pass.embedding, (size_t)pass.rows * embedding_size(&pass));
-        count_time(&result->seconds.encoder_forward, &since);
         status = pass_project(&pass, GROUP_STUDENT, pass.student, pass.embedding, NULL);
     }
     if (status == VOCO_OK) {
         status = pass_project(&pass, GROUP_TEACHER, pass.teacher, pass.embedding, NULL);
     }
     if (status == VOCO_OK) {
-        status = pass_loss(&pass, result);
+        status = pass_loss(&pass);
     }
     if (status == VOCO_OK) {
-        status = pass_signals(&pass, result);
+        status = pass_fetch_measures(&pass);
+    }
+    if (status == VOCO_OK) {
+        status = pass_measure(&pass, result);
         count_time(&result->seconds.projector_and_loss, &since);
     }
     if (status == VOCO_OK) {
-        pass_give_outputs(&pass, outputs);
+        status = pass_give_outputs(&pass, outputs);
     }
     arena_release(arena, mark);
     return status;

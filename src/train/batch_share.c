@@ -42,32 +42,18 @@ size_t first_base_row(const struct batch_share *share, const struct batch *own)
     return (size_t)share->volumes * (size_t)own->crops + (size_t)share->first * (size_t)own->bases;
 }
 
-/* Copies between a part's rows and their places in the whole; the part's sizes but for its volumes are those
- * of `own`. */
-static void copy_rows(real *rows, real *whole, const struct batch_share *share, const struct batch *own,
-                      size_t width, int into_whole)
+/* A part's rows to their places in the whole; its sizes but for its volumes are those of `own`. */
+static void place_rows(real *whole, const real *rows, const struct batch_share *share,
+                       const struct batch *own, size_t width)
 {
     const size_t randoms = (size_t)share->count * (size_t)own->crops;
     const size_t bases = (size_t)share->count * (size_t)own->bases;
-    real *random = whole + first_random_row(share, own) * width;
-    real *base = whole + first_base_row(share, own) * width;
-    if (into_whole) {
-        memcpy(random, rows, randoms * width * sizeof *rows);
-        memcpy(base, rows + randoms * width, bases * width * sizeof *rows);
-    } else {
-        memcpy(rows, random, randoms * width * sizeof *rows);
-        memcpy(rows + randoms * width, base, bases * width * sizeof *rows);
-    }
+    memcpy(whole + first_random_row(share, own) * width, rows, randoms * width * sizeof *rows);
+    memcpy(whole + first_base_row(share, own) * width, rows + randoms * width, bases * width * sizeof *rows);
 }
 
-void take_rows(real *rows, const real *whole, const struct batch_share *share, const struct batch *own,
-               size_t width)
-{
-    copy_rows(rows, (real *)whole, share, own, width, 0);
-}
-
-void take_rows_of_device(struct compute *c, real *rows, const real *whole, const struct batch_share *share,
-                         const struct batch *own, size_t width)
+void take_rows(struct compute *c, real *rows, const real *whole, const struct batch_share *share,
+               const struct batch *own, size_t width)
 {
     const size_t randoms = (size_t)share->count * (size_t)own->crops;
     const size_t bases = (size_t)share->count * (size_t)own->bases;
@@ -103,7 +89,7 @@ enum voco_status gather_rows(const struct ranks *ranks, real *whole, const real 
     }
     for (int rank = 0; rank < ranks->size; rank++) {
         const struct batch_share other = batch_share_of(share->volumes, rank, ranks->size);
-        copy_rows(pieces + (size_t)rank * most, whole, &other, own, width, 1);
+        place_rows(whole, pieces + (size_t)rank * most, &other, own, width);
     }
     free(pieces);
     return VOCO_OK;

@@ -30,13 +30,9 @@ enum voco_status gather_rows(const struct ranks *ranks, real *whole, const real 
 enum voco_status gather_labels(const struct ranks *ranks, float *whole, const struct batch_share *share,
                                const struct batch *own);
 
-/* The way back: this rank's rows of the whole. */
-void take_rows(real *rows, const real *whole, const struct batch_share *share, const struct batch *own,
-               size_t width);
-
-/* The same between arrays as operations take them. */
-void take_rows_of_device(struct compute *c, real *rows, const real *whole, const struct batch_share *share,
-                         const struct batch *own, size_t width);
+/* The way back: this rank's rows of the whole, both as operations take them. */
+void take_rows(struct compute *c, real *rows, const real *whole, const struct batch_share *share,
+               const struct batch *own, size_t width);
 
 /* The number in the whole batch of this rank's first random crop, and of its first base. */
 size_t first_random_row(const struct batch_share *share, const struct batch *own);

@@ -2,29 +2,21 @@
 
 #include "base/philox.h"
 
-#include <string.h>
-
-void drop_apply(real *out, const real *inp, const struct drop *drop, uint64_t step, size_t rows, size_t width)
+static real draw(const struct drop *drop, const struct random_key *key, uint32_t index)
 {
-    drop_apply_rows(out, inp, drop, step, 0, rows, width);
+    return random_uniform(key, index) < drop->rate ? 0 : (real)(1 / (1 - drop->rate));
 }
 
-void drop_apply_rows(real *out, const real *inp, const struct drop *drop, uint64_t step, size_t first_row,
-                     size_t rows, size_t width)
+void drop_mask(real *mask, const struct drop *drop, uint64_t step, size_t first_row, size_t rows,
+               size_t width)
 {
-    if (drop->mode == DROP_NONE) {
-        memmove(out, inp, rows * width * sizeof *out);
-        return;
-    }
-    const real scale = (real)(1 / (1 - drop->rate));
     struct random_key key = {.seed = drop->seed, .step = step, .purpose = RANDOM_DROP};
     for (size_t row = 0; row < rows; row++) {
         key.sample = (uint32_t)(first_row + row);
+        const real of_row = drop->mode == DROP_CROP ? draw(drop, &key, 0) : 1;
         for (size_t column = 0; column < width; column++) {
-            const uint32_t index = drop->mode == DROP_CROP ? 0 : (uint32_t)column;
-            const int dropped = random_uniform(&key, index) < drop->rate;
-            const size_t e = row * width + column;
-            out[e] = dropped ? 0 : scale * inp[e];
+            mask[row * width + column] =
+                drop->mode == DROP_FEATURE ? draw(drop, &key, (uint32_t)column) : of_row;
         }
     }
 }

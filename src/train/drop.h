@@ -20,15 +20,10 @@ struct drop {
     uint64_t seed;
 };
 
-/* out = inp times the mask of this step, both (rows, width): 0 at the given rate, else 1 / (1 - rate), per
- * row or per element. The mask is a function of (seed, step, row, column) alone, so this is its own backward:
- * pass dout for inp. out may be inp. What is dropped is zero whatever inp held. */
-void drop_apply(real *out, const real *inp, const struct drop *drop, uint64_t step, size_t rows,
-                size_t width);
-
-/* The same of rows first_row, first_row + 1, ... of a batch alone: their mask is that which they have in the
- * whole of it. */
-void drop_apply_rows(real *out, const real *inp, const struct drop *drop, uint64_t step, size_t first_row,
-                     size_t rows, size_t width);
+/* What rows first_row, first_row + 1, ... of a batch are multiplied by in this step, forward and backward
+ * (apply_mask of compute/compute.h): mask (rows, width), 0 at the given rate, else 1 / (1 - rate), per row or
+ * per element. It is a function of (seed, step, row, column) alone. */
+void drop_mask(real *mask, const struct drop *drop, uint64_t step, size_t first_row, size_t rows,
+               size_t width);
 
 #endif

@@ -44,11 +44,10 @@ uint64_t evaluation_memory(const struct model_config *config, const struct evalu
                                         .sampling = settings->sampling};
     const size_t width = (size_t)model_embedding_size(config), held = embeddings_held(settings, volumes);
     const size_t smaller = held < width ? held : width;
-    const size_t crops = (size_t)settings->volumes_per_batch *
-                         (size_t)(settings->sampling.crops + sampling_bases(&settings->sampling));
-    const size_t pairs = crops * (size_t)sampling_bases(&settings->sampling);
     return batch_source_bytes(&source) + batch_maker_bytes + held * width * (sizeof(real) + sizeof(double)) +
-           smaller * (smaller + 4) * sizeof(double) + train_step_projection_bytes(config, crops, pairs);
+           smaller * (smaller + 4) * sizeof(double) +
+           train_step_projection_bytes(config, settings->volumes_per_batch, settings->sampling.crops,
+                                       sampling_bases(&settings->sampling));
 }
 
 /* Sums over batches. */

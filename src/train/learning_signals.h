@@ -14,8 +14,8 @@ struct position_signals {
     double similarity_squared, label_squared, product;
 };
 
-/* Adds `rows` random crops: similarity and labels (rows, bases) as voco_loss has them. A crop counts as right
- * where the label of its most similar base (the first of equal ones) is the row's largest. */
+/* Adds `rows` random crops: similarity and labels (rows, bases) as contrast_loss has them. A crop counts as
+ * right where the label of its most similar base (the first of equal ones) is the row's largest. */
 void position_signals_add(struct position_signals *signals, const real *similarity, const float *labels,
                           size_t rows, int bases);
 

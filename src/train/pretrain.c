@@ -68,11 +68,37 @@ static enum voco_status next_batch(struct run *run, const struct batch **batch)
 {
     enum { going_on, stop, failed };
     int outcome = asked_to_stop(run) ? stop : going_on;
-    const enum voco_status status = outcome == stop ? VOCO_OK : loader_next(run->loader, batch);
+    enum voco_status status = VOCO_OK;
+    if (outcome != stop && run->ahead != NULL) {
+        *batch = run->ahead;
+    } else if (outcome != stop) {
+        status = loader_next(run->loader, batch);
+    }
+    run->ahead = NULL;
     outcome = status != VOCO_OK ? failed : outcome;
     ranks_largest(run->ranks, &outcome);
     run->stopping = outcome == stop || *batch == NULL; /* which only one that stops lacks */
     return outcome == failed ? ranks_agree(run->ranks, status) : VOCO_OK;
+}
+
+/* The next step's crops travel while a device computes. What fails comes again when that step is due. */
+static void look_ahead(struct run *run)
+{
+    if (run->compute.separate_memory && run->state.step + 1 < run->folder.recipe.steps &&
+        loader_next(run->loader, &run->ahead) == VOCO_OK) {
+        (void)train_step_bring(&run->step, run->ahead);
+    }
+}
+
+static enum voco_status step_on(struct run *run, const struct batch *batch, double learning_rate,
+                                struct step_result *result)
+{
+    const enum voco_status status = train_step_gradients(&run->step, batch, result, NULL);
+    if (status != VOCO_OK) {
+        return status;
+    }
+    look_ahead(run);
+    return train_step_update(&run->step, learning_rate, result);
 }
 
 static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
@@ -92,30 +118,30 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
     if (number == run->first_step) {
         tensorboard_log_crops(&run->tensorboard, number, batch);
     }
+    const int crops = recipe->volumes * (batch->crops + batch->bases);
     const double learning_rate = schedule_learning_rate(&schedule, number);
     struct step_result result;
-    status = give_up(run, train_step_run(&run->step, batch, learning_rate, &result, NULL));
+    status = give_up(run, step_on(run, batch, learning_rate, &result));
     if (status != VOCO_OK) {
         return status;
     }
     const double seconds = seconds_now() - began;
     add_seconds(run, &result.seconds, seconds);
-    *metrics =
-        (struct step_metrics){.step = number,
-                              .loss = result.loss.total,
-                              .intra = result.loss.intra,
-                              .inter = result.loss.inter,
-                              .reg = result.loss.reg,
-                              .position_accuracy = position_accuracy(&result.positions),
-                              .correlation = position_correlation(&result.positions),
-                              .feature_spread = result.embeddings.spread,
-                              .effective_rank = result.embeddings.effective_rank,
-                              .learning_rate = learning_rate,
-                              .grad_norm = result.gradient_norm,
-                              .skipped = result.skipped,
-                              .seconds = seconds,
-                              .crops_per_second = recipe->volumes * (batch->crops + batch->bases) / seconds,
-                              .communication_seconds = result.seconds.communication};
+    *metrics = (struct step_metrics){.step = number,
+                                     .loss = result.loss.total,
+                                     .intra = result.loss.intra,
+                                     .inter = result.loss.inter,
+                                     .reg = result.loss.reg,
+                                     .position_accuracy = position_accuracy(&result.positions),
+                                     .correlation = position_correlation(&result.positions),
+                                     .feature_spread = result.embeddings.spread,
+                                     .effective_rank = result.embeddings.effective_rank,
+                                     .learning_rate = learning_rate,
+                                     .grad_norm = result.gradient_norm,
+                                     .skipped = result.skipped,
+                                     .seconds = seconds,
+                                     .crops_per_second = crops / seconds,
+                                     .communication_seconds = result.seconds.communication};
     tensorboard_log_append(&run->tensorboard, metrics);
     return is_first(run) ? give_up(run, metrics_log_append(&run->metrics, metrics)) : VOCO_OK;
 }
@@ -183,6 +209,12 @@ static void say_costs(const struct run *run)
                  100 * run->seconds.communication / run->step_seconds);
     }
     char peak[byte_size_room];
+    if (run->compute.separate_memory) { /* its parts overlap */
+        log_line(LOG_INFO, "%.3f s per step, the rest (data, log, checkpoints) %.3f of it; peak memory %s",
+                 run->step_seconds / n, (run->step_seconds - parts) / n,
+                 format_memory_size(peak, memory_peak()));
+        return;
+    }
     log_line(LOG_INFO,
              "%.3f s per step: encoder forward %.3f, encoder backward %.3f, projectors and loss %.3f, "
              "optimiser and "
@@ -238,6 +270,7 @@ static enum voco_status dump(struct run *run)
 /* The evaluation gets its memory. */
 static void close_loader(struct run *run)
 {
+    (void)train_step_bring(&run->step, NULL);
     loader_close(run->loader);
     chunk_cache_close(run->chunks);
     run->loader = NULL;

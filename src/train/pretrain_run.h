@@ -33,6 +33,7 @@ struct run {
     uint64_t chunk_cache; /* bytes that the plan leaves for it */
     struct chunk_cache *chunks;
     struct loader *loader;
+    const struct batch *ahead; /* the next step's batch, on its way; NULL: not yet */
     struct metrics_log metrics;
     int initialised; /* with the weights of options->init */
     struct tensorboard_log tensorboard;

@@ -225,15 +225,12 @@ static enum voco_status load_state(struct run *run)
 static uint64_t projection_memory(const struct run *run)
 {
     const struct sampling *sampling = &run->folder.recipe.sampling;
-    const size_t bases = (size_t)sampling_bases(sampling), randoms = (size_t)sampling->crops;
-    const size_t own = (size_t)run->share.count, all = (size_t)run->share.volumes;
     const struct model_config *config = &run->model.config;
-    const uint64_t of_own =
-        train_step_projection_bytes(config, own * (randoms + bases), own * randoms * bases);
+    const int crops = sampling->crops, bases = sampling_bases(sampling);
+    const uint64_t of_own = train_step_projection_bytes(config, run->share.count, crops, bases);
     const int together = is_shared(run) && run->folder.recipe.sync_bn;
     return of_own + gradient_exchange_bytes(run->ranks) +
-           (together ? train_step_projection_bytes(config, all * (randoms + bases), all * randoms * bases)
-                     : 0);
+           (together ? train_step_projection_bytes(config, run->share.volumes, crops, bases) : 0);
 }
 
 /* The step, with as many activations kept as memory allows. */

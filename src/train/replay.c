@@ -255,10 +255,10 @@ static enum voco_status open_step(struct replayer *r, const struct memory_limit 
 {
     const struct batch *batch = &r->batch;
     const int crops = batch->volumes * (batch->crops + batch->bases);
-    const size_t pairs = (size_t)batch->volumes * (size_t)batch->crops * (size_t)batch->bases;
     struct train_step_settings settings = train_step_settings_of(&r->checkpoint.recipe, crops);
     struct memory_demand demand = {
-        .projection = train_step_projection_bytes(&r->model.config, (size_t)crops, pairs),
+        .projection =
+            train_step_projection_bytes(&r->model.config, batch->volumes, batch->crops, batch->bases),
         .crops = crops,
         .crops_at_once = settings.crops_at_once,
     };

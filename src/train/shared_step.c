@@ -15,13 +15,15 @@ enum voco_status gather_pass(struct batch_pass *whole, struct batch *batch, cons
     batch->labels = arena_push_host(pass->arena, pairs * sizeof *batch->labels);
     *whole = *pass;
     whole->batch = batch;
+    whole->voxels = NULL;
     enum voco_status status = pass_begin(whole);
     if (status == VOCO_OK) {
         status = gather_rows(step->exchange->ranks, whole->host.embedding, pass->host.embedding, share,
                              pass->batch, features);
     }
     if (status == VOCO_OK) {
-        pass_send(whole, whole->embedding, whole->host.embedding, (size_t)whole->rows * features);
+        pass_send(whole, whole->embedding, whole->host.embedding,
+                  (size_t)whole->rows * features * sizeof(real));
     }
     if (status == VOCO_OK) {
         status = gather_labels(step->exchange->ranks, batch->labels, share, pass->batch);
@@ -37,11 +39,11 @@ void take_own_rows(const struct train_step *step, const struct batch_pass *pass,
     const struct batch *own = pass->batch;
     const size_t width = (size_t)pass->model->config.projector;
     const size_t of_volume = (size_t)own->crops * (size_t)own->bases;
-    take_rows_of_device(pass->compute, dembedding, of_all, share, own,
-                        (size_t)model_embedding_size(&pass->model->config));
-    take_rows(pass->host.student, whole->host.student, share, own, width);
-    take_rows(pass->host.teacher, whole->host.teacher, share, own, width);
-    memcpy(pass->similarity, whole->similarity + (size_t)share->first * of_volume,
+    take_rows(pass->compute, dembedding, of_all, share, own,
+              (size_t)model_embedding_size(&pass->model->config));
+    take_rows(pass->compute, pass->student, whole->student, share, own, width);
+    take_rows(pass->compute, pass->teacher, whole->teacher, share, own, width);
+    memcpy(pass->host.similarity, whole->host.similarity + (size_t)share->first * of_volume,
            (size_t)share->count * of_volume * sizeof(real));
 }
 

@@ -4,8 +4,8 @@
 
 #include "train/batch_pass.h"
 
-/* The embeddings and labels of all ranks as one pass, on the arena; `batch` becomes its batch, which has no
- * voxels. Collective. */
+/* The embeddings, fetched, and labels of all ranks as one pass, on the arena; `batch` becomes its batch,
+ * which has no voxels. Collective. */
 enum voco_status gather_pass(struct batch_pass *whole, struct batch *batch, const struct train_step *step,
                              const struct batch_pass *pass, struct step_result *result);
 

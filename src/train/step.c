@@ -7,6 +7,7 @@
 #include "train/memory_plan.h"
 #include "train/shared_step.h"
 #include "train/step_arrays.h"
+#include "train/step_crops.h"
 
 #include <float.h>
 #include <math.h>
@@ -107,6 +108,8 @@ static size_t exact_memory(const struct train_step *step)
 static enum voco_status open_arena(struct train_step *step, int measured)
 {
     const int exact = measured && step->compute->separate_memory && step->batch_room > 0;
+    (void)train_step_bring(step, NULL);
+    step->crops = (struct travelling_crops){0};
     compute_arena_close(&step->arena, step->compute);
     return compute_arena_open(&step->arena, step->compute, exact ? exact_memory(step) : address_space(step));
 }
@@ -117,6 +120,9 @@ enum voco_status train_step_create(struct train_step *step, const struct model *
 {
     *step = (struct train_step){.model = model, .compute = compute, .state = state, .settings = *settings};
     enum voco_status status = step_arrays_create(step);
+    if (status == VOCO_OK) {
+        status = copy_queue_open(&step->copies, compute);
+    }
     if (status == VOCO_OK) {
         step->settings.crops_at_once = 0; /* not measured yet */
         status = train_step_resize(step, settings->crops_at_once, settings->activation_budget);
@@ -142,16 +148,19 @@ enum voco_status train_step_resize(struct train_step *step, int crops_at_once, s
 
 /* In the order of src: pass_begin, fill_gradients, embeddings_to_gradient; there the student's projector
  * keeps 4 arrays, and the teacher's, the loss and the signals take turns. */
-size_t train_step_projection_bytes(const struct model_config *config, size_t crops, size_t pairs)
+size_t train_step_projection_bytes(const struct model_config *config, int volumes, int crops, int bases)
 {
+    const struct contrast_shape shape = {volumes, crops, bases, config->projector};
     const size_t features = (size_t)model_embedding_size(config), width = (size_t)config->projector;
-    const size_t smaller = crops < features ? crops : features;
-    const size_t always = crops * (3 * features + 7 * width) + pairs;
-    const size_t teacher = 4 * crops * width * sizeof(real);
-    const size_t loss = (crops * width + 3 * pairs) * sizeof(double);
-    const size_t signals = (crops * features + smaller * (smaller + 4)) * sizeof(double);
+    const size_t rows = (size_t)volumes * (size_t)(crops + bases);
+    const size_t pairs = (size_t)volumes * (size_t)crops * (size_t)bases;
+    const size_t smaller = rows < features ? rows : features;
+    const size_t always = rows * (4 * features + 7 * width) + 2 * pairs;
+    const size_t teacher = 4 * rows * width * sizeof(real);
+    const size_t loss = contrast_loss_work(&shape) * sizeof(double);
+    const size_t signals = (rows * features + smaller * (smaller + 4)) * sizeof(double);
     const size_t most = teacher > loss ? teacher : loss;
-    const size_t little = (size_t)1 << 16; /* moments, bookkeeping, alignment */
+    const size_t little = (size_t)1 << 16; /* moments, terms, bookkeeping, alignment */
     return always * sizeof(real) + (most > signals ? most : signals) + little;
 }
 
@@ -163,6 +172,7 @@ void train_step_join(struct train_step *step, struct gradient_exchange *exchange
 
 void train_step_free(struct train_step *step)
 {
+    copy_queue_close(&step->copies);
     if (step->compute != NULL) {
         compute_arena_close(&step->arena, step->compute);
     }
@@ -199,9 +209,8 @@ static void undo_teacher(struct train_step *step)
     step->compute->parameters_changed(step->compute);
 }
 
-/* As the rows of the whole batch. */
-static void drop_rows(const struct train_step *step, const struct batch_pass *pass, real *out,
-                      const real *inp)
+/* Draws the mask, while a device is at work on what was queued, as that of the rows of the whole batch. */
+static void send_mask(const struct train_step *step, const struct batch_pass *pass)
 {
     const struct batch_share *share = &step->settings.share;
     const struct batch *batch = pass->batch;
@@ -209,49 +218,40 @@ static void drop_rows(const struct train_step *step, const struct batch_pass *pa
     const uint64_t number = (uint64_t)step->state->step;
     const size_t features = (size_t)model_embedding_size(&pass->model->config);
     const size_t randoms = (size_t)batch->volumes * (size_t)batch->crops, rows = (size_t)pass->rows;
-    if (share->volumes == 0 || share->volumes == batch->volumes) {
-        drop_apply(out, inp, drop, number, rows, features);
-        return;
-    }
-    drop_apply_rows(out, inp, drop, number, first_random_row(share, batch), randoms, features);
-    drop_apply_rows(out + randoms * features, inp + randoms * features, drop, number,
-                    first_base_row(share, batch), rows - randoms, features);
+    const int whole = share->volumes == 0 || share->volumes == batch->volumes;
+    drop_mask(pass->host.mask, drop, number, whole ? 0 : first_random_row(share, batch), randoms, features);
+    drop_mask(pass->host.mask + randoms * features, drop, number,
+              whole ? randoms : first_base_row(share, batch), rows - randoms, features);
+    pass_send(pass, pass->mask, pass->host.mask, rows * features * sizeof(real));
 }
 
-/* Projectors and loss on the embeddings, and back: dembedding (N, E) is written. The host's side of the
- * embeddings is there. */
+/* Projectors and loss on the embeddings, and back: dembedding (N, E) is written. */
 static enum voco_status own_embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
-                                                   real *dembedding, struct step_result *result)
+                                                   real *dembedding)
 {
-    const size_t features = (size_t)model_embedding_size(&pass->model->config), rows = (size_t)pass->rows;
+    struct compute *c = pass->compute;
+    const size_t values = (size_t)pass->rows * (size_t)model_embedding_size(&pass->model->config);
     const struct arena_mark mark = arena_mark(pass->arena);
     struct projector_activations *kept = NULL;
-    const size_t values = rows * features;
     real *dropped = arena_push(pass->arena, values * sizeof *dropped);
-    real *on_host = pass_host_side(pass, dropped, values);
-    real *gradient_on_host = pass_host_side(pass, dembedding, values);
-    if (pass->arena->exhausted) {
+    if (dropped == NULL) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
-    drop_rows(step, pass, on_host, pass->host.embedding);
-    pass_send(pass, dropped, on_host, values);
+    send_mask(step, pass);
+    c->apply_mask(c, dropped, pass->embedding, pass->mask, values);
     enum voco_status status = pass_project(pass, GROUP_STUDENT, pass->student, dropped, &kept);
     if (status == VOCO_OK) {
         status = pass_project(pass, GROUP_TEACHER, pass->teacher, pass->embedding, NULL);
     }
     if (status == VOCO_OK) {
-        status = pass_loss(pass, result);
+        status = pass_loss(pass);
     }
     if (status == VOCO_OK) {
-        status = projector_backward(pass->model, pass->compute, pass->arena, step->gradients, pass->params,
-                                    GROUP_STUDENT, dembedding, pass->dstudent, dropped, pass->rows, kept);
+        status = projector_backward(pass->model, c, pass->arena, step->gradients, pass->params, GROUP_STUDENT,
+                                    dembedding, pass->dstudent, dropped, pass->rows, kept);
     }
     if (status == VOCO_OK) {
-        pass_fetch(pass, gradient_on_host, dembedding, values);
-        pass->compute->wait(pass->compute);
-        drop_rows(step, pass, gradient_on_host, gradient_on_host);
-        pass_send(pass, dembedding, gradient_on_host, values);
-        pass->compute->wait(pass->compute); /* the host's side is released */
+        c->apply_mask(c, dembedding, dembedding, pass->mask, values);
     }
     arena_release(pass->arena, mark);
     return status;
@@ -271,10 +271,13 @@ static enum voco_status all_embeddings_to_gradient(struct train_step *step, cons
         status = fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", whole.rows);
     }
     if (status == VOCO_OK) {
-        status = own_embeddings_to_gradient(step, &whole, of_all, result);
+        status = own_embeddings_to_gradient(step, &whole, of_all);
     }
     if (status == VOCO_OK) {
-        status = pass_signals(&whole, result);
+        status = pass_fetch_measures(&whole);
+    }
+    if (status == VOCO_OK) {
+        status = pass_measure(&whole, result);
     }
     if (status == VOCO_OK) {
         take_own_rows(step, pass, &whole, dembedding, of_all);
@@ -302,7 +305,7 @@ static enum voco_status embeddings_to_gradient(struct train_step *step, const st
     const double waited = result->seconds.communication;
     const enum voco_status status = is_together(step)
                                         ? all_embeddings_to_gradient(step, pass, dembedding, result)
-                                        : own_embeddings_to_gradient(step, pass, dembedding, result);
+                                        : own_embeddings_to_gradient(step, pass, dembedding);
     if (status == VOCO_OK && step->exchange != NULL) {
         send_part(step, backbone_parts);
     }
@@ -326,9 +329,8 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
     begin_phase(step, STEP_ENCODER_FORWARD);
     step->compute->zero(step->compute, step->gradients, step->model->table.trained);
     enum voco_status status = pass_forward(pass, kept, count);
-    if (status == VOCO_OK) {
-        pass_fetch(pass, pass->host.embedding, pass->embedding, (size_t)pass->rows * features);
-        step->compute->wait(step->compute);
+    if (status == VOCO_OK && is_together(step)) {
+        status = pass_fetch_embeddings(pass);
     }
     count_time(&result->seconds.encoder_forward, &since);
     if (status == VOCO_OK) {
@@ -344,10 +346,12 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
         count_time(&result->seconds.encoder_backward, &since);
     }
     if (status == VOCO_OK && !is_together(step)) {
-        status = pass_signals(pass, result); /* while a device is at work on what was queued */
-        count_time(&result->seconds.projector_and_loss, &since);
-        step->compute->wait(step->compute);
+        status = pass_fetch_measures(pass);
         count_time(&result->seconds.encoder_backward, &since);
+    }
+    if (status == VOCO_OK && !is_together(step)) {
+        status = pass_measure(pass, result); /* while a device is at work on what was queued */
+        count_time(&result->seconds.projector_and_loss, &since);
     }
     if (status == VOCO_OK && step->exchange != NULL) {
         step->compute->wait(step->compute); /* what is then waited for is the other ranks' */
@@ -355,34 +359,39 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
         gradient_exchange_finish(step->exchange);
         count_time(&result->seconds.communication, &since);
     }
-    if (status == VOCO_OK) {
-        pass_give_outputs(pass, outputs);
-    }
-    return status;
+    return status != VOCO_OK ? status : pass_give_outputs(pass, outputs);
 }
 
 enum voco_status train_step_gradients(struct train_step *step, const struct batch *batch,
                                       struct step_result *result, const struct batch_outputs *outputs)
 {
+    double since = seconds_now();
+    const real *voxels = NULL;
+    *result = (struct step_result){0};
+    enum voco_status status = step_crops_take(step, batch, &voxels);
     struct batch_pass pass = {.model = step->model,
                               .compute = step->compute,
+                              .copies = &step->copies,
                               .arena = &step->arena,
                               .params = step->arrays.params,
                               .batch = batch,
-                              .crops_at_once = step->settings.crops_at_once};
-    double since = seconds_now();
-    *result = (struct step_result){0};
-    enum voco_status status = pass_begin(&pass);
+                              .crops_at_once = step->settings.crops_at_once,
+                              .masked = 1,
+                              .voxels = voxels};
+    if (status == VOCO_OK) {
+        status = pass_begin(&pass);
+    }
     if (status == VOCO_OK) {
         begin_phase(step, STEP_OPTIMISER);
         move_teacher(step);
         count_time(&result->seconds.optimiser, &since);
         status = fill_gradients(step, &pass, result, outputs);
         if (status != VOCO_OK) {
+            (void)copy_queue_wait(&step->copies);
             undo_teacher(step);
         }
     }
-    arena_reset(&step->arena);
+    step_crops_alone(step);
     return status;
 }
 

@@ -30,6 +30,7 @@
 #define TRAIN_STEP_H
 
 #include "base/arena.h"
+#include "compute/copy_queue.h"
 #include "data/batch.h"
 #include "model/model.h"
 #include "train/batch_share.h"
@@ -66,9 +67,10 @@ struct batch_outputs {
     real *embedding;  /* (N, E) */
     real *student;    /* (N, D) */
     real *teacher;    /* (N, D) */
-    real *similarity; /* (V, S, K), see voco_loss */
+    real *similarity; /* (V, S, K), see contrast_loss (compute.h) */
 };
 
+/* Where operations are only queued these are the seconds of the queueing, and of what the host waits for. */
 struct step_seconds {
     double encoder_forward;
     double projector_and_loss; /* forward and backward */
@@ -101,18 +103,30 @@ struct working_state {
     real *params, *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
 };
 
+/* The crops of a step where operations cannot read the batch's own, and those of the next one, which travel
+ * meanwhile. */
+struct travelling_crops {
+    real *buffers[2];              /* at the bottom of the step's arena */
+    size_t bytes;                  /* of each */
+    int free;                      /* the buffer that the next crops go to */
+    const struct batch *under_way; /* there, and not yet taken; NULL: none */
+};
+
 struct train_step {
     const struct model *model;
     struct compute *compute;
+    struct copy_queue copies; /* beside what `compute` was when the step was created */
     struct training_state *state;
     struct train_step_settings settings; /* crops_at_once as resolved */
-    struct arena arena;                  /* empty between steps; may be lent to evaluate_batch */
-    struct working_state arrays;         /* of `state`, as operations take them */
-    real *gradients;                     /* (table.trained): of the last step, before clipping. As operations
-                                            take them, and the next one too */
-    real *previous_teacher;              /* (table.total - table.trained): as it was before the step */
-    real *host_gradients;                /* see train_step_host_gradients */
-    struct gradient_exchange *exchange;  /* with the other ranks; NULL: there are none. Borrowed */
+    struct arena arena;                  /* between steps it holds `crops` alone; may be lent to
+                                            evaluate_batch */
+    struct travelling_crops crops;
+    struct working_state arrays;        /* of `state`, as operations take them */
+    real *gradients;                    /* (table.trained): of the last step, before clipping. As operations
+                                           take them, and the next one too */
+    real *previous_teacher;             /* (table.total - table.trained): as it was before the step */
+    real *host_gradients;               /* see train_step_host_gradients */
+    struct gradient_exchange *exchange; /* with the other ranks; NULL: there are none. Borrowed */
     size_t batch_room; /* bytes of the arena that a batch takes beside the encoder's activations,
                           where that is known: separate memory is not taken in vain then */
     size_t crop_kept;  /* bytes of the arena that a crop keeps from forward to backward */
@@ -148,8 +162,15 @@ void train_step_take_gradients(struct train_step *step);
  * moments as `exchange` says. `outputs` hold the own crops' rows. The exchange is borrowed. */
 void train_step_join(struct train_step *step, struct gradient_exchange *exchange);
 
-/* What a step with a batch of `crops` crops takes of the arena beside the encoder's activations, at most. */
-size_t train_step_projection_bytes(const struct model_config *config, size_t crops, size_t pairs);
+/* What a step with a batch of V volumes, S crops and K bases each, takes of the arena beside the encoder's
+ * activations, at most; in separate memory also the voxels of two batches. */
+size_t train_step_projection_bytes(const struct model_config *config, int volumes, int crops, int bases);
+
+/* The crops of a step's batch set out for separate memory while what was asked for before is computed: the
+ * next step will be of this batch, which must stay as it is until train_step_gradients has returned. NULL:
+ * waits for those that are under way, and forgets them. Nothing where operations read the batch's own
+ * voxels. Need not be called: a step brings what it lacks. */
+enum voco_status train_step_bring(struct train_step *step, const struct batch *batch);
 
 /* One step at this learning rate. state->step grows by one, and so does state->optimizer_step unless the step
  * was skipped: where the loss or the gradient is NaN or infinite, or the gradient's square is no float any
@@ -158,9 +179,10 @@ size_t train_step_projection_bytes(const struct model_config *config, size_t cro
 enum voco_status train_step_run(struct train_step *step, const struct batch *batch, double learning_rate,
                                 struct step_result *result, const struct batch_outputs *outputs);
 
-/* The same in two halves, for a caller that looks at or changes step->gradients in between. The first moves
- * the teacher and fills the gradients; the second finds their norm, and updates or skips. After a first half
- * that succeeded the second must follow before anything else is done with the state. */
+/* The same in two halves, for a caller that looks at or changes step->gradients in between, or brings the
+ * next batch. The first moves the teacher and fills the gradients, or asks for them: the batch is not looked
+ * at any more, and loss and signals are known. The second finds their norm, and updates or skips. After a
+ * first half that succeeded the second must follow before anything else is done with the state. */
 enum voco_status train_step_gradients(struct train_step *step, const struct batch *batch,
                                       struct step_result *result, const struct batch_outputs *outputs);
 enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result);

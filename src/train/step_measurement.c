@@ -36,6 +36,7 @@ struct run {
     struct timed_compute timer;
     struct train_step step;
     struct loader *loader;
+    const struct batch *ahead;     /* the next step's batch, on its way; NULL: not yet */
     struct step_account *accounts; /* (steps) */
     struct step_account *current;
     struct step_account warm_up;
@@ -114,14 +115,14 @@ static void enter_phase(void *context, enum step_phase phase)
 static enum voco_status open_step(struct run *r)
 {
     const struct recipe *recipe = r->recipe;
-    const int pairs_a_volume = recipe->sampling.crops * sampling_bases(&recipe->sampling);
-    const int crops = recipe->volumes * (recipe->sampling.crops + sampling_bases(&recipe->sampling));
+    const int bases = sampling_bases(&recipe->sampling);
+    const int crops = recipe->volumes * (recipe->sampling.crops + bases);
     const struct memory_limit limit = memory_limit_of(recipe->memory);
     const struct batch_source source = source_of(r);
     struct train_step_settings settings = train_step_settings_of(recipe, crops);
     struct memory_demand demand = {
-        .projection = train_step_projection_bytes(&recipe->model, (size_t)crops,
-                                                  (size_t)recipe->volumes * (size_t)pairs_a_volume),
+        .projection =
+            train_step_projection_bytes(&recipe->model, recipe->volumes, recipe->sampling.crops, bases),
         .batches = loader_memory(&source, recipe->loader_threads, recipe->loader_ahead),
         .crops = crops,
         .crops_at_once = settings.crops_at_once,
@@ -157,19 +158,32 @@ static enum voco_status open_step(struct run *r)
     return status;
 }
 
+/* As in a run: what fails comes again when the step is due. */
+static void look_ahead(struct run *r)
+{
+    if (r->compute.separate_memory && loader_next(r->loader, &r->ahead) == VOCO_OK) {
+        (void)train_step_bring(&r->step, r->ahead);
+    }
+}
+
 /* A batch, and a step on it, as in a run. */
 static enum voco_status take_step(struct run *r, struct step_account *account)
 {
-    const struct batch *batch = NULL;
+    const struct batch *batch = r->ahead;
     const double waited = loader_waited_seconds(r->loader);
     const double began = seconds_now(), cpu_began = cpu_seconds_now();
     r->current = account;
-    enum voco_status status = loader_next(r->loader, &batch);
+    enum voco_status status = batch != NULL ? VOCO_OK : loader_next(r->loader, &batch);
+    r->ahead = NULL;
     if (status != VOCO_OK) {
         return status;
     }
     struct step_result result;
-    status = train_step_run(&r->step, batch, r->recipe->learning_rate, &result, NULL);
+    status = train_step_gradients(&r->step, batch, &result, NULL);
+    if (status == VOCO_OK) {
+        look_ahead(r);
+        status = train_step_update(&r->step, r->recipe->learning_rate, &result);
+    }
     account->seconds = seconds_now() - began;
     account->cpu_seconds = cpu_seconds_now() - cpu_began;
     account->waited = loader_waited_seconds(r->loader) - waited;
@@ -330,8 +344,8 @@ enum voco_status step_measurement_take(struct step_measurement *measurement, con
         status = measure_machine(measurement, &r);
     }
 done:
+    train_step_free(&r.step); /* before the batches that may be on their way */
     loader_close(r.loader);
-    train_step_free(&r.step);
     compute_close(&r.compute);
     training_state_free(&r.state);
     model_free(&r.model);

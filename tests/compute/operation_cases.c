@@ -11,11 +11,29 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-const char *const operation_families[] = {
-    "conv3d",        "normed_conv3d", "linear",      "fused_linear", "mlp",          "layer_norm",
-    "instance_norm", "norm_in_steps", "pooled_norm", "attention",    "large_scores", "channel_scale",
-    "gelu",          "gelu_sweep",    "patch_merge", "add",          "optimiser",    "sum_in_order",
-    "not_finite",    "parameters",    NULL};
+const char *const operation_families[] = {"conv3d",
+                                          "normed_conv3d",
+                                          "linear",
+                                          "fused_linear",
+                                          "mlp",
+                                          "layer_norm",
+                                          "instance_norm",
+                                          "norm_in_steps",
+                                          "pooled_norm",
+                                          "attention",
+                                          "large_scores",
+                                          "channel_scale",
+                                          "gelu",
+                                          "gelu_sweep",
+                                          "patch_merge",
+                                          "add",
+                                          "optimiser",
+                                          "sum_in_order",
+                                          "not_finite",
+                                          "parameters",
+                                          "mask",
+                                          "contrast_loss",
+                                          NULL};
 
 /* Cases are appended here. `large`: how many of a family's last ones are. */
 struct list {
@@ -446,6 +464,37 @@ static int has_sum_in_order(const struct compute *c)
     return c->sum_in_order != NULL;
 }
 
+static int has_mask(const struct compute *c)
+{
+    return c->apply_mask != NULL;
+}
+
+static int has_contrast_loss(const struct compute *c)
+{
+    return c->contrast_loss != NULL;
+}
+
+static void list_losses(struct list *list)
+{
+    static const size_t counts[] = {1, 7, 1024, 50691};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        struct operation_case *it = append(list, "mask", mask, &counts[i], 4.0 * (double)counts[i], 0);
+        NAME(it, "mask of %zu", counts[i]);
+        it->is_there = has_mask;
+    }
+    static const struct contrast_shape shapes[] = {
+        {1, 1, 1, 3},   {1, 3, 2, 40},  {2, 3, 4, 5},    {3, 2, 9, 33},
+        {5, 4, 1, 130}, {2, 17, 9, 64}, {4, 2, 9, 1024},
+    };
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        const struct contrast_shape *s = &shapes[i];
+        const double pairs = (double)s->volumes * s->bases * (3.0 * s->crops + s->bases);
+        struct operation_case *it = append(list, "contrast_loss", contrast, s, 4 * pairs * s->width, 0);
+        NAME(it, "loss of %d volumes, %d crops, %d bases, %d wide", s->volumes, s->crops, s->bases, s->width);
+        it->is_there = has_contrast_loss;
+    }
+}
+
 static int has_linear_and_conv3d(const struct compute *c)
 {
     return c->linear_forward != NULL && c->conv3d_forward != NULL;
@@ -497,5 +546,6 @@ size_t list_operation_cases(struct operation_case *cases, size_t max)
     list_gelus(&list);
     list_patch_mergings(&list);
     list_updates(&list);
+    list_losses(&list);
     return list.count;
 }

@@ -383,6 +383,67 @@ void add(struct compute *c, const void *chosen, struct results *r)
     c->add(c, over_sum, over_sum, b, count);
 }
 
+/* A third is masked, whatever it was. */
+void mask(struct compute *c, const void *chosen, struct results *r)
+{
+    const size_t count = *(const size_t *)chosen;
+    real *values = random_tensor(1, count, 1), *factors = filled_tensor(count, 1.25);
+    for (size_t k = 0; k < count; k += 3) {
+        factors[k] = 0;
+        values[k] = k % 2 == 0 ? values[k] : INFINITY;
+    }
+    real *inp = given_reals(r, values, count), *factor = given_reals(r, factors, count);
+    real *out = new_result(r, "masked", count, 77), *over = new_result(r, "in place", count, 3);
+    c->apply_mask(c, out, inp, factor, count);
+    c->apply_mask(c, over, over, factor, count);
+}
+
+/* Rows that lean to one side, so that most cosines are positive, and one of zeros. */
+static real *rows_to_compare(uint32_t seed, const struct contrast_shape *s)
+{
+    const size_t width = (size_t)s->width;
+    const size_t rows = (size_t)s->volumes * (size_t)(s->crops + s->bases);
+    real *values = random_tensor(seed, rows * width, 1);
+    for (size_t k = 0; k < rows * width; k++) {
+        values[k] = rows > 6 && k / width == 2 ? 0 : values[k] + (real)0.4;
+    }
+    return values;
+}
+
+/* Of the terms the sums over the volumes. */
+void contrast(struct compute *c, const void *chosen, struct results *r)
+{
+    const struct contrast_shape *s = chosen;
+    const size_t pairs = (size_t)s->volumes * (size_t)s->crops * (size_t)s->bases;
+    const size_t elements = (size_t)s->volumes * (size_t)(s->crops + s->bases) * (size_t)s->width;
+    const size_t count = (size_t)s->volumes * contrast_terms;
+    const size_t reals_of_double = sizeof(double) / sizeof(real);
+    real *shares = random_tensor(3, pairs, 1);
+    for (size_t k = 0; k < pairs; k++) {
+        shares[k] = shares[k] < 0 ? 0 : shares[k] / 4;
+    }
+    real *z = given_reals(r, rows_to_compare(1, s), elements);
+    real *t = given_reals(r, rows_to_compare(2, s), elements);
+    real *labels = given_reals(r, shares, pairs);
+    const size_t work_reals = contrast_loss_work(s) * reals_of_double, term_reals = count * reals_of_double;
+    double *work = (double *)given_reals(r, filled_tensor(work_reals, 77), work_reals);
+    double *terms = (double *)given_reals(r, filled_tensor(term_reals, 77), term_reals);
+    real *dz = new_result(r, "dz", elements, 77), *similarity = new_result(r, "similarity", pairs, 77);
+    c->contrast_loss(c, terms, dz, similarity, z, t, (const float *)labels, work, s);
+    double *of_volumes = (double *)filled_tensor(term_reals, 0);
+    c->to_host(c, of_volumes, terms, count * sizeof *of_volumes);
+    c->wait(c);
+    static const char *const names[] = {"intra", "inter", "reg"};
+    for (int term = 0; term < contrast_terms; term++) {
+        double sum = 0;
+        for (int i = 0; i < s->volumes; i++) {
+            sum += of_volumes[i * contrast_terms + term];
+        }
+        *new_number(r, names[term]) = (real)sum;
+    }
+    free(of_volumes);
+}
+
 void add_parts(struct compute *c, const void *chosen, struct results *r)
 {
     const struct parts *t = chosen;

@@ -78,6 +78,11 @@ void update(struct compute *c, const void *chosen, struct results *r);
 void sum_what_is_not_finite(struct compute *c, const void *chosen, struct results *r);
 void add(struct compute *c, const void *chosen, struct results *r);
 
+void mask(struct compute *c, const void *chosen, struct results *r);
+
+/* The shape is a contrast_shape. */
+void contrast(struct compute *c, const void *chosen, struct results *r);
+
 struct parts {
     int n;
     size_t count;

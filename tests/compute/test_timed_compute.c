@@ -117,6 +117,8 @@ static const struct conv3d_shape from_one_channel = {n, d,        h, w,
                                                      1, channels, 3, 1}; /* what may come before */
 static const struct attention_shape attention = {n, d, h, w, 2, 3, {d, h, w}, {0, 0, 0}};
 
+static const struct contrast_shape contrast = {2, 3, 2, 7};
+
 static void convolve_and_multiply(struct compute *c, const struct arrays *a)
 {
     c->conv3d_forward(c, a->out[0], a->in[0], a->weight, NULL, &convolution);
@@ -193,6 +195,12 @@ static void work_elementwise(struct compute *c, const struct arrays *a)
     c->patch_merge_backward(c, a->out[1], a->in[1], PATCH_MERGING_FIXED, n, d, h, w, channels);
     c->add(c, a->out[0], a->out[0], a->in[1], size);
     c->sum_in_order(c, a->grads[0], a->in[0], 2, size / 2, 1);
+    c->apply_mask(c, a->grads[0], a->grads[0], a->weight, size);
+    double terms[2 * contrast_terms];
+    double *work = calloc(contrast_loss_work(&contrast), sizeof *work);
+    assert_non_null(work);
+    c->contrast_loss(c, terms, a->grads[0], a->squares[0], a->weight, a->bias, a->bias, work, &contrast);
+    free(work);
 }
 
 static double optimise(struct compute *c, const struct arrays *a)
@@ -256,8 +264,10 @@ static void operations_are_added_to_their_kind(void **state)
     require_total(&totals[OPERATION_NORM], 14, 0, arrays * size * (double)sizeof(real));
     /* 2 x 2 x 3 merged tokens of 8 channels each. */
     const double merging = size + n * 2 * 2 * 3 * 8 * channels;
-    require_total(&totals[OPERATION_ELEMENTWISE], 8, 0,
-                  ((2 + 2 + 2 + 3 + 3) * size + 2 * merging + 3 * (size / 2)) * (double)sizeof(real));
+    /* The mask: three arrays. The loss: 10 rows of two arrays in, one out. */
+    require_total(&totals[OPERATION_ELEMENTWISE], 10, 0,
+                  ((2 + 2 + 2 + 3 + 3 + 3) * size + 2 * merging + 3 * (size / 2) + 3 * 10 * 7) *
+                      (double)sizeof(real));
     require_total(&totals[OPERATION_OPTIMISER], 4, 0, (9 + 3 + 1 + 1) * size * (double)sizeof(real));
     free_arrays(&a);
 }

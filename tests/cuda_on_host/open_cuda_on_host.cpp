@@ -98,8 +98,9 @@ __attribute__((weak)) int blas_product(struct compute *, const struct matrix_pro
                                 does(channel_scale_backward) does(window_attention_forward)                  \
                                     does(window_attention_backward) does(gelu_forward) does(gelu_backward)   \
                                         does(patch_merge_forward) does(patch_merge_backward) does(add)       \
-                                            does(adamw_step) does(moving_average) does(zero)                 \
-                                                does(sum_in_order) does(sum_of_squares)
+                                            does(adamw_step) does(moving_average) does(apply_mask)           \
+                                                does(contrast_loss) does(zero) does(sum_in_order)            \
+                                                    does(sum_of_squares)
 
 #define MAY_BE_MISSING(operation) extern decltype(cuda_##operation) cuda_##operation __attribute__((weak));
 EVERY_OPERATION(MAY_BE_MISSING)

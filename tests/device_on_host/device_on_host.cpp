@@ -219,6 +219,7 @@ KEPT_AS_COPY(attention_shape)
 KEPT_AS_COPY(norm_activation)
 KEPT_AS_COPY(pooled_residual)
 KEPT_AS_COPY(adamw_settings)
+KEPT_AS_COPY(contrast_shape)
 
 template <auto member> struct later;
 
@@ -338,8 +339,8 @@ static enum voco_status open_beside(struct compute *c, struct compute *beside);
                                 does(window_attention_forward) does(window_attention_backward)               \
                                     does(gelu_forward) does(gelu_backward) does(patch_merge_forward)         \
                                         does(patch_merge_backward) does(add) does(adamw_step)                \
-                                            does(moving_average) does(zero) does(sum_in_order)               \
-                                                does(parameters_changed)
+                                            does(moving_average) does(apply_mask) does(contrast_loss)        \
+                                                does(zero) does(sum_in_order) does(parameters_changed)
 
 static void fill(struct compute *c, device *d, enum compute_precision precision)
 {

@@ -259,6 +259,56 @@ static void a_step_is_skipped_by_all_or_by_none(void **state)
     end(&shared);
 }
 
+static void set_voxels(const struct batch *batch, float factor)
+{
+    const size_t side = (size_t)config.roi, count = volumes * crops_of_volume * side * side * side;
+    for (size_t k = 0; k < count; k++) {
+        batch->voxels[k] = factor * whole.voxels[k];
+    }
+}
+
+/* Each step on other crops. In one life they are there when it begins; in the other they were brought while
+ * the step before was computed, and are gone when the step has looked at them. */
+static void crops_may_travel_ahead(void **state)
+{
+    (void)state;
+    enum { steps = 4 };
+    const struct batch_share all = {volumes, 0, volumes};
+    struct trial plainly = {0}, ahead = {0};
+    struct batch slots[2] = {part_of(&all), part_of(&all)};
+    const struct batch given = part_of(&all);
+    begin(&plainly, &plain, &given);
+    begin(&ahead, &plain, &given);
+    set_voxels(&slots[1], 5); /* which no step is made of */
+    assert_int_equal(train_step_bring(&ahead.step, &slots[1]), VOCO_OK);
+    assert_int_equal(train_step_bring(&ahead.step, NULL), VOCO_OK);
+    assert_int_equal(train_step_bring(&ahead.step, &slots[1]), VOCO_OK);
+    set_voxels(&slots[0], 1);
+    for (int k = 0; k < steps; k++) {
+        struct batch *own = &slots[k % 2], *next = &slots[1 - k % 2];
+        set_voxels(&given, (float)(1 + k));
+        compute.parameters_changed(&compute);
+        assert_int_equal(train_step_run(&plainly.step, &given, 1e-3, &plainly.result, NULL), VOCO_OK);
+        compute.parameters_changed(&compute);
+        assert_int_equal(train_step_gradients(&ahead.step, own, &ahead.result, NULL), VOCO_OK);
+        set_voxels(own, NAN);
+        set_voxels(next, (float)(2 + k));
+        assert_int_equal(train_step_bring(&ahead.step, next), VOCO_OK);
+        assert_int_equal(train_step_update(&ahead.step, 1e-3, &ahead.result), VOCO_OK);
+        assert_true(!ahead.result.skipped && ahead.result.loss.total == plainly.result.loss.total);
+        assert_true(ahead.result.gradient_norm == plainly.result.gradient_norm);
+        assert_true(ahead.result.embeddings.spread == plainly.result.embeddings.spread);
+    }
+    assert_int_equal(train_step_fetch_state(&plainly.step), VOCO_OK);
+    assert_int_equal(train_step_fetch_state(&ahead.step), VOCO_OK);
+    assert_memory_equal(ahead.state.params, plainly.state.params, model.table.total * sizeof(float));
+    end(&ahead);
+    plainly.batch = whole; /* which both have been given */
+    end(&plainly);
+    batch_free(&slots[0]);
+    batch_free(&slots[1]);
+}
+
 static void every_gradient_is_in_one_bucket(void **state)
 {
     (void)state;
@@ -287,6 +337,7 @@ int main(void)
         cmocka_unit_test(sharded_moments_change_no_bit),
         cmocka_unit_test(bf16_costs_the_gradient_little_and_ranks_stay_alike),
         cmocka_unit_test(a_step_is_skipped_by_all_or_by_none),
+        cmocka_unit_test(crops_may_travel_ahead),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

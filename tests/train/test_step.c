@@ -100,8 +100,12 @@ static void gradients_of_one_pass(float *gradients, float *params, const struct 
     static float dembedding[crop_count * embedding_size];
     static float z[crop_count * projector], t[crop_count * projector], dz[crop_count * projector],
         similarity[2];
-    struct loss loss;
-    const struct loss_shape shape = {1, 1, 2, projector};
+    static float mask[crop_count * embedding_size];
+    const size_t values = crop_count * embedding_size;
+    const struct contrast_shape shape = {1, 1, 2, projector};
+    double terms[contrast_terms];
+    double *work = calloc(contrast_loss_work(&shape), sizeof *work);
+    assert_non_null(work);
     for (size_t i = table->backbone; i < table->trained; i++) {
         float *teacher = params + i + table->teacher_distance;
         *teacher = (float)(0.9 * *teacher + 0.1 * params[i]);
@@ -112,18 +116,20 @@ static void gradients_of_one_pass(float *gradients, float *params, const struct 
     assert_int_equal(
         encoder_forward(&model, &compute, &arena, params, embedding, batch.voxels, crop_count, &encoder),
         VOCO_OK);
-    drop_apply(dropped, embedding, drop, number, crop_count, embedding_size);
+    drop_mask(mask, drop, number, 0, crop_count, embedding_size);
+    compute.apply_mask(&compute, dropped, embedding, mask, values);
     assert_int_equal(
         projector_forward(&model, &compute, &arena, params, GROUP_STUDENT, z, dropped, crop_count, &student),
         VOCO_OK);
     assert_int_equal(
         projector_forward(&model, &compute, &arena, params, GROUP_TEACHER, t, embedding, crop_count, NULL),
         VOCO_OK);
-    assert_int_equal(voco_loss(&loss, dz, similarity, z, t, batch.labels, &shape, &arena), VOCO_OK);
+    compute.contrast_loss(&compute, terms, dz, similarity, z, t, batch.labels, work, &shape);
+    free(work);
     assert_int_equal(projector_backward(&model, &compute, &arena, gradients, params, GROUP_STUDENT,
                                         dembedding, dz, dropped, crop_count, student),
                      VOCO_OK);
-    drop_apply(dembedding, dembedding, drop, number, crop_count, embedding_size);
+    compute.apply_mask(&compute, dembedding, dembedding, mask, values);
     assert_int_equal(encoder_backward(&model, &compute, &arena, gradients, params, dembedding, batch.voxels,
                                       crop_count, encoder),
                      VOCO_OK);
@@ -381,7 +387,7 @@ static void a_step_that_is_resized_goes_on_as_before(void **unused)
 static void a_step_takes_no_more_than_was_foreseen(void **unused)
 {
     (void)unused;
-    const size_t beside = train_step_projection_bytes(&config, crop_count, 2);
+    const size_t beside = train_step_projection_bytes(&config, 1, 1, 2);
     for (int at_once = 1; at_once <= 3; at_once += 2) {
         for (size_t passes = 1; passes <= 3; passes++) {
             struct training_state state = new_state();

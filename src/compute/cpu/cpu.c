@@ -102,6 +102,8 @@ static void fill(struct compute *c, struct cpu_state *state, enum compute_precis
         .linear_add_forward = reference_linear_add_forward,
         .channel_scale_forward = reference_channel_scale_forward, /* a value a channel */
         .channel_scale_backward = reference_channel_scale_backward,
+        .apply_mask = reference_apply_mask, /* a value a feature of each crop */
+        .contrast_loss = reference_contrast_loss,
         .parameters_changed = parameters_changed,
     };
     compute_in_host_memory(c);

@@ -134,6 +134,8 @@ static void fill_operations(struct compute *c)
     c->patch_merge_forward = cuda_patch_merge_forward;
     c->patch_merge_backward = cuda_patch_merge_backward;
     c->add = cuda_add;
+    c->apply_mask = cuda_apply_mask;
+    c->contrast_loss = cuda_contrast_loss;
     c->adamw_step = cuda_adamw_step;
     c->moving_average = cuda_moving_average;
     c->zero = cuda_zero;

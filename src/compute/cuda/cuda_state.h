@@ -101,6 +101,10 @@ void cuda_add_rounded_weight_gradient(struct compute *c, float *dweight, const v
 void cuda_activations_from_reals(struct compute *c, activation *out, const float *inp, size_t count);
 void cuda_reals_from_activations(struct compute *c, float *out, const activation *inp, size_t count);
 void cuda_add(struct compute *c, activation *out, const activation *a, const activation *b, size_t count);
+void cuda_apply_mask(struct compute *c, float *out, const float *inp, const float *mask, size_t count);
+void cuda_contrast_loss(struct compute *c, double *terms, float *dz, float *similarity, const float *z,
+                        const float *t, const float *labels, double *work,
+                        const struct contrast_shape *shape);
 void cuda_moving_average(struct compute *c, float *average, float *previous, const float *value, float decay,
                          size_t count);
 void cuda_zero(struct compute *c, float *x, size_t count);

@@ -47,6 +47,34 @@ template <typename T, int vector_width> struct addition {
     }
 };
 
+template <int vector_width> struct masking {
+    enum { width = vector_width };
+
+    float *out;
+    const float *inp, *mask;
+
+    static __device__ float masked(float m, float x)
+    {
+        return m == 0 ? 0 : m * x;
+    }
+
+    __device__ void operator()(size_t k) const
+    {
+        out[k] = masked(mask[k], inp[k]);
+    }
+
+    __device__ void vectors(size_t k) const
+    {
+        const vector<float, width> m = load_vector<width>(mask + k), x = load_vector<width>(inp + k);
+        vector<float, width> result;
+#pragma unroll
+        for (int i = 0; i < width; i++) {
+            result.value[i] = masked(m.value[i], x.value[i]);
+        }
+        store_vector(out + k, result);
+    }
+};
+
 template <typename To, typename From>
 static void convert(struct compute *c, To *out, const From *inp, size_t count)
 {
@@ -84,4 +112,15 @@ void cuda_add(struct compute *c, activation *out, const activation *a, const act
         const addition<T, decltype(kind)::width> sum = {(T *)out, (const T *)a, (const T *)b};
         launch_for_elements(c, sum, count);
     });
+}
+
+void cuda_apply_mask(struct compute *c, float *out, const float *inp, const float *mask, size_t count)
+{
+    if (all_aligned(out, inp, mask)) {
+        const masking<4> four = {out, inp, mask};
+        launch_for_elements(c, four, count);
+    } else {
+        const masking<1> one = {out, inp, mask};
+        launch_for_elements(c, one, count);
+    }
 }

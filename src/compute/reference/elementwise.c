@@ -24,6 +24,13 @@ void reference_add(struct compute *c, activation *out, const activation *a, cons
     }
 }
 
+void reference_apply_mask(struct compute *c, real *out, const real *inp, const real *mask, size_t count)
+{
+    for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
+        out[k] = mask[k] == 0 ? 0 : mask[k] * inp[k];
+    }
+}
+
 void reference_moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
                               size_t count)
 {

@@ -118,6 +118,10 @@ void reference_add(struct compute *c, activation *out, const activation *a, cons
 void reference_moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
                               size_t count);
 void reference_zero(struct compute *c, real *x, size_t count);
+void reference_apply_mask(struct compute *c, real *out, const real *inp, const real *mask, size_t count);
+void reference_contrast_loss(struct compute *c, double *terms, real *dz, real *similarity, const real *z,
+                             const real *t, const float *labels, double *work,
+                             const struct contrast_shape *shape);
 void reference_sum_in_order(struct compute *c, real *out, const activation *parts, int n, size_t count,
                             real scale);
 double reference_sum_of_squares(struct compute *c, const real *x, size_t count);

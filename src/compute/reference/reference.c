@@ -62,6 +62,8 @@ enum voco_status reference_compute_open(struct compute *c, enum compute_precisio
         .patch_merge_forward = reference_patch_merge_forward,
         .patch_merge_backward = reference_patch_merge_backward,
         .add = reference_add,
+        .apply_mask = reference_apply_mask,
+        .contrast_loss = reference_contrast_loss,
         .adamw_step = reference_adamw_step,
         .moving_average = reference_moving_average,
         .zero = reference_zero,
