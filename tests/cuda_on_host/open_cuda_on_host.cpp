@@ -91,15 +91,15 @@ __attribute__((weak)) int blas_product(struct compute *, const struct matrix_pro
     does(activations_from_reals) does(reals_from_activations) does(conv3d_forward) does(conv3d_backward)     \
         does(normed_conv3d_forward) does(normed_conv3d_backward) does(normed_conv3d_work)                    \
             does(linear_forward) does(linear_backward) does(linear_gelu_forward) does(linear_gelu_backward)  \
-                does(linear_add_forward) does(layer_norm_forward) does(layer_norm_backward)                  \
-                    does(instance_norm_forward) does(instance_norm_backward) does(instance_norm_moments)     \
-                        does(instance_norm_apply) does(pooled_norm_forward) does(pooled_norm_backward)       \
-                            does(channel_scale_forward) does(channel_scale_backward)                         \
-                                does(window_attention_forward) does(window_attention_backward)               \
-                                    does(gelu_forward) does(gelu_backward) does(patch_merge_forward)         \
-                                        does(patch_merge_backward) does(add) does(adamw_step)                \
-                                            does(moving_average) does(zero) does(sum_in_order)               \
-                                                does(sum_of_squares)
+                does(linear_add_forward) does(mlp_forward) does(mlp_backward) does(mlp_fits)                 \
+                    does(layer_norm_forward) does(layer_norm_backward) does(instance_norm_forward)           \
+                        does(instance_norm_backward) does(instance_norm_moments) does(instance_norm_apply)   \
+                            does(pooled_norm_forward) does(pooled_norm_backward) does(channel_scale_forward) \
+                                does(channel_scale_backward) does(window_attention_forward)                  \
+                                    does(window_attention_backward) does(gelu_forward) does(gelu_backward)   \
+                                        does(patch_merge_forward) does(patch_merge_backward) does(add)       \
+                                            does(adamw_step) does(moving_average) does(zero)                 \
+                                                does(sum_in_order) does(sum_of_squares)
 
 #define MAY_BE_MISSING(operation) extern decltype(cuda_##operation) cuda_##operation __attribute__((weak));
 EVERY_OPERATION(MAY_BE_MISSING)

@@ -139,6 +139,12 @@ void cuda_linear_add_forward(struct compute *c, activation *out, const activatio
                              const float *bias, const activation *residual, size_t rows, int in_features,
                              int out_features);
 
+void cuda_mlp_forward(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
+                      size_t rows);
+void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
+                       const activation *dout, const activation *x, const struct mlp *mlp, size_t rows);
+int cuda_mlp_fits(struct compute *c, int channels, int hidden);
+
 void cuda_layer_norm_forward(struct compute *c, activation *out, float *mean, float *rstd,
                              const activation *inp, const float *weight, const float *bias, size_t rows,
                              int channels);
