@@ -119,7 +119,7 @@ void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradi
         cuda_fill_zero(c, sums, mlp_sums * sizeof(float));
         mlp_rows_backward(c, (bf16 *)dx, sums + mlp_sums, (const bf16 *)dout, (const bf16 *)x, &factors,
                           rows);
-        cuda_add_parts(c, sums, sums + mlp_sums, blocks, mlp_sums, mlp_sums);
+        cuda_add_parts(c, sums, mlp_sums, NULL, 0, sums + mlp_sums, blocks, mlp_sums);
         launch(c, finish_gradients, dim3(mlp_weights / block_threads), dim3(block_threads), 0, *gradients,
                (const float *)sums, mlp->weight1, mlp->norm_weight, mlp->norm_bias);
     }

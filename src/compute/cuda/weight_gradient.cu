@@ -216,9 +216,6 @@ int weight_gradient(struct compute *c, float *dweight, float *dbias, const activ
     launch(c, sum_weight_gradient, dim3((unsigned)parts, (unsigned)shares),
            dim3((unsigned)(tile.out_units * tile.in_units * tile.sharing * warp_size)), shared, partial,
            (const bf16 *)dout, (const bf16 *)inp, sizes, tile, pitch, (int)(dbias != NULL));
-    cuda_add_parts(c, dweight, partial, shares, pitch, count);
-    if (dbias != NULL) {
-        cuda_add_parts(c, dbias, partial + count, shares, pitch, (size_t)out_features);
-    }
+    cuda_add_parts(c, dweight, count, dbias, (size_t)out_features, partial, shares, pitch);
     return 1;
 }
