@@ -84,10 +84,13 @@ enum weight_form {
 };
 
 /* The weights (out, in, taps) in this form, derived when first asked for after parameters_changed and kept
- * until the next one. NULL when there is no memory, which is then c's status. */
+ * until the next one; with the first of them all those that were asked for between the two changes before.
+ * NULL when there is no memory, which is then c's status. */
 const void *cuda_weights(struct compute *c, const float *weight, enum weight_form form, int out, int in,
                          int taps);
 void cuda_weights_changed(struct compute *c);
+/* Memory was released: no weights are read before they are asked for again. */
+void cuda_weights_may_be_gone(struct compute *c);
 void cuda_weights_free(struct compute *c);
 
 /* dweight (out, in, taps) += gradient (out, taps, in), taps <= 27; the second of a gradient in bf16. */
