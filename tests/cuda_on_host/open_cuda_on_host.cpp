@@ -97,7 +97,7 @@ __attribute__((weak)) int blas_product(struct compute *, const struct matrix_pro
         does(normed_conv3d_forward) does(normed_conv3d_backward) does(normed_conv3d_work)                    \
             does(linear_forward) does(linear_backward) does(linear_gelu_forward) does(linear_gelu_backward)  \
                 does(linear_add_forward) does(mlp_forward) does(mlp_backward) does(mlp_fits)                 \
-                                                                                                             \
+                    does(normed_linear_forward) does(normed_linear_backward) does(normed_linear_fits)        \
                         does(layer_norm_forward) does(layer_norm_backward) does(instance_norm_forward)       \
                             does(instance_norm_backward) does(instance_norm_moments)                         \
                                 does(instance_norm_apply) does(pooled_norm_forward)                          \

@@ -147,6 +147,13 @@ void cuda_mlp_forward(struct compute *c, activation *out, const activation *x, c
 void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
                        const activation *dout, const activation *x, const struct mlp *mlp, size_t rows);
 int cuda_mlp_fits(struct compute *c, int channels, int hidden);
+void cuda_normed_linear_forward(struct compute *c, activation *out, const activation *x,
+                                const struct normed_linear *layer, size_t rows);
+void cuda_normed_linear_backward(struct compute *c, activation *dx,
+                                 const struct normed_linear_gradients *gradients, const activation *dout,
+                                 const activation *x, const activation *residual,
+                                 const struct normed_linear *layer, size_t rows);
+int cuda_normed_linear_fits(struct compute *c, int in_features, int out_features);
 
 void cuda_layer_norm_forward(struct compute *c, activation *out, float *mean, float *rstd,
                              const activation *inp, const float *weight, const float *bias, size_t rows,

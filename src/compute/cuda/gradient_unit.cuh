@@ -44,4 +44,24 @@ static __device__ __forceinline__ void add_unit_rows(float (&sum)[unit_tiles][co
     }
 }
 
+/* The unit to (48, pitch) floats. */
+static __device__ __forceinline__ void
+store_unit_rows(float *to, int pitch, const float (&sum)[unit_tiles][unit_columns][4], int lane)
+{
+#pragma unroll
+    for (int i = 0; i < unit_tiles; i++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float *row = to + (16 * i + 8 * half + lane / 4) * pitch + 2 * (lane % 4);
+#pragma unroll
+            for (int j = 0; j < unit_columns; j++) {
+                float2 v;
+                v.x = sum[i][j][2 * half];
+                v.y = sum[i][j][2 * half + 1];
+                *reinterpret_cast<float2 *>(row + 8 * j) = v;
+            }
+        }
+    }
+}
+
 #endif

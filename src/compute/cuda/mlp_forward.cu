@@ -8,76 +8,21 @@ enum {
     block_warps = block_threads / warp_size,
     blocks_at_once = 3, /* of a multiprocessor */
     rows_of_warp = 16,
-    steps = mlp_channels / 16,        /* of the tensor cores, over channels */
-    channel_tiles = mlp_channels / 8, /* of 8 channels */
 };
 
 struct forward_shared {
-    bf16 weight1[mlp_hidden * mlp_narrow_pitch];
-    bf16 weight2[mlp_channels * mlp_wide_pitch];
-    float bias1[mlp_hidden], bias2[mlp_channels];
+    bf16 weight1[mlp_hidden * normed_pitch];
+    bf16 weight2[normed_channels * mlp_wide_pitch];
+    float bias1[mlp_hidden], bias2[normed_channels];
 };
 
-/* The warp's rows as the left factor of a product: registers 0 and 2 of a step are of row lane / 4, 1 and 3
- * of the row 8 below. */
-static __device__ __forceinline__ void load_rows(uint32_t x[steps][4], const bf16 *from, size_t row,
-                                                 size_t rows, int t)
-{
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const size_t at = row + (size_t)(8 * half);
-        const bf16 *own = from + at * mlp_channels + 2 * t;
-#pragma unroll
-        for (int k = 0; k < steps; k++) {
-            x[k][half] = at < rows ? *reinterpret_cast<const uint32_t *>(own + 16 * k) : 0;
-            x[k][half + 2] = at < rows ? *reinterpret_cast<const uint32_t *>(own + 16 * k + 8) : 0;
-        }
-    }
-}
-
-/* Over the four lanes of a row. */
-static __device__ __forceinline__ float quad_sum(float x)
-{
-    x += __shfl_xor_sync(whole_warp, x, 1);
-    return x + __shfl_xor_sync(whole_warp, x, 2);
-}
-
-static __device__ __forceinline__ void normalise(uint32_t xhat[steps][4], const uint32_t x[steps][4])
-{
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = 0, square = 0;
-#pragma unroll
-        for (int k = 0; k < steps; k++) {
-            sum += low_of(x[k][half]) + high_of(x[k][half]);
-            sum += low_of(x[k][half + 2]) + high_of(x[k][half + 2]);
-        }
-        const float mean = quad_sum(sum) / mlp_channels;
-#pragma unroll
-        for (int k = 0; k < 2 * steps; k++) {
-            const uint32_t pair = x[k / 2][half + k % 2 * 2];
-            const float low = low_of(pair) - mean, high = high_of(pair) - mean;
-            square += low * low;
-            square += high * high;
-        }
-        const float variance = quad_sum(square) / mlp_channels;
-        const float rstd = 1 / sqrtf(variance + (float)normalisation_epsilon);
-#pragma unroll
-        for (int k = 0; k < 2 * steps; k++) {
-            const uint32_t pair = x[k / 2][half + k % 2 * 2];
-            xhat[k / 2][half + k % 2 * 2] =
-                pack_bf16((low_of(pair) - mean) * rstd, (high_of(pair) - mean) * rstd);
-        }
-    }
-}
-
 /* sum += what 16 hidden features from `first` on add. */
-static __device__ __forceinline__ void pass_through(float sum[channel_tiles][4],
-                                                    const uint32_t xhat[steps][4],
+static __device__ __forceinline__ void pass_through(float sum[normed_tiles][4],
+                                                    const uint32_t xhat[normed_steps][4],
                                                     const struct forward_shared *s, int first, int lane)
 {
     const int t = lane % 4, row = lane / 16 * 8 + lane % 8, column = lane / 8 % 2 * 8;
-    const bf16 *b1 = s->weight1 + (first + row) * mlp_narrow_pitch + column;
+    const bf16 *b1 = s->weight1 + (first + row) * normed_pitch + column;
     const bf16 *b2 = s->weight2 + row * mlp_wide_pitch + first + column;
     float wide[2][4];
     uint32_t activated[4];
@@ -88,7 +33,7 @@ static __device__ __forceinline__ void pass_through(float sum[channel_tiles][4],
         wide[j][1] = wide[j][3] = bias.y;
     }
 #pragma unroll
-    for (int k = 0; k < steps; k++) {
+    for (int k = 0; k < normed_steps; k++) {
         uint32_t b[4];
         load_matrices(b, b1 + 16 * k);
         multiply_add_bf16(wide[0], xhat[k], b);
@@ -100,7 +45,7 @@ static __device__ __forceinline__ void pass_through(float sum[channel_tiles][4],
         activated[2 * j + 1] = pack_bf16(gelu<bf16>(wide[j][2]), gelu<bf16>(wide[j][3]));
     }
 #pragma unroll
-    for (int j = 0; j < channel_tiles; j += 2) {
+    for (int j = 0; j < normed_tiles; j += 2) {
         uint32_t b[4];
         load_matrices(b, b2 + 8 * j * mlp_wide_pitch);
         multiply_add_bf16(sum[j], activated, b);
@@ -109,16 +54,16 @@ static __device__ __forceinline__ void pass_through(float sum[channel_tiles][4],
 }
 
 /* sum + bias2 + x */
-static __device__ __forceinline__ void store_rows(bf16 *out, const float sum[channel_tiles][4],
-                                                  const uint32_t x[steps][4], const float *bias2, size_t row,
-                                                  size_t rows, int t)
+static __device__ __forceinline__ void store_rows(bf16 *out, const float sum[normed_tiles][4],
+                                                  const uint32_t x[normed_steps][4], const float *bias2,
+                                                  size_t row, size_t rows, int t)
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const size_t at = row + (size_t)(8 * half);
-        bf16 *to = out + at * mlp_channels + 2 * t;
+        bf16 *to = out + at * normed_channels + 2 * t;
 #pragma unroll
-        for (int j = 0; j < channel_tiles; j++) {
+        for (int j = 0; j < normed_tiles; j++) {
             const float2 bias = *reinterpret_cast<const float2 *>(bias2 + 8 * j + 2 * t);
             const uint32_t beside = x[j / 2][half + j % 2 * 2];
             if (at < rows) {
@@ -141,7 +86,7 @@ static __global__ void __launch_bounds__(block_threads, blocks_at_once)
     copy_async_commit();
     for (int k = (int)threadIdx.x; k < mlp_hidden; k += block_threads) {
         s->bias1[k] = factors.bias1[k];
-        if (k < mlp_channels) {
+        if (k < normed_channels) {
             s->bias2[k] = factors.bias2[k];
         }
     }
@@ -149,10 +94,10 @@ static __global__ void __launch_bounds__(block_threads, blocks_at_once)
     __syncthreads();
     for (; first < rows; first += step) {
         const size_t row = first + (size_t)(lane / 4);
-        uint32_t inp[steps][4], xhat[steps][4];
-        float sum[channel_tiles][4] = {};
-        load_rows(inp, x, row, rows, lane % 4);
-        normalise(xhat, inp);
+        uint32_t inp[normed_steps][4], xhat[normed_steps][4];
+        float sum[normed_tiles][4] = {};
+        load_normed_rows(inp, x, row, rows, lane % 4);
+        normalise_rows_kept(xhat, inp);
 #pragma unroll 1
         for (int hidden = 0; hidden < mlp_hidden; hidden += 32) {
             pass_through(sum, xhat, s, hidden, lane);
