@@ -112,7 +112,9 @@ static void qkv_forward(const struct layer_run *run, const struct swin_block *bl
 {
     if (norms_within_qkv(run, block)) {
         const struct normed_linear layer = normed_qkv_of(run, block);
-        run->compute->normed_linear_forward(run->compute, qkv, inp, &layer, rows);
+        if (!run->arena->exhausted) {
+            run->compute->normed_linear_forward(run->compute, qkv, inp, &layer, rows);
+        }
         return;
     }
     const struct arena_mark mark = arena_mark(run->arena);
