@@ -9,7 +9,8 @@ extern "C" {
 
 int cuda_mlp_fits(struct compute *c, int channels, int hidden)
 {
-    return c->precision == PRECISION_BF16 && channels == normed_channels && hidden == mlp_hidden;
+    return c->precision == PRECISION_BF16 && channels == normed_channels && hidden == mlp_hidden &&
+           mlp_backward_shared() <= cuda_state(c)->shared_per_block;
 }
 
 static struct normed_linear first_layer_of(const struct mlp *mlp)

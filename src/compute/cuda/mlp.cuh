@@ -35,6 +35,9 @@ void mlp_rows_forward(struct compute *c, bf16 *out, const bf16 *x, const struct 
 
 /* ---- mlp_backward.cu ---- */
 
+/* Bytes of shared memory that a block needs: not every GPU has as many. */
+size_t mlp_backward_shared(void);
+
 /* Blocks of the kernel below, each of which writes mlp_sums floats. */
 size_t mlp_backward_blocks(const struct compute *c, size_t rows);
 void mlp_rows_backward(struct compute *c, bf16 *dx, float *partial, const bf16 *dout, const bf16 *x,

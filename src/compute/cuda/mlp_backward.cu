@@ -234,6 +234,11 @@ static __global__ void __launch_bounds__(block_threads, 1)
     }
 }
 
+size_t mlp_backward_shared(void)
+{
+    return sizeof(struct backward_shared);
+}
+
 size_t mlp_backward_blocks(const struct compute *c, size_t rows)
 {
     const size_t tiles = divide_up(rows, normed_tile), most = (size_t)cuda_state(c)->multiprocessors;

@@ -199,7 +199,8 @@ static __global__ void __launch_bounds__(block_threads, backward_blocks)
 
 int cuda_normed_linear_fits(struct compute *c, int in_features, int out_features)
 {
-    return c->precision == PRECISION_BF16 && in_features == normed_channels && out_features == features;
+    return c->precision == PRECISION_BF16 && in_features == normed_channels && out_features == features &&
+           sizeof(struct backward_shared) <= cuda_state(c)->shared_per_block;
 }
 
 /* Scratch memory of `more` bytes behind the folded layer, which begins it. */
