@@ -78,6 +78,18 @@ struct pooled_residual {
     const real *centre; /* (n) */
 };
 
+/* A layer norm and a linear layer of its result. */
+struct normed_linear {
+    int in_features, out_features;
+    const real *norm_weight, *norm_bias; /* (in_features) */
+    const real *weight, *bias;           /* (out_features, in_features), (out_features) */
+};
+
+/* Of its parameters; all are added to. */
+struct normed_linear_gradients {
+    real *norm_weight, *norm_bias, *weight, *bias;
+};
+
 /* The MLP of a transformer's block: a layer norm, a linear layer to `hidden` features, GELU and a linear
  * layer back. */
 struct mlp {
@@ -259,6 +271,18 @@ struct compute {
     /* 0 where an MLP is so wide that the operations one by one are faster, which keep an array of the hidden
      * layer's width. The two above compute it all the same. */
     int (*mlp_fits)(struct compute *c, int channels, int hidden);
+
+    /* out (rows, out_features) = linear(norm(x)), without an array of norm(x). The three functions are NULL
+     * where an implementation does not fuse the two. */
+    void (*normed_linear_forward)(struct compute *c, activation *out, const activation *x,
+                                  const struct normed_linear *layer, size_t rows);
+    /* dx: the gradient of x through both, + residual (rows, in_features). */
+    void (*normed_linear_backward)(struct compute *c, activation *dx,
+                                   const struct normed_linear_gradients *gradients, const activation *dout,
+                                   const activation *x, const activation *residual,
+                                   const struct normed_linear *layer, size_t rows);
+    /* 0 where one after the other is faster; as mlp_fits. */
+    int (*normed_linear_fits)(struct compute *c, int in_features, int out_features);
 
     /* Over the channels of each row, biased variance, eps 1e-5. weight and bias (channels): both given or
      * both NULL (no affine). mean and rstd (rows) are written for backward. */

@@ -264,6 +264,30 @@ static int mlp_fits(struct compute *c, int channels, int hidden)
     return timed->mlp_fits(timed, channels, hidden);
 }
 
+static void normed_linear_forward(struct compute *c, activation *out, const activation *x,
+                                  const struct normed_linear *layer, size_t rows)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->normed_linear_forward(call.timed, out, x, layer, rows);
+    end(&call, linear_flops(rows, layer->in_features, layer->out_features), 0);
+}
+
+static void normed_linear_backward(struct compute *c, activation *dx,
+                                   const struct normed_linear_gradients *gradients, const activation *dout,
+                                   const activation *x, const activation *residual,
+                                   const struct normed_linear *layer, size_t rows)
+{
+    const struct call call = begin(c, OPERATION_LINEAR);
+    call.timed->normed_linear_backward(call.timed, dx, gradients, dout, x, residual, layer, rows);
+    end(&call, 2 * linear_flops(rows, layer->in_features, layer->out_features), 0);
+}
+
+static int normed_linear_fits(struct compute *c, int in_features, int out_features)
+{
+    struct compute *timed = ((const struct timed_compute *)c->state)->timed;
+    return timed->normed_linear_fits(timed, in_features, out_features);
+}
+
 static void layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
                                const activation *inp, const real *weight, const real *bias, size_t rows,
                                int channels)
@@ -526,6 +550,9 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .mlp_forward = timed->mlp_forward != NULL ? mlp_forward : NULL,
         .mlp_backward = timed->mlp_backward != NULL ? mlp_backward : NULL,
         .mlp_fits = timed->mlp_fits != NULL ? mlp_fits : NULL,
+        .normed_linear_forward = timed->normed_linear_forward != NULL ? normed_linear_forward : NULL,
+        .normed_linear_backward = timed->normed_linear_backward != NULL ? normed_linear_backward : NULL,
+        .normed_linear_fits = timed->normed_linear_fits != NULL ? normed_linear_fits : NULL,
         .layer_norm_forward = layer_norm_forward,
         .layer_norm_backward = layer_norm_backward,
         .instance_norm_forward = instance_norm_forward,

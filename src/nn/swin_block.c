@@ -55,6 +55,23 @@ static int is_one_operation(const struct layer_run *run, const struct swin_block
     return c->mlp_forward != NULL && c->mlp_fits(c, block->channels, 4 * block->channels);
 }
 
+/* Whether it fuses the norm with what makes queries, keys and values. */
+static int norms_within_qkv(const struct layer_run *run, const struct swin_block *block)
+{
+    struct compute *c = run->compute;
+    return c->normed_linear_forward != NULL && c->normed_linear_fits(c, block->channels, 3 * block->channels);
+}
+
+static struct normed_linear normed_qkv_of(const struct layer_run *run, const struct swin_block *block)
+{
+    return (struct normed_linear){.in_features = block->channels,
+                                  .out_features = 3 * block->channels,
+                                  .norm_weight = run->params + block->norm1_weight,
+                                  .norm_bias = run->params + block->norm1_bias,
+                                  .weight = run->params + block->qkv.weight,
+                                  .bias = run->params + block->qkv.bias};
+}
+
 static struct mlp mlp_of(const struct layer_run *run, const struct swin_block *block)
 {
     return (struct mlp){.channels = block->channels,
@@ -89,6 +106,50 @@ void swin_block_keep(const struct layer_run *run, const struct swin_block *block
     kept->wide = is_one_operation(run, block) ? NULL : push_activations(run, 4 * size);
 }
 
+/* qkv(LN1(inp)) */
+static void qkv_forward(const struct layer_run *run, const struct swin_block *block, activation *qkv,
+                        const activation *inp, size_t rows)
+{
+    if (norms_within_qkv(run, block)) {
+        const struct normed_linear layer = normed_qkv_of(run, block);
+        if (!run->arena->exhausted) {
+            run->compute->normed_linear_forward(run->compute, qkv, inp, &layer, rows);
+        }
+        return;
+    }
+    const struct arena_mark mark = arena_mark(run->arena);
+    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    if (!run->arena->exhausted) {
+        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
+        linear_layer_forward(run, &block->qkv, qkv, normed.out, rows);
+    }
+    arena_release(run->arena, mark);
+}
+
+/* dinp: the gradient of inp through qkv(LN1(inp)), + dx1. */
+static void qkv_backward(const struct layer_run *run, const struct swin_block *block, activation *dinp,
+                         const activation *dqkv, const activation *inp, const activation *dx1, size_t rows)
+{
+    if (norms_within_qkv(run, block)) {
+        const struct normed_linear layer = normed_qkv_of(run, block);
+        const struct normed_linear_gradients gradients = {.norm_weight = run->grads + block->norm1_weight,
+                                                          .norm_bias = run->grads + block->norm1_bias,
+                                                          .weight = run->grads + block->qkv.weight,
+                                                          .bias = run->grads + block->qkv.bias};
+        run->compute->normed_linear_backward(run->compute, dinp, &gradients, dqkv, inp, dx1, &layer, rows);
+        return;
+    }
+    const struct arena_mark mark = arena_mark(run->arena);
+    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    if (!run->arena->exhausted) {
+        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
+        linear_layer_backward(run, &block->qkv, dinp, dqkv, normed.out, rows);
+        norm_backward(run, dinp, inp, dx1, &normed, block->norm1_weight, block->norm1_bias, rows,
+                      block->channels);
+    }
+    arena_release(run->arena, mark);
+}
+
 /* x1 = inp + proj(attention(qkv(LN1(inp)))) */
 static void attention_half_forward(const struct layer_run *run, const struct swin_block *block,
                                    const activation *inp, const struct token_grid *grid,
@@ -97,16 +158,12 @@ static void attention_half_forward(const struct layer_run *run, const struct swi
     struct compute *c = run->compute;
     const size_t rows = grid_rows(grid);
     const struct attention_shape shape = attention_shape_of(block, grid);
-    const struct arena_mark mark = arena_mark(run->arena);
-    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    qkv_forward(run, block, a->qkv, inp, rows);
     if (!run->arena->exhausted) {
-        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
-        linear_layer_forward(run, &block->qkv, a->qkv, normed.out, rows);
         c->window_attention_forward(c, a->attended, a->logsumexp, a->qkv, run->params + block->qkv.bias,
                                     run->params + block->bias_table, &shape);
         linear_layer_add_forward(run, &block->proj, a->x1, a->attended, inp, rows);
     }
-    arena_release(run->arena, mark);
 }
 
 static void mlp_step_by_step_forward(const struct layer_run *run, const struct swin_block *block,
@@ -198,7 +255,6 @@ static void attention_half_backward(const struct layer_run *run, const struct sw
     const size_t size = rows * (size_t)block->channels;
     const struct attention_shape shape = attention_shape_of(block, grid);
     const struct arena_mark mark = arena_mark(run->arena);
-    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
     activation *dattended = push_activations(run, size);
     activation *dqkv = push_activations(run, 3 * size);
     if (!run->arena->exhausted) {
@@ -206,10 +262,7 @@ static void attention_half_backward(const struct layer_run *run, const struct sw
         c->window_attention_backward(c, dqkv, run->grads + block->qkv.bias, run->grads + block->bias_table,
                                      dattended, a->attended, a->logsumexp, a->qkv,
                                      run->params + block->qkv.bias, run->params + block->bias_table, &shape);
-        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
-        linear_layer_backward(run, &block->qkv, dinp, dqkv, normed.out, rows);
-        norm_backward(run, dinp, inp, dx1, &normed, block->norm1_weight, block->norm1_bias, rows,
-                      block->channels);
+        qkv_backward(run, block, dinp, dqkv, inp, dx1, rows);
     }
     arena_release(run->arena, mark);
 }

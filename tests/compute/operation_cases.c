@@ -11,29 +11,11 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-const char *const operation_families[] = {"conv3d",
-                                          "normed_conv3d",
-                                          "linear",
-                                          "fused_linear",
-                                          "mlp",
-                                          "layer_norm",
-                                          "instance_norm",
-                                          "norm_in_steps",
-                                          "pooled_norm",
-                                          "attention",
-                                          "large_scores",
-                                          "channel_scale",
-                                          "gelu",
-                                          "gelu_sweep",
-                                          "patch_merge",
-                                          "add",
-                                          "optimiser",
-                                          "sum_in_order",
-                                          "not_finite",
-                                          "parameters",
-                                          "mask",
-                                          "contrast_loss",
-                                          NULL};
+const char *const operation_families[] = {
+    "conv3d",        "normed_conv3d", "linear",        "fused_linear", "mlp",           "normed_linear",
+    "layer_norm",    "instance_norm", "norm_in_steps", "pooled_norm",  "attention",     "large_scores",
+    "channel_scale", "gelu",          "gelu_sweep",    "patch_merge",  "add",           "optimiser",
+    "sum_in_order",  "not_finite",    "parameters",    "mask",         "contrast_loss", NULL};
 
 /* Cases are appended here. `large`: how many of a family's last ones are. */
 struct list {
@@ -207,6 +189,28 @@ static void list_fused_linear_layers(struct list *list)
         struct operation_case *it = append(list, "fused_linear", multiply_and_more, t, work, is_large);
         NAME(it, "linear and more %zu x %d to %d", t->rows, t->in_features, t->out_features);
         it->is_there = has_fused_linear;
+    }
+}
+
+static int has_normed_linear(const struct compute *c)
+{
+    return c->normed_linear_forward != NULL && c->normed_linear_backward != NULL;
+}
+
+static void list_normed_linear_layers(struct list *list)
+{
+    static const struct normed_linear_of_rows shapes[] = {
+        {1, 48, 144},   {63, 48, 144}, {65, 48, 144}, {130, 48, 144},
+        {700, 48, 144}, {130, 24, 72}, {33, 7, 5},    {1, 1, 1},
+    };
+    static const struct normed_linear_of_rows large[] = {{65536, 48, 144}, {8192, 96, 288}};
+    for (size_t i = 0; i < COUNT_OF(shapes) + COUNT_OF(large); i++) {
+        const int is_large = i >= COUNT_OF(shapes);
+        const struct normed_linear_of_rows *t = is_large ? &large[i - COUNT_OF(shapes)] : &shapes[i];
+        const double work = 3.0 * (double)t->rows * t->in_features * t->out_features;
+        struct operation_case *it = append(list, "normed_linear", normalise_and_multiply, t, work, is_large);
+        NAME(it, "normed linear %zu x %d to %d", t->rows, t->in_features, t->out_features);
+        it->is_there = has_normed_linear;
     }
 }
 
@@ -538,6 +542,7 @@ size_t list_operation_cases(struct operation_case *cases, size_t max)
     list_linear_layers(&list);
     list_fused_linear_layers(&list);
     list_mlps(&list);
+    list_normed_linear_layers(&list);
     list_layer_norms(&list);
     list_instance_norms(&list);
     list_pooled_norms(&list);

@@ -69,6 +69,37 @@ void multiply_and_more(struct compute *c, const void *chosen, struct results *r)
                             t->out_features);
 }
 
+void normalise_and_multiply(struct compute *c, const void *chosen, struct results *r)
+{
+    if (c->normed_linear_forward == NULL) {
+        return;
+    }
+    const struct normed_linear_of_rows *t = chosen;
+    const size_t in = t->in_features, out_features = t->out_features;
+    const size_t inputs = t->rows * in, outputs = t->rows * out_features, weights = in * out_features;
+    activation *x = given_activations(r, random_tensor(1, inputs, 1), inputs);
+    activation *dout = given_activations(r, random_tensor(2, outputs, 1), outputs);
+    activation *residual = given_activations(r, random_tensor(3, inputs, 1), inputs);
+    const struct normed_linear layer = {
+        .in_features = t->in_features,
+        .out_features = t->out_features,
+        .norm_weight = given_reals(r, random_tensor(4, in, 1), in),
+        .norm_bias = given_reals(r, random_tensor(5, in, 1), in),
+        .weight = given_reals(r, random_tensor(6, weights, 1 / sqrt(t->in_features)), weights),
+        .bias = given_reals(r, random_tensor(7, out_features, 1), out_features),
+    };
+    activation *out = new_activations(r, "out", outputs, 77);
+    activation *dx = new_activations(r, "dx", inputs, 77);
+    const struct normed_linear_gradients gradients = {
+        .norm_weight = new_result(r, "dnorm_weight", in, accumulated_start),
+        .norm_bias = new_result(r, "dnorm_bias", in, accumulated_start),
+        .weight = new_result(r, "dweight", weights, accumulated_start),
+        .bias = new_result(r, "dbias", out_features, accumulated_start),
+    };
+    c->normed_linear_forward(c, out, x, &layer, t->rows);
+    c->normed_linear_backward(c, dx, &gradients, dout, x, residual, &layer, t->rows);
+}
+
 void pass_through_mlp(struct compute *c, const void *chosen, struct results *r)
 {
     if (c->mlp_forward == NULL) {

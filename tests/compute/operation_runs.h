@@ -32,6 +32,13 @@ struct mlp_of_rows {
     int channels, hidden;
 };
 /* No results where c does not fuse it. */
+struct normed_linear_of_rows {
+    size_t rows;
+    int in_features, out_features;
+};
+
+void normalise_and_multiply(struct compute *c, const void *chosen, struct results *r);
+
 void pass_through_mlp(struct compute *c, const void *chosen, struct results *r);
 
 struct layer_norm {

@@ -148,6 +148,10 @@ static void convolve_and_multiply(struct compute *c, const struct arrays *a)
     const struct mlp_gradients gradients = {grads, grads, grads, grads, grads, grads};
     c->mlp_forward(c, a->out[0], a->in[0], &mlp, rows);
     c->mlp_backward(c, a->out[1], &gradients, a->in[1], a->in[0], &mlp, rows);
+    const struct normed_linear layer = {channels, 5, a->bias, a->bias, a->weight, a->bias};
+    const struct normed_linear_gradients of_layer = {grads, grads, grads, grads};
+    c->normed_linear_forward(c, a->out[0], a->in[0], &layer, rows);
+    c->normed_linear_backward(c, a->out[1], &of_layer, a->in[1], a->in[0], a->in[2], &layer, rows);
     c->window_attention_forward(c, a->out[0], a->moments[0], a->in[0], a->weight, a->bias, &attention);
     c->window_attention_backward(c, a->out[1], a->grads[0], a->grads[1], a->in[1], a->out[0], a->moments[0],
                                  a->in[0], a->weight, a->bias, &attention);
@@ -254,8 +258,8 @@ static void operations_are_added_to_their_kind(void **state)
     require_total(&totals[OPERATION_CONVOLUTION], 7,
                   (2 * (1 + 1 + 2) + 2) * conv3d_flops(&convolution) + conv3d_flops(&from_one_channel), 0);
     /* The MLP: two layers forward, and twice as much backward. */
-    require_total(&totals[OPERATION_LINEAR], 9,
-                  (1 + 2 + 1 + 1 + 2 + 1 + 1 + 2 + 4) * linear_flops(rows, channels, 5), 0);
+    require_total(&totals[OPERATION_LINEAR], 11,
+                  (1 + 2 + 1 + 1 + 2 + 1 + 1 + 2 + 4 + 1 + 2) * linear_flops(rows, channels, 5), 0);
     require_total(&totals[OPERATION_ATTENTION], 2, (2 + 4) * attention_product_flops(&attention), 0);
     /* Layer norm: in, out; out, two in; the same and a residual. Instance norm: in, out; the same and a
      * residual; out, two in; out twice, three in. Moments: in. Apply: in, out; the same and a residual.
@@ -301,10 +305,16 @@ static void an_operation_that_is_not_there_is_not_timed(void **state)
     without.mlp_forward = NULL;
     without.mlp_backward = NULL;
     without.mlp_fits = NULL;
+    without.normed_linear_forward = NULL;
+    without.normed_linear_backward = NULL;
+    without.normed_linear_fits = NULL;
     timed_compute_open(&timer, &without, totals);
     assert_null(timer.compute.mlp_forward);
     assert_null(timer.compute.mlp_backward);
     assert_null(timer.compute.mlp_fits);
+    assert_null(timer.compute.normed_linear_forward);
+    assert_null(timer.compute.normed_linear_backward);
+    assert_null(timer.compute.normed_linear_fits);
 }
 
 static int fits_three_and_five(struct compute *c, int in, int out)
@@ -316,12 +326,15 @@ static void a_question_reaches_the_implementation(void **state)
 {
     (void)state;
     struct operation_total totals[operation_kinds] = {{0}};
-    struct compute choosy = {.name = "choosy", .mlp_fits = fits_three_and_five};
+    struct compute choosy = {
+        .name = "choosy", .mlp_fits = fits_three_and_five, .normed_linear_fits = fits_three_and_five};
     struct timed_compute timer;
     choosy.full = &choosy;
     timed_compute_open(&timer, &choosy, totals);
     assert_true(timer.compute.mlp_fits(&timer.compute, 3, 5));
     assert_false(timer.compute.mlp_fits(&timer.compute, 5, 3));
+    assert_true(timer.compute.normed_linear_fits(&timer.compute, 3, 5));
+    assert_false(timer.compute.normed_linear_fits(&timer.compute, 5, 3));
     require_total(&totals[OPERATION_LINEAR], 0, 0, 0);
 }
 

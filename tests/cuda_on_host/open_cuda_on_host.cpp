@@ -15,8 +15,13 @@ void *cuda_allocate(struct compute *c, size_t bytes)
     return c->status == VOCO_OK ? cuda_on_host::new_array(bytes) : NULL;
 }
 
-void cuda_release(struct compute *, void *memory)
+extern decltype(cuda_weights_may_be_gone) cuda_weights_may_be_gone __attribute__((weak));
+
+void cuda_release(struct compute *c, void *memory)
 {
+    if (memory != NULL && cuda_weights_may_be_gone != NULL) {
+        cuda_weights_may_be_gone(c);
+    }
     cuda_on_host::free_array(memory);
 }
 
@@ -63,7 +68,7 @@ void *cuda_scratch(struct compute *c, size_t bytes)
     if (c->status != VOCO_OK) {
         return NULL;
     }
-    cuda_release(c, state->scratch);
+    cuda_on_host::free_array(state->scratch);
     state->scratch = cuda_allocate(c, cuda_aligned(bytes)); /* so that it begins aligned to 256 */
     state->scratch_bytes = bytes;
     return state->scratch;
@@ -91,16 +96,19 @@ __attribute__((weak)) int blas_product(struct compute *, const struct matrix_pro
     does(activations_from_reals) does(reals_from_activations) does(conv3d_forward) does(conv3d_backward)     \
         does(normed_conv3d_forward) does(normed_conv3d_backward) does(normed_conv3d_pair_backward)           \
             does(normed_conv3d_work) does(linear_forward) does(linear_backward) does(linear_gelu_forward)    \
-                does(linear_gelu_backward) does(linear_add_forward) does(layer_norm_forward)                 \
-                    does(layer_norm_backward) does(instance_norm_forward) does(instance_norm_backward)       \
-                        does(instance_norm_moments) does(instance_norm_apply) does(pooled_norm_forward)      \
-                            does(pooled_norm_backward) does(channel_scale_forward)                           \
-                                does(channel_scale_backward) does(window_attention_forward)                  \
-                                    does(window_attention_backward) does(gelu_forward) does(gelu_backward)   \
-                                        does(patch_merge_forward) does(patch_merge_backward) does(add)       \
-                                            does(adamw_step) does(moving_average) does(apply_mask)           \
-                                                does(contrast_loss) does(zero) does(sum_in_order)            \
-                                                    does(sum_of_squares)
+                does(linear_gelu_backward) does(linear_add_forward) does(mlp_forward) does(mlp_backward)     \
+                    does(mlp_fits) does(normed_linear_forward) does(normed_linear_backward)                  \
+                        does(normed_linear_fits) does(layer_norm_forward) does(layer_norm_backward)          \
+                            does(instance_norm_forward) does(instance_norm_backward)                         \
+                                does(instance_norm_moments) does(instance_norm_apply)                        \
+                                    does(pooled_norm_forward) does(pooled_norm_backward)                     \
+                                        does(channel_scale_forward) does(channel_scale_backward)             \
+                                            does(window_attention_forward) does(window_attention_backward)   \
+                                                does(gelu_forward) does(gelu_backward)                       \
+                                                    does(patch_merge_forward) does(patch_merge_backward)     \
+                                                        does(add) does(adamw_step) does(moving_average)      \
+                                                            does(apply_mask) does(contrast_loss) does(zero)  \
+                                                                does(sum_in_order) does(sum_of_squares)
 
 #define MAY_BE_MISSING(operation) extern decltype(cuda_##operation) cuda_##operation __attribute__((weak));
 EVERY_OPERATION(MAY_BE_MISSING)

@@ -146,10 +146,13 @@ void check_gradients(const struct checked_layer *checked)
 {
     struct check k = {.checked = checked};
     assert_int_equal(compute_open(&k.compute, "reference", 1, PRECISION_FLOAT32), VOCO_OK);
-    if (checked->without_mlp) {
+    if (checked->without_fusions) {
         k.compute.mlp_forward = NULL;
         k.compute.mlp_backward = NULL;
         k.compute.mlp_fits = NULL;
+        k.compute.normed_linear_forward = NULL;
+        k.compute.normed_linear_backward = NULL;
+        k.compute.normed_linear_fits = NULL;
     }
     assert_int_equal(arena_open(&k.arena, arena_bytes), VOCO_OK);
     k.inp = random_array(checked->inp, 1, 1);

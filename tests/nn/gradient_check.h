@@ -22,9 +22,10 @@ struct checked_layer {
     size_t inp, out; /* elements */
     struct segment segments[most_segments];
     int segment_count;
-    size_t params;    /* elements of the flat buffer: the end of the last segment */
-    int without_dinp; /* the layer gives no gradient of its input */
-    int without_mlp;  /* the implementation has no operation for an MLP as a whole */
+    size_t params;       /* elements of the flat buffer: the end of the last segment */
+    int without_dinp;    /* the layer gives no gradient of its input */
+    int without_fusions; /* the implementation has no operation for an MLP as a whole, nor for norm and layer
+                          */
 };
 
 /* Appends a parameter and returns its offset. */

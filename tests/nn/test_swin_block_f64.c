@@ -61,7 +61,7 @@ static void check(int heads, int head_dim, int odd, struct token_grid grid)
     it.block.linear1 = add_linear(&checked, "linear1", channels, 4 * channels);
     it.block.linear2 = add_linear(&checked, "linear2", 4 * channels, channels);
     for (int without = 0; without < 2; without++) {
-        checked.without_mlp = without;
+        checked.without_fusions = without;
         check_gradients(&checked);
     }
 }

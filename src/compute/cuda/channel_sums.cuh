@@ -250,18 +250,21 @@ static __global__ void __launch_bounds__(channel_block, Sum::blocks)
     }
 }
 
-enum { finish_lanes = 8 }; /* warps that share the chunks of 32 channels */
+enum { finish_lanes = 32 }; /* warps that share the chunks of 32 channels */
 
 /* Adds the chunks' sums: a block has 32 channels of one sample. */
 template <typename Sum>
-static __global__ void finish_chunks(Sum sum, channel_layout l, const double *partials)
+static __global__ void __launch_bounds__(finish_lanes *warp_size)
+    finish_chunks(Sum sum, channel_layout l, const double *partials)
 {
     __shared__ double shared[Sum::sums][finish_lanes][warp_size];
     const int lane = (int)threadIdx.x % warp_size, part = (int)threadIdx.x / warp_size;
     const int channel = (int)blockIdx.x * warp_size + lane, sample = (int)blockIdx.y;
     for (int s = 0; s < Sum::sums; s++) {
+        const int chunks = channel < l.channels ? l.chunks : 0;
         double total = 0;
-        for (int chunk = part; channel < l.channels && chunk < l.chunks; chunk += finish_lanes) {
+#pragma unroll 8
+        for (int chunk = part; chunk < chunks; chunk += finish_lanes) {
             total += partials[partial_of(l, s, sample, chunk, channel)];
         }
         shared[s][part][lane] = total;

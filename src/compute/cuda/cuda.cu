@@ -117,6 +117,12 @@ static void fill_operations(struct compute *c)
     c->linear_gelu_forward = cuda_linear_gelu_forward;
     c->linear_gelu_backward = cuda_linear_gelu_backward;
     c->linear_add_forward = cuda_linear_add_forward;
+    c->mlp_forward = cuda_mlp_forward;
+    c->mlp_backward = cuda_mlp_backward;
+    c->mlp_fits = cuda_mlp_fits;
+    c->normed_linear_forward = cuda_normed_linear_forward;
+    c->normed_linear_backward = cuda_normed_linear_backward;
+    c->normed_linear_fits = cuda_normed_linear_fits;
     c->layer_norm_forward = cuda_layer_norm_forward;
     c->layer_norm_backward = cuda_layer_norm_backward;
     c->instance_norm_forward = cuda_instance_norm_forward;

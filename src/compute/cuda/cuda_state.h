@@ -84,10 +84,13 @@ enum weight_form {
 };
 
 /* The weights (out, in, taps) in this form, derived when first asked for after parameters_changed and kept
- * until the next one. NULL when there is no memory, which is then c's status. */
+ * until the next one; with the first of them all those that were asked for between the two changes before.
+ * NULL when there is no memory, which is then c's status. */
 const void *cuda_weights(struct compute *c, const float *weight, enum weight_form form, int out, int in,
                          int taps);
 void cuda_weights_changed(struct compute *c);
+/* Memory was released: no weights are read before they are asked for again. */
+void cuda_weights_may_be_gone(struct compute *c);
 void cuda_weights_free(struct compute *c);
 
 /* dweight (out, in, taps) += gradient (out, taps, in), taps <= 27; the second of a gradient in bf16. */
@@ -147,6 +150,19 @@ void cuda_linear_gelu_backward(struct compute *c, activation *dwide, float *dwei
 void cuda_linear_add_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                              const float *bias, const activation *residual, size_t rows, int in_features,
                              int out_features);
+
+void cuda_mlp_forward(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
+                      size_t rows);
+void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
+                       const activation *dout, const activation *x, const struct mlp *mlp, size_t rows);
+int cuda_mlp_fits(struct compute *c, int channels, int hidden);
+void cuda_normed_linear_forward(struct compute *c, activation *out, const activation *x,
+                                const struct normed_linear *layer, size_t rows);
+void cuda_normed_linear_backward(struct compute *c, activation *dx,
+                                 const struct normed_linear_gradients *gradients, const activation *dout,
+                                 const activation *x, const activation *residual,
+                                 const struct normed_linear *layer, size_t rows);
+int cuda_normed_linear_fits(struct compute *c, int in_features, int out_features);
 
 void cuda_layer_norm_forward(struct compute *c, activation *out, float *mean, float *rstd,
                              const activation *inp, const float *weight, const float *bias, size_t rows,

@@ -4,48 +4,86 @@
 
 #include "compute/cuda/kernel.cuh"
 
-/* Phi(x), the standard normal distribution function, and its derivative. */
-struct normal_distribution {
-    float below, density;
+/* What is computed of Phi, the standard normal distribution function, at -|x|: itself, and exp(-x^2 / 2). */
+struct normal_tail {
+    float value, bell;
 };
 
 /* As exact as floats are: erfc keeps its digits where it is small. */
-static __device__ __forceinline__ normal_distribution normal_of(float x, float)
+static __device__ __forceinline__ normal_tail normal_tail_of(float x, float)
 {
-    normal_distribution result;
-    result.below = 0.5f * erfcf(-x * 0.70710678f);
-    result.density = 0.39894228f * expf(-0.5f * x * x);
+    normal_tail result;
+    result.value = 0.5f * erfcf(fabsf(x) * 0.70710678f);
+    result.bell = expf(-0.5f * x * x);
     return result;
 }
 
-/* For activations in bf16, which the exact one would keep waiting: a polynomial in 1 / (1 + p |x|) times
- * exp(-x^2 / 2), within 1e-7 of Phi (Abramowitz and Stegun, 7.1.26). */
-static __device__ __forceinline__ normal_distribution normal_of(float x, bf16)
+#ifdef __CUDACC__
+static __device__ __forceinline__ float fast_reciprocal(float x)
 {
-    const float t = __fdividef(1.0f, 1.0f + 0.23164190f * fabsf(x));
-    const float bell = exp2f(-0.72134752f * x * x); /* exp(-x^2 / 2) */
-    float tail = 1.061405429f;
-    tail = tail * t - 1.453152027f;
-    tail = tail * t + 1.421413741f;
-    tail = tail * t - 0.284496736f;
-    tail = tail * t + 0.254829592f;
-    tail *= 0.5f * t * bell;
-    normal_distribution result;
-    result.below = x > 0 ? 1 - tail : tail;
-    result.density = 0.39894228f * bell;
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
     return result;
 }
 
-/* With the accuracy that activations of type T ask for. */
+static __device__ __forceinline__ float fast_exp2(float x)
+{
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+#else
+static inline float fast_reciprocal(float x)
+{
+    return 1 / x;
+}
+
+static inline float fast_exp2(float x)
+{
+    return exp2f(x);
+}
+#endif
+
+/* For activations in bf16, which the exact one would keep waiting: exp(-x^2 / 2) times a polynomial in
+ * t = 1 / (1 + 0.29 |x|) without constant term, as Abramowitz and Stegun's 7.1.25 is, but fitted so that the
+ * relative error is smallest: 9e-5, a twentieth of what rounding to bf16 costs. */
+static __device__ __forceinline__ normal_tail normal_tail_of(float x, bf16)
+{
+    const float t = fast_reciprocal(1.0f + 0.29f * fabsf(x));
+    normal_tail result;
+    result.bell = fast_exp2(-0.72134752f * x * x);
+    result.value = 0.25936619f;
+    result.value = result.value * t - 0.030213179f;
+    result.value = result.value * t + 0.16056594f;
+    result.value = result.value * t + 0.11032410f;
+    result.value *= t * result.bell;
+    return result;
+}
+
+/* GELU, with the accuracy that activations of type T ask for. */
 template <typename T> static __device__ __forceinline__ float gelu(float x)
 {
-    return x * normal_of(x, T()).below;
+    return fmaxf(x, 0) - fabsf(x) * normal_tail_of(x, T()).value;
+}
+
+/* Its value and its derivative. */
+struct gelu_pair {
+    float value, derivative;
+};
+
+template <typename T> static __device__ __forceinline__ gelu_pair gelu_and_derivative(float x)
+{
+    const normal_tail tail = normal_tail_of(x, T());
+    const float below = x > 0 ? 1 - tail.value : tail.value;
+    gelu_pair result;
+    result.value = x * below;
+    result.derivative = below + x * (0.39894228f * tail.bell);
+    return result;
 }
 
 template <typename T> static __device__ __forceinline__ float gelu_derivative(float x)
 {
-    const normal_distribution normal = normal_of(x, T());
-    return normal.below + x * normal.density;
+    return gelu_and_derivative<T>(x).derivative;
 }
 
 #endif

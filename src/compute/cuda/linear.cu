@@ -61,9 +61,24 @@ static void product(struct compute *c, const struct matrix_product *p, void *d, 
     }
 }
 
-/* cuBLASLt adds a bias of the output's type only: to bf16 it is added in a pass of its own, in float. */
-static int library_forward(struct compute *c, activation *out, const activation *inp, const void *weight,
-                           const float *bias, const struct linear_sizes *sizes)
+/* What is done to a product in a pass of its own. */
+static void finish_apart(struct compute *c, enum narrow_finish finish, activation *out, activation *other,
+                         size_t count)
+{
+    if (finish == FINISH_GELU) {
+        cuda_gelu_forward(c, other, out, count);
+    } else if (finish == FINISH_ADD) {
+        cuda_add(c, out, out, other, count);
+    } else if (finish == FINISH_GELU_GRADIENT) {
+        cuda_gelu_backward(c, out, out, other, count);
+    }
+}
+
+/* cuBLASLt adds a bias of the output's type only: to bf16 it is added in a pass of its own, in float, and
+ * what else is to be added with it. */
+static void library_forward(struct compute *c, enum narrow_finish finish, activation *out, activation *other,
+                            const activation *inp, const void *weight, const float *bias,
+                            const struct linear_sizes *sizes)
 {
     const int bf16_too = c->precision == PRECISION_BF16;
     const float *fused = bf16_too || (uintptr_t)bias % 16 != 0 ? NULL : bias;
@@ -76,22 +91,11 @@ static int library_forward(struct compute *c, activation *out, const activation 
     if (!blas_product(c, &p, out, inp, weight, fused)) {
         plain_product(c, &p, out, inp, weight, bias);
     } else if (bias != NULL && fused == NULL) {
-        add_bias(c, out, bias, sizes->rows, sizes->out_features);
+        const activation *residual = finish == FINISH_ADD ? other : NULL;
+        add_bias(c, out, bias, residual, sizes->rows, sizes->out_features);
+        finish = residual != NULL ? FINISH_PLAIN : finish;
     }
-    return 1;
-}
-
-/* What is done to a product in a pass of its own. */
-static void finish_apart(struct compute *c, enum narrow_finish finish, activation *out, activation *other,
-                         size_t count)
-{
-    if (finish == FINISH_GELU) {
-        cuda_gelu_forward(c, other, out, count);
-    } else if (finish == FINISH_ADD) {
-        cuda_add(c, out, out, other, count);
-    } else if (finish == FINISH_GELU_GRADIENT) {
-        cuda_gelu_backward(c, out, out, other, count);
-    }
+    finish_apart(c, finish, out, other, sizes->rows * (size_t)sizes->out_features);
 }
 
 static void forward(struct compute *c, enum narrow_finish finish, activation *out, activation *other,
@@ -110,8 +114,7 @@ static void forward(struct compute *c, enum narrow_finish finish, activation *ou
                               sizes->in_features, sizes->out_features);
     };
     const auto library = [&] {
-        (void)library_forward(c, out, inp, values, bias, sizes);
-        finish_apart(c, finish, out, other, sizes->rows * (size_t)sizes->out_features);
+        library_forward(c, finish, out, other, inp, values, bias, sizes);
         return 1;
     };
     if (c->precision == PRECISION_BF16) {

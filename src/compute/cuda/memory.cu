@@ -37,7 +37,9 @@ void *cuda_allocate(struct compute *c, size_t bytes)
 
 void cuda_release(struct compute *c, void *memory)
 {
-    (void)c;
+    if (memory != NULL) {
+        cuda_weights_may_be_gone(c);
+    }
     (void)cudaFree(memory);
 }
 

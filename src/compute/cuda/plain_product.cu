@@ -92,7 +92,7 @@ static void run(struct compute *c, const struct matrix_product *p, void *d, cons
     float *partial = (float *)cuda_scratch(c, grid.z * count * sizeof(float));
     launch(c, multiply_plainly<In, float>, grid, threads, 0, partial, (const In *)a, (const In *)b, bias,
            p->rows, p->columns, p->depth, strides, depth_per_part, count, 0);
-    cuda_add_parts(c, (float *)d, partial, grid.z, count, count);
+    cuda_add_parts(c, (float *)d, count, NULL, 0, partial, grid.z, count);
 }
 
 void plain_product(struct compute *c, const struct matrix_product *p, void *d, const void *a, const void *b,
@@ -111,24 +111,28 @@ void plain_product(struct compute *c, const struct matrix_product *p, void *d, c
 }
 
 template <typename T>
-static __global__ void add_to_rows(T *x, const float *bias, size_t count, unsigned features)
+static __global__ void add_to_rows(T *x, const float *bias, const T *residual, size_t count,
+                                   unsigned features)
 {
     const size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (k < count) {
-        x[k] = from_float<T>(to_float(x[k]) + bias[k % features]);
+        const T sum = from_float<T>(to_float(x[k]) + bias[k % features]);
+        x[k] = residual != NULL ? from_float<T>(to_float(sum) + to_float(residual[k])) : sum;
     }
 }
 
-static __device__ __forceinline__ uint32_t add_to_pair(uint32_t pair, const float *bias)
+static __device__ __forceinline__ uint32_t add_to_pair(uint32_t pair, const float *bias, uint32_t residual)
 {
-    return pack_bf16(low_of(pair) + bias[0], high_of(pair) + bias[1]);
+    const uint32_t sum = pack_bf16(low_of(pair) + bias[0], high_of(pair) + bias[1]);
+    return pack_bf16(low_of(sum) + low_of(residual), high_of(sum) + high_of(residual));
 }
 
 enum { bias_threads = 256, bias_rows = 8 };
 
 /* A thread adds the same 8 neighbours to a few rows. Block (x, y): rows x, pieces from y `across`. */
 static __global__ void __launch_bounds__(bias_threads)
-    add_to_rows_of_pieces(uint4 *x, const float *bias, size_t rows, int pieces, int across)
+    add_to_rows_of_pieces(uint4 *x, const float *bias, const uint4 *residual, size_t rows, int pieces,
+                          int across)
 {
     const int lanes = bias_threads / across;
     const int lane = (int)threadIdx.x / across;
@@ -141,36 +145,42 @@ static __global__ void __launch_bounds__(bias_threads)
     for (int k = 0; k < 8; k++) {
         added[k] = bias[piece * 8 + k];
     }
+#pragma unroll 4
     for (int k = 0; k < bias_rows; k++) {
         const size_t row = first + (size_t)(k * lanes + lane);
         if (row < rows) {
-            uint4 *at = x + row * (size_t)pieces + piece;
-            uint4 v = *at;
-            v.x = add_to_pair(v.x, added);
-            v.y = add_to_pair(v.y, added + 2);
-            v.z = add_to_pair(v.z, added + 4);
-            v.w = add_to_pair(v.w, added + 6);
-            *at = v;
+            const size_t at = row * (size_t)pieces + piece;
+            const uint4 beside = residual != NULL ? residual[at] : uint4();
+            uint4 v = x[at];
+            v.x = add_to_pair(v.x, added, beside.x);
+            v.y = add_to_pair(v.y, added + 2, beside.y);
+            v.z = add_to_pair(v.z, added + 4, beside.z);
+            v.w = add_to_pair(v.w, added + 6, beside.w);
+            x[at] = v;
         }
     }
 }
 
-void add_bias(struct compute *c, activation *x, const float *bias, size_t rows, int features)
+void add_bias(struct compute *c, activation *x, const float *bias, const activation *residual, size_t rows,
+              int features)
 {
     const size_t count = rows * (size_t)features;
     const dim3 grid((unsigned)divide_up(count, bias_threads));
-    if (c->precision == PRECISION_BF16 && features % 8 == 0 && (uintptr_t)x % 16 == 0) {
+    if (c->precision == PRECISION_BF16 && features % 8 == 0 &&
+        ((uintptr_t)x | (uintptr_t)residual) % 16 == 0) {
         const size_t pieces = (size_t)features / 8;
         const size_t column_blocks = divide_up(pieces, bias_threads);
         const size_t across = divide_up(pieces, column_blocks);
         const size_t lanes = bias_threads / across;
         launch(c, add_to_rows_of_pieces,
                dim3((unsigned)divide_up(rows, lanes * bias_rows), (unsigned)column_blocks),
-               dim3(bias_threads), 0, (uint4 *)x, bias, rows, (int)pieces, (int)across);
+               dim3(bias_threads), 0, (uint4 *)x, bias, (const uint4 *)residual, rows, (int)pieces,
+               (int)across);
     } else if (c->precision == PRECISION_BF16) {
-        launch(c, add_to_rows<bf16>, grid, dim3(bias_threads), 0, (bf16 *)x, bias, count, (unsigned)features);
+        launch(c, add_to_rows<bf16>, grid, dim3(bias_threads), 0, (bf16 *)x, bias, (const bf16 *)residual,
+               count, (unsigned)features);
     } else {
-        launch(c, add_to_rows<float>, grid, dim3(bias_threads), 0, (float *)x, bias, count,
-               (unsigned)features);
+        launch(c, add_to_rows<float>, grid, dim3(bias_threads), 0, (float *)x, bias, (const float *)residual,
+               count, (unsigned)features);
     }
 }

@@ -11,8 +11,9 @@
 void plain_product(struct compute *c, const struct matrix_product *product, void *d, const void *a,
                    const void *b, const float *bias);
 
-/* x (rows, features) += bias (features). */
-void add_bias(struct compute *c, activation *x, const float *bias, size_t rows, int features);
+/* x (rows, features) += bias (features), rounded, then residual (rows, features), which may be NULL. */
+void add_bias(struct compute *c, activation *x, const float *bias, const activation *residual, size_t rows,
+              int features);
 
 /* ---- narrow_product.cu: bf16, many rows, weights that fit into shared memory ---- */
 

@@ -85,35 +85,38 @@ static __global__ void __launch_bounds__(block_threads)
     }
 }
 
-enum { parts_across = 32, parts_lanes = 8 };
+enum { parts_across = 32, most_parts_lanes = 32 };
 
-static __global__ void add_parts(float *sums, const float *parts, size_t part_count, size_t pitch,
-                                 size_t count)
+/* The elements from `count` on are added to `more`. */
+static __global__ void add_parts(float *sums, float *more, const float *parts, size_t part_count,
+                                 size_t pitch, size_t count, size_t all)
 {
-    __shared__ float lane_sums[parts_lanes][parts_across];
+    __shared__ float lane_sums[most_parts_lanes][parts_across];
     const size_t element = (size_t)blockIdx.x * parts_across + threadIdx.x;
     float sum = 0;
-    if (element < count) {
+    if (element < all) {
 #pragma unroll 8
-        for (size_t part = threadIdx.y; part < part_count; part += parts_lanes) {
+        for (size_t part = threadIdx.y; part < part_count; part += blockDim.y) {
             sum += parts[part * pitch + element];
         }
     }
     lane_sums[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
-    if (threadIdx.y == 0 && element < count) {
-        for (int lane = 1; lane < parts_lanes; lane++) {
+    if (threadIdx.y == 0 && element < all) {
+        for (unsigned lane = 1; lane < blockDim.y; lane++) {
             sum += lane_sums[lane][threadIdx.x];
         }
-        sums[element] += sum;
+        *(element < count ? sums + element : more + (element - count)) += sum;
     }
 }
 
-void cuda_add_parts(struct compute *c, float *sums, const float *parts, size_t part_count, size_t pitch,
-                    size_t count)
+void cuda_add_parts(struct compute *c, float *sums, size_t count, float *more, size_t more_count,
+                    const float *parts, size_t part_count, size_t pitch)
 {
-    launch(c, add_parts, dim3((unsigned)divide_up(count, parts_across)), dim3(parts_across, parts_lanes), 0,
-           sums, parts, part_count, pitch, count);
+    const size_t all = count + (more != NULL ? more_count : 0);
+    const unsigned lanes = part_count > 64 ? most_parts_lanes : 8;
+    launch(c, add_parts, dim3((unsigned)divide_up(all, parts_across)), dim3(parts_across, lanes), 0, sums,
+           more, parts, part_count, pitch, count, all);
 }
 
 template <typename T, int width>
@@ -130,7 +133,7 @@ static void add_row_sums(struct compute *c, float *sums, const T *x, size_t rows
     float *partial = (float *)cuda_scratch(c, blocks * (size_t)features * sizeof(float));
     launch(c, sum_rows<T, width>, dim3((unsigned)blocks, (unsigned)column_blocks), dim3(block_threads), 0,
            partial, x, rows, features, (int)across);
-    cuda_add_parts(c, sums, partial, blocks, (size_t)features, (size_t)features);
+    cuda_add_parts(c, sums, (size_t)features, NULL, 0, partial, blocks, (size_t)features);
 }
 
 void cuda_add_row_sums(struct compute *c, float *sums, const activation *x, size_t rows, int features)

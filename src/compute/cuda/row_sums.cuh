@@ -7,8 +7,10 @@
 /* sums (features) += the sum of x (rows, features) over its rows. Calls cuda_scratch. */
 void cuda_add_row_sums(struct compute *c, float *sums, const activation *x, size_t rows, int features);
 
-/* sums (count) += the sum over `parts` arrays of count floats that lie `pitch` floats apart. */
-void cuda_add_parts(struct compute *c, float *sums, const float *parts, size_t part_count, size_t pitch,
-                    size_t count);
+/* sums (count) += the sum over arrays that lie `pitch` floats apart, and more (more_count), which may be
+ * NULL,
+ * += that of what follows the first `count` floats of each. */
+void cuda_add_parts(struct compute *c, float *sums, size_t count, float *more, size_t more_count,
+                    const float *parts, size_t part_count, size_t pitch);
 
 #endif

@@ -1,3 +1,4 @@
+#include "compute/cuda/gradient_unit.cuh"
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/products.cuh"
 #include "compute/cuda/row_sums.cuh"
@@ -9,9 +10,6 @@
  * rows in turn. What blocks have summed is added up in a second pass, in their order. The bias's gradient
  * falls off as a product with ones. */
 enum {
-    unit = 48,
-    unit_tiles = unit / 16,  /* of 16 rows (out features) */
-    unit_columns = unit / 8, /* tiles of 8 columns (in features) */
     unit_pieces = unit / 8,
     slab = 64, /* rows in one stage */
     stages = 3,
@@ -52,34 +50,6 @@ static __device__ __forceinline__ void load_slab(bf16 *to, const bf16 *from, siz
         const int valid = row + (size_t)r < end && first + column < features;
         copy_async(to + r * pitch + column,
                    valid ? from + (row + (size_t)r) * (size_t)features + first + column : from, valid);
-    }
-}
-
-/* sum += the unit's products of 16 rows of a slab; column unit_columns of sum: those of dout with ones. */
-static __device__ __forceinline__ void multiply_rows(float sum[unit_tiles][unit_columns + 1][4],
-                                                     const bf16 *dout, int dout_pitch, const bf16 *inp,
-                                                     int inp_pitch, int with_bias, int lane)
-{
-    const bf16 *a_from = dout + (lane / 16 * 8 + lane % 8) * dout_pitch + lane / 8 % 2 * 8;
-    const bf16 *b_from = inp + (lane / 8 % 2 * 8 + lane % 8) * inp_pitch + lane / 16 * 8;
-    const uint32_t ones[2] = {0x3f803f80u, 0x3f803f80u};
-    uint32_t a[unit_tiles][4];
-    for (int i = 0; i < unit_tiles; i++) {
-        load_matrices_transposed(a[i], a_from + i * 16);
-    }
-#pragma unroll
-    for (int j = 0; j < unit_columns; j += 2) {
-        uint32_t b[4];
-        load_matrices_transposed(b, b_from + j * 8);
-        for (int i = 0; i < unit_tiles; i++) {
-            multiply_add_bf16(sum[i][j], a[i], b);
-            multiply_add_bf16(sum[i][j + 1], a[i], b + 2);
-        }
-    }
-    if (with_bias) {
-        for (int i = 0; i < unit_tiles; i++) {
-            multiply_add_bf16(sum[i][unit_columns], a[i], ones);
-        }
     }
 }
 
@@ -179,7 +149,7 @@ static __global__ void __launch_bounds__(most_warps *warp_size, 2)
         const bf16 *dout_slab = shared + stage * stage_elements(tile) + out_unit * unit;
         const bf16 *inp_slab = shared + stage * stage_elements(tile) + slab * dout_pitch + in_unit * unit;
         for (int row = share * 16; row < slab; row += tile.sharing * 16) {
-            multiply_rows(sum, dout_slab + row * dout_pitch, dout_pitch, inp_slab + row * inp_pitch,
+            add_unit_rows(sum, dout_slab + row * dout_pitch, dout_pitch, inp_slab + row * inp_pitch,
                           inp_pitch, own_bias, lane);
         }
         stage = stage + 1 < stages ? stage + 1 : 0;
@@ -246,9 +216,6 @@ int weight_gradient(struct compute *c, float *dweight, float *dbias, const activ
     launch(c, sum_weight_gradient, dim3((unsigned)parts, (unsigned)shares),
            dim3((unsigned)(tile.out_units * tile.in_units * tile.sharing * warp_size)), shared, partial,
            (const bf16 *)dout, (const bf16 *)inp, sizes, tile, pitch, (int)(dbias != NULL));
-    cuda_add_parts(c, dweight, partial, shares, pitch, count);
-    if (dbias != NULL) {
-        cuda_add_parts(c, dbias, partial + count, shares, pitch, (size_t)out_features);
-    }
+    cuda_add_parts(c, dweight, count, dbias, (size_t)out_features, partial, shares, pitch);
     return 1;
 }

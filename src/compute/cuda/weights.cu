@@ -7,48 +7,100 @@ struct derived_weights {
     const float *weight;
     enum weight_form form;
     enum compute_precision precision;
-    size_t count;
+    int out, in, taps;
     void *values; /* GPU memory of its own */
     int stale;
+    int asked_for; /* since the weights changed last, */
+    int expected;  /* and before: it will be again */
 };
 
 struct weight_forms {
     struct derived_weights *entries;
     size_t count, capacity;
+    int asked; /* for any of them since the weights changed last */
 };
 
-/* Where element `to` of the form comes from in (out, in, taps). */
-static __device__ __forceinline__ size_t source_of(size_t to, int form, size_t out, size_t in, size_t taps)
+/* One entry of a launch, which derives many: blocks from first_block on. */
+struct derivation {
+    const float *weight;
+    void *values;
+    int form, out, in, taps;
+    int in_tile; /* of a block */
+    int first_block;
+};
+
+enum {
+    derive_threads = 256,
+    derive_warps = derive_threads / warp_size,
+    derived_at_once = 64, /* so that they fit into a launch's parameters */
+    tile_bytes = 32,      /* of neighbours along out: the least that memory writes at once */
+    tile_row = 27 * 32,   /* (in, taps) of a tile, at most */
+};
+
+struct derivations {
+    int count;
+    struct derivation list[derived_at_once];
+};
+
+static int in_tile_of(int taps)
 {
-    size_t o, i, t;
-    switch (form) {
-    case WEIGHTS_OUT_TAP_IN:
-        i = to % in;
-        t = to / in % taps;
-        o = to / in / taps;
-        break;
-    case WEIGHTS_TAP_OUT_IN:
-        i = to % in;
-        o = to / in % out;
-        t = to / in / out;
-        break;
-    case WEIGHTS_FLIPPED:
-        o = to % out;
-        i = to / out % in;
-        t = taps - 1 - to / out / in;
-        break;
-    default:
-        return to;
-    }
-    return (o * in + i) * taps + t;
+    return taps == 1 ? 256 : taps <= 8 ? 64 : 32;
 }
 
+/* A block turns a few of out, with in_tile of in and all taps, around in shared memory: both sides are read
+ * and written along their rows. */
 template <typename T>
-__global__ void derive(T *to, const float *weight, int form, int out, int in, int taps, size_t count)
+static __global__ void __launch_bounds__(derive_threads) derive(const __grid_constant__ derivations all)
 {
-    const size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (k < count) {
-        to[k] = from_float<T>(weight[source_of(k, form, (size_t)out, (size_t)in, (size_t)taps)]);
+    enum { out_tile = tile_bytes / (int)sizeof(T), pitch = tile_row + 8 / (int)sizeof(T) + 1 };
+    __shared__ T tile[out_tile][pitch];
+    const int lane = (int)threadIdx.x % warp_size, warp = (int)threadIdx.x / warp_size;
+    int low = 0, high = all.count; /* the last entry that begins at this block or before */
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (all.list[middle].first_block <= (int)blockIdx.x) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    const derivation &d = all.list[low];
+    const int block = (int)blockIdx.x - d.first_block, across = (d.in + d.in_tile - 1) / d.in_tile;
+    const int first_out = block / across * out_tile, first_in = block % across * d.in_tile;
+    const int outs = min(out_tile, d.out - first_out), ins = min(d.in_tile, d.in - first_in);
+    const int taps = d.taps, form = d.form, row = ins * taps;
+    T *values = (T *)d.values;
+    for (int o = warp; o < outs; o += derive_warps) {
+        const size_t from = ((size_t)(first_out + o) * d.in + first_in) * taps;
+#pragma unroll 4
+        for (int k = lane; k < row; k += warp_size) {
+            const T value = from_float<T>(d.weight[from + k]);
+            if (form == WEIGHTS_PLAIN) {
+                values[from + k] = value;
+            } else {
+                tile[o][k] = value;
+            }
+        }
+    }
+    __syncthreads();
+    if (form == WEIGHTS_FLIPPED) { /* neighbours along out */
+        const int o = lane % out_tile;
+        for (int k = warp * (warp_size / out_tile) + lane / out_tile; k < row;
+             k += derive_warps * (warp_size / out_tile)) {
+            const size_t tap = taps - 1 - k % taps, i = first_in + k / taps;
+            if (o < outs) {
+                values[(tap * d.in + i) * d.out + first_out + o] = tile[o][k];
+            }
+        }
+    } else if (form != WEIGHTS_PLAIN) { /* along in */
+        for (int k = warp; k < outs * taps; k += derive_warps) {
+            const int o = k / taps, tap = k % taps;
+            const size_t to = form == WEIGHTS_OUT_TAP_IN ? (size_t)(first_out + o) * taps + tap
+                                                         : (size_t)tap * d.out + first_out + o;
+            for (int i = lane; i < ins; i += warp_size) {
+                values[to * d.in + first_in + i] = tile[o][i * taps + tap];
+            }
+        }
     }
 }
 
@@ -75,21 +127,23 @@ static __global__ void add_out_tap_in(float *dweight, const T *gradient, int in,
     }
 }
 
-static struct derived_weights *find(struct weight_forms *forms, const float *weight, enum weight_form form,
-                                    enum compute_precision precision, size_t count)
+static struct derived_weights *find(struct weight_forms *forms, const struct derived_weights *wanted)
 {
     for (size_t k = 0; k < forms->count; k++) {
         struct derived_weights *entry = &forms->entries[k];
-        if (entry->weight == weight && entry->form == form && entry->precision == precision &&
-            entry->count == count) {
+        if (entry->weight == wanted->weight && entry->form == wanted->form &&
+            entry->precision == wanted->precision && entry->out == wanted->out && entry->in == wanted->in &&
+            entry->taps == wanted->taps) {
             return entry;
         }
     }
     return NULL;
 }
 
-static struct derived_weights *add_entry(struct compute *c, struct weight_forms *forms, size_t bytes)
+static struct derived_weights *add_entry(struct compute *c, struct weight_forms *forms,
+                                         const struct derived_weights *wanted)
 {
+    const size_t count = (size_t)wanted->out * (size_t)wanted->in * (size_t)wanted->taps;
     if (forms->count == forms->capacity) {
         const size_t capacity = forms->capacity > 0 ? 2 * forms->capacity : 64;
         struct derived_weights *entries =
@@ -102,16 +156,62 @@ static struct derived_weights *add_entry(struct compute *c, struct weight_forms 
         forms->capacity = capacity;
     }
     struct derived_weights *entry = &forms->entries[forms->count];
-    entry->values = c->allocate(c, bytes);
+    *entry = *wanted;
+    entry->values = c->allocate(c, count * c->activation_size);
     forms->count += entry->values != NULL;
     return entry->values != NULL ? entry : NULL;
+}
+
+static int blocks_of(const struct derived_weights *entry, size_t element)
+{
+    const size_t outs = divide_up((size_t)entry->out, tile_bytes / element);
+    return (int)(outs * divide_up((size_t)entry->in, (size_t)in_tile_of(entry->taps)));
+}
+
+static void launch_derivations(struct compute *c, const struct derivations *all, int blocks)
+{
+    if (c->precision == PRECISION_BF16) {
+        launch(c, derive<bf16>, dim3((unsigned)blocks), dim3(derive_threads), 0, *all);
+    } else {
+        launch(c, derive<float>, dim3((unsigned)blocks), dim3(derive_threads), 0, *all);
+    }
+}
+
+/* `wanted`, and with it what is stale and was asked for after the last change: launches are few. */
+static void derive_stale(struct compute *c, struct weight_forms *forms, const struct derived_weights *wanted)
+{
+    struct derivations all = {};
+    int blocks = 0;
+    for (size_t k = 0; k < forms->count; k++) {
+        struct derived_weights *entry = &forms->entries[k];
+        if (!entry->stale || entry->precision != c->precision || (entry != wanted && !entry->expected)) {
+            continue;
+        }
+        struct derivation *d = &all.list[all.count];
+        d->weight = entry->weight;
+        d->values = entry->values;
+        d->form = (int)entry->form;
+        d->out = entry->out;
+        d->in = entry->in;
+        d->taps = entry->taps;
+        d->in_tile = in_tile_of(entry->taps);
+        d->first_block = blocks;
+        blocks += blocks_of(entry, c->activation_size);
+        entry->stale = 0;
+        if (++all.count == derived_at_once) {
+            launch_derivations(c, &all, blocks);
+            all.count = blocks = 0;
+        }
+    }
+    if (all.count > 0) {
+        launch_derivations(c, &all, blocks);
+    }
 }
 
 const void *cuda_weights(struct compute *c, const float *weight, enum weight_form form, int out, int in,
                          int taps)
 {
     struct cuda_state *state = cuda_state(c);
-    const size_t count = (size_t)out * (size_t)in * (size_t)taps;
     if (c->status != VOCO_OK || (form == WEIGHTS_PLAIN && c->precision == PRECISION_FLOAT32)) {
         return weight;
     }
@@ -122,37 +222,41 @@ const void *cuda_weights(struct compute *c, const float *weight, enum weight_for
             return NULL;
         }
     }
-    struct derived_weights *entry = find(state->weights, weight, form, c->precision, count);
+    const struct derived_weights wanted = {weight, form, c->precision, out, in, taps, NULL, 1, 0, 0};
+    struct derived_weights *entry = find(state->weights, &wanted);
     if (entry == NULL) {
-        entry = add_entry(c, state->weights, count * c->activation_size);
+        entry = add_entry(c, state->weights, &wanted);
         if (entry == NULL) {
             return NULL;
         }
-        entry->weight = weight;
-        entry->form = form;
-        entry->precision = c->precision;
-        entry->count = count;
-        entry->stale = 1;
     }
+    entry->asked_for = state->weights->asked = 1;
     if (entry->stale) {
-        const dim3 grid((unsigned)divide_up(count, 256));
-        if (c->precision == PRECISION_BF16) {
-            launch(c, derive<bf16>, grid, dim3(256), 0, (bf16 *)entry->values, weight, (int)form, out, in,
-                   taps, count);
-        } else {
-            launch(c, derive<float>, grid, dim3(256), 0, (float *)entry->values, weight, (int)form, out, in,
-                   taps, count);
-        }
-        entry->stale = 0;
+        derive_stale(c, state->weights, entry);
     }
     return entry->values;
 }
 
+/* The second of two changes with nothing asked for between them tells nothing of what will be. */
 void cuda_weights_changed(struct compute *c)
 {
     struct weight_forms *forms = cuda_state(c)->weights;
     for (size_t k = 0; forms != NULL && k < forms->count; k++) {
-        forms->entries[k].stale = 1;
+        struct derived_weights *entry = &forms->entries[k];
+        entry->stale = 1;
+        entry->expected = forms->asked ? entry->asked_for : entry->expected;
+        entry->asked_for = 0;
+    }
+    if (forms != NULL) {
+        forms->asked = 0;
+    }
+}
+
+void cuda_weights_may_be_gone(struct compute *c)
+{
+    struct weight_forms *forms = cuda_state(c)->weights;
+    for (size_t k = 0; forms != NULL && k < forms->count; k++) {
+        forms->entries[k].asked_for = forms->entries[k].expected = 0;
     }
 }
 

@@ -59,6 +59,14 @@ int reference_mlp_fits(struct compute *c, int channels, int hidden);
 void reference_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
                             const activation *dout, const activation *x, const struct mlp *mlp, size_t rows);
 
+void reference_normed_linear_forward(struct compute *c, activation *out, const activation *x,
+                                     const struct normed_linear *layer, size_t rows);
+void reference_normed_linear_backward(struct compute *c, activation *dx,
+                                      const struct normed_linear_gradients *gradients, const activation *dout,
+                                      const activation *x, const activation *residual,
+                                      const struct normed_linear *layer, size_t rows);
+int reference_normed_linear_fits(struct compute *c, int in_features, int out_features);
+
 void reference_layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
                                   const activation *inp, const real *weight, const real *bias, size_t rows,
                                   int channels);
