@@ -26,12 +26,18 @@ template <int ins, int outs> struct weight_tile {
     static constexpr int bytes = kernel_area * tap_bytes;
 };
 
-template <int ins> using halo_plane = tile_plane<halo_edge, halo_edge, ins>;
+/* What is in shared memory of the input at a time: of 96 channels beside the weights for 32 only half. */
+template <int ins, int outs> struct walk_part {
+    static constexpr int channels = ins == 96 && outs == 32 ? ins / 2 : ins;
+    static constexpr int parts = ins / channels; /* of a plane */
+    typedef tile_plane<halo_edge, halo_edge, channels> halo;
+};
 
-/* Weights, two planes, and mean and rstd of the output's channels. */
+/* Weights, two parts of planes, and mean and rstd of the output's channels. */
 template <int ins, int outs> constexpr size_t shared_bytes()
 {
-    return (size_t)weight_tile<ins, outs>::bytes + 2 * (size_t)halo_plane<ins>::bytes + outs * sizeof(float2);
+    return (size_t)weight_tile<ins, outs>::bytes + 2 * (size_t)walk_part<ins, outs>::halo::bytes +
+           outs * sizeof(float2);
 }
 
 template <int ins, int outs>
@@ -48,13 +54,15 @@ static __device__ __forceinline__ void copy_weights(unsigned char *to, const bf1
     }
 }
 
-/* sums += this plane's product, begun by the warpgroup, a group of products for each square. */
+/* sums += this part's product, `weights` those of its channels, begun by the warpgroup, a group of products
+ * for each square. */
 template <int ins, int outs>
 static __device__ __forceinline__ void multiply_by_warpgroup(float (&sums)[squares][3 * outs / 2],
                                                              const unsigned char *plane,
                                                              const unsigned char *weights, const place &at)
 {
-    typedef halo_plane<ins> halo;
+    typedef walk_part<ins, outs> part;
+    typedef typename part::halo halo;
     typedef weight_tile<ins, outs> tile;
     const uint64_t b = not_ahead(operand_at(shared_address(weights), 128, tile::group_bytes));
 #pragma unroll
@@ -65,7 +73,7 @@ static __device__ __forceinline__ void multiply_by_warpgroup(float (&sums)[squar
 #pragma unroll
         for (int area = 0; area < kernel_area; area++) {
 #pragma unroll
-            for (int k = 0; k < ins / 16; k++) {
+            for (int k = 0; k < part::channels / 16; k++) {
                 warpgroup_multiply(
                     sums[square],
                     a + operand_shift(area / 3 * halo::row_bytes + area % 3 * 16 + 2 * k * halo::group_bytes),
@@ -82,7 +90,8 @@ static __device__ __forceinline__ void multiply_by_warp(float (&sums)[squares][3
                                                         const unsigned char *plane,
                                                         const unsigned char *weights, const place &at)
 {
-    typedef halo_plane<ins> halo;
+    typedef walk_part<ins, outs> part;
+    typedef typename part::halo halo;
     typedef weight_tile<ins, outs> tile;
     const int matrix = at.lane / 8, row = at.lane % 8;
     const unsigned char *a_row = plane + (at.tile_h + 2 * at.warp + matrix % 2) * halo::row_bytes + row * 16 +
@@ -93,7 +102,7 @@ static __device__ __forceinline__ void multiply_by_warp(float (&sums)[squares][3
         const unsigned char *a_tap = a_row + area / 3 * halo::row_bytes + area % 3 * 16;
         const unsigned char *b_tap = b_row + area * tile::tap_bytes;
 #pragma unroll
-        for (int k = 0; k < ins / 16; k++) {
+        for (int k = 0; k < part::channels / 16; k++) {
             uint32_t a[squares][4];
 #pragma unroll
             for (int square = 0; square < squares; square++) {
@@ -129,15 +138,16 @@ static __device__ __forceinline__ void step_forward(float (&sums)[3 * outs / 2],
 template <int ins, int outs, bool hopper, epilogue what>
 static __global__ void __launch_bounds__(block_threads, 1) walk_column(const walk w)
 {
-    typedef halo_plane<ins> halo;
+    typedef walk_part<ins, outs> part;
+    typedef typename part::halo halo;
     constexpr bool by_warpgroups = hopper && WARPGROUP_PRODUCTS;
     dynamic_shared(unsigned char, shared);
     unsigned char *weights = shared, *planes = shared + weight_tile<ins, outs>::bytes;
     float2 *behind_norm = (float2 *)(planes + 2 * halo::bytes);
     const place at;
     const int tile_w = (int)blockIdx.x % w.tiles_w, tile_h = (int)blockIdx.x / w.tiles_w % w.tiles_h;
-    const int part = (int)blockIdx.x % (w.tiles_w * w.tiles_h * w.segments);
-    const int segment = part / (w.tiles_w * w.tiles_h);
+    const int piece = (int)blockIdx.x % (w.tiles_w * w.tiles_h * w.segments);
+    const int segment = piece / (w.tiles_w * w.tiles_h);
     const int sample = (int)blockIdx.x / (w.tiles_w * w.tiles_h * w.segments);
     const int h0 = tile_h * tile_edge, w0 = tile_w * tile_edge, first_out = (int)blockIdx.y * outs;
     const int first = segment * w.planes_per_segment, last = min(first + w.planes_per_segment, w.d);
@@ -176,26 +186,32 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     }
     __syncthreads();
 #pragma unroll 1
-    for (int p = begin; p < end; p++) {
-        const unsigned char *current = planes + (p - begin) % 2 * halo::bytes;
-        unsigned char *other = planes + (p - begin + 1) % 2 * halo::bytes;
+    for (int step = begin * part::parts; step < end * part::parts; step++) {
+        const int p = step / part::parts, half = step % part::parts;
+        const int more = step + 1 < end * part::parts, finished = half + 1 == part::parts;
+        const unsigned char *current = planes + (step - begin * part::parts) % 2 * halo::bytes;
+        unsigned char *other = planes + (step - begin * part::parts + 1) % 2 * halo::bytes;
+        const unsigned char *its_weights =
+            weights + half * (part::channels / 8 * weight_tile<ins, outs>::group_bytes);
         if (by_warpgroups) {
-            multiply_by_warpgroup<ins, outs>(sums, current, weights, at);
+            multiply_by_warpgroup<ins, outs>(sums, current, its_weights, at);
         }
-        next.first += plane_elements;
-        if (p + 1 < end) {
+        next.first += finished ? plane_elements - (ins - part::channels) : (size_t)part::channels;
+        if (more) {
             copy_plane<halo, block_threads, 1>(other, next, h0 - 1, w0 - 1);
             copy_async_commit();
         }
         if (!by_warpgroups) {
-            multiply_by_warp<ins, outs>(sums, current, weights, at);
+            multiply_by_warp<ins, outs>(sums, current, its_weights, at);
         }
-        if (what == THROUGH_NORM && p - 1 >= first) {
+        if (what == THROUGH_NORM && finished && p - 1 >= first) {
             behind.load(w, sample, p - 1, h0 + at.tile_h, w0, first_out, at);
         }
         copy_async_wait<0>();
-        if (p + 1 < end && norm.mean != NULL) {
-            normalise_plane<halo, block_threads, 1>(other, next, h0 - 1, w0 - 1, norm);
+        if (more && norm.mean != NULL) {
+            const int coming = finished ? 0 : (half + 1) * part::channels;
+            const tile_norm its_norm = {norm.mean + coming, norm.rstd + coming, norm.slope};
+            normalise_plane<halo, block_threads, 1>(other, next, h0 - 1, w0 - 1, its_norm);
         }
         if (by_warpgroups) {
             show_to_warpgroup_products();
@@ -205,6 +221,9 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
             if (by_warpgroups) { /* the second square's are still being computed while the first is written */
                 square == 0 ? wait_for_warpgroup_products<1>(sums[0])
                             : wait_for_warpgroup_products<0>(sums[1]);
+            }
+            if (!finished) {
+                continue;
             }
             if (p - 1 >= first) {
                 if (what == THROUGH_NORM) {
@@ -241,7 +260,7 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     }
     if (what != ONLY_WRITE) {
         const size_t parts = (size_t)w.tiles_w * w.tiles_h * w.segments;
-        moments.write(w.sums + (((size_t)sample * parts + part) * w.out_channels + first_out) * 2,
+        moments.write(w.sums + (((size_t)sample * parts + piece) * w.out_channels + first_out) * 2,
                       (float *)planes);
     }
 }
@@ -290,7 +309,7 @@ static tile_norm tile_norm_of(const struct norm_activation *norm)
 
 static int slice_of(int ins, int outs)
 {
-    return ins == 48 && outs % 48 == 0 ? 48 : 16;
+    return ins == 48 && outs % 48 == 0 ? 48 : ins == 96 && outs % 32 == 0 ? 32 : 16;
 }
 
 /* The walk over inp (.., ins) for an output (.., outs), with no sums. */
@@ -326,6 +345,8 @@ static void convolve(struct compute *c, const struct walk &w, int ins, int n)
     const dim3 grid((unsigned)(n * parts_of(w)), (unsigned)(w.out_channels / slice));
     if (slice == 48) {
         launch_walk<48, 48>(c, w, grid);
+    } else if (slice == 32) {
+        launch_walk<96, 32>(c, w, grid);
     } else if (ins == 96) {
         launch_walk<96, 16>(c, w, grid);
     } else if (ins == 48) {
@@ -354,7 +375,7 @@ static int channels_fit(const struct compute *c, int ins, int outs)
     case 48:
         return shared >= (outs % 48 == 0 ? shared_bytes<48, 48>() : shared_bytes<48, 16>());
     case 96:
-        return shared >= shared_bytes<96, 16>();
+        return shared >= (outs % 32 == 0 ? shared_bytes<96, 32>() : shared_bytes<96, 16>());
     default:
         return 0;
     }

@@ -126,6 +126,18 @@ static __device__ __forceinline__ void warpgroup_multiply(float (&d)[72], uint64
         : "l"(a), "l"(b), "r"(1));
 }
 
+/* d (64, 96) += a (64, 16) b (16, 96) */
+static __device__ __forceinline__ void warpgroup_multiply(float (&d)[48], uint64_t a, uint64_t b)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %50, 0; wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+        "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47},"
+        " %48, %49, add, 1, 1, 0, 0; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), EIGHT_OF(d, 24), EIGHT_OF(d, 32), EIGHT_OF(d, 40)
+        : "l"(a), "l"(b), "r"(1));
+}
+
 /* d (64, 48) += a (64, 16) b (16, 48) */
 static __device__ __forceinline__ void warpgroup_multiply(float (&d)[24], uint64_t a, uint64_t b)
 {
