@@ -16,7 +16,7 @@ struct operation_case {
 };
 
 /* Writes as many as there are; ends the test where that is more than max. */
-enum { operation_cases_max = 320 };
+enum { operation_cases_max = 512 };
 size_t list_operation_cases(struct operation_case *cases, size_t max);
 
 /* Families in their order, ending in NULL. */
