@@ -21,24 +21,10 @@ static __device__ __forceinline__ void pass_through(float sum[normed_tiles][4],
                                                     const uint32_t xhat[normed_steps][4],
                                                     const struct forward_shared *s, int first, int lane)
 {
-    const int t = lane % 4, row = lane / 16 * 8 + lane % 8, column = lane / 8 % 2 * 8;
-    const bf16 *b1 = s->weight1 + (first + row) * normed_pitch + column;
-    const bf16 *b2 = s->weight2 + row * mlp_wide_pitch + first + column;
+    const bf16 *b2 = s->weight2 + (lane / 16 * 8 + lane % 8) * mlp_wide_pitch + first + lane / 8 % 2 * 8;
     float wide[2][4];
     uint32_t activated[4];
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-        const float2 bias = *reinterpret_cast<const float2 *>(s->bias1 + first + 8 * j + 2 * t);
-        wide[j][0] = wide[j][2] = bias.x;
-        wide[j][1] = wide[j][3] = bias.y;
-    }
-#pragma unroll
-    for (int k = 0; k < normed_steps; k++) {
-        uint32_t b[4];
-        load_matrices(b, b1 + 16 * k);
-        multiply_add_bf16(wide[0], xhat[k], b);
-        multiply_add_bf16(wide[1], xhat[k], b + 2);
-    }
+    multiply_normed_rows(wide, xhat, s->weight1, s->bias1, first, lane);
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         activated[2 * j] = pack_bf16(gelu<bf16>(wide[j][0]), gelu<bf16>(wide[j][1]));

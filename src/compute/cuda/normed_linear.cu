@@ -46,21 +46,8 @@ static __device__ __forceinline__ void multiply_rows(bf16 *kept, const uint32_t 
                                                      const struct forward_shared *s, int first, int lane)
 {
     const int g = lane / 4, t = lane % 4;
-    const bf16 *from = s->weight + (first + lane / 16 * 8 + lane % 8) * normed_pitch + lane / 8 % 2 * 8;
     float sum[2][4];
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-        const float2 bias = *reinterpret_cast<const float2 *>(s->bias + first + 8 * j + 2 * t);
-        sum[j][0] = sum[j][2] = bias.x;
-        sum[j][1] = sum[j][3] = bias.y;
-    }
-#pragma unroll
-    for (int k = 0; k < normed_steps; k++) {
-        uint32_t b[4];
-        load_matrices(b, from + 16 * k);
-        multiply_add_bf16(sum[0], xhat[k], b);
-        multiply_add_bf16(sum[1], xhat[k], b + 2);
-    }
+    multiply_normed_rows(sum, xhat, s->weight, s->bias, first, lane);
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         bf16 *to = kept + g * wide_pitch + first + 8 * j + 2 * t;

@@ -71,6 +71,29 @@ static __device__ __forceinline__ void normalise_rows_kept(uint32_t xhat[normed_
     }
 }
 
+/* bias + xhat weight, for the 16 features from `first` on, in two tiles of 8: weight (features,
+ * normed_channels) at normed_pitch and bias in shared memory. */
+static __device__ __forceinline__ void multiply_normed_rows(float sum[2][4],
+                                                            const uint32_t xhat[normed_steps][4],
+                                                            const bf16 *weight, const float *bias, int first,
+                                                            int lane)
+{
+    const bf16 *from = weight + (first + lane / 16 * 8 + lane % 8) * normed_pitch + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        const float2 two = *reinterpret_cast<const float2 *>(bias + first + 8 * j + 2 * (lane % 4));
+        sum[j][0] = sum[j][2] = two.x;
+        sum[j][1] = sum[j][3] = two.y;
+    }
+#pragma unroll
+    for (int k = 0; k < normed_steps; k++) {
+        uint32_t b[4];
+        load_matrices(b, from + 16 * k);
+        multiply_add_bf16(sum[0], xhat[k], b);
+        multiply_add_bf16(sum[1], xhat[k], b + 2);
+    }
+}
+
 /* ---- normed_tile rows in shared memory, at normed_pitch ---- */
 
 /* Begins to copy the rows from `first` on; zeros behind the last. */
