@@ -272,7 +272,7 @@ static void set_voxels(const struct batch *batch, float factor)
 static void crops_may_travel_ahead(void **state)
 {
     (void)state;
-    enum { steps = 4 };
+    enum { steps = 3 };
     const struct batch_share all = {volumes, 0, volumes};
     struct trial plainly = {0}, ahead = {0};
     struct batch slots[2] = {part_of(&all), part_of(&all)};
