@@ -79,8 +79,7 @@ enum weight_form {
     WEIGHTS_PLAIN,      /* (out, in, taps) as it is; only bf16 needs a copy */
     WEIGHTS_OUT_TAP_IN, /* (out, taps, in): what cuDNN calls KRSC */
     WEIGHTS_TAP_OUT_IN, /* (taps, out, in) */
-    WEIGHTS_FLIPPED,    /* (taps in reverse, in, out): the convolution that gives the input's gradient */
-    weight_forms_count
+    WEIGHTS_FLIPPED     /* (taps in reverse, in, out): the convolution that gives the input's gradient */
 };
 
 /* The weights (out, in, taps) in this form, derived when first asked for after parameters_changed and kept

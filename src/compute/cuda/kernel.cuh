@@ -91,14 +91,6 @@ static __device__ __forceinline__ double warp_sum(double x)
     return x;
 }
 
-static __device__ __forceinline__ float warp_largest(float x)
-{
-    for (int offset = warp_size / 2; offset > 0; offset /= 2) {
-        x = fmaxf(x, __shfl_xor_sync(whole_warp, x, offset));
-    }
-    return x;
-}
-
 static inline size_t divide_up(size_t a, size_t b)
 {
     return (a + b - 1) / b;
