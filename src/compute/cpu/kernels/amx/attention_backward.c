@@ -318,10 +318,7 @@ static ALWAYS_INLINE void backward_of_narrow_head(const struct gradients *gradie
     multiply_block(work, &at, chunks);
     for (int key_block = 0; key_block < blocks; key_block++) {
         struct place before = at;
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
+        zero_sums();
         for (int query_block = 0; query_block < query_blocks; query_block++) {
             const int is_last = query_block + 1 == query_blocks;
             const struct place next = {is_last ? 0 : query_block + 1, is_last ? key_block + 1 : key_block,
