@@ -590,7 +590,7 @@ void KERNEL(tile_attention_backward)(struct compute *c, activation *dqkv, float 
         return;
     }
     struct attention_sizes z;
-    if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
     struct backward_work measured = {.layout = KERNEL(attention_layout)(&z)};
