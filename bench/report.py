@@ -6,7 +6,9 @@ import datetime
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -94,3 +96,16 @@ def markdown(title: str, sections: Sequence[Section], machine_rows: Sequence[Seq
     for section in sections:
         parts += [f"## {section.title}", section.text, table(section.columns, section.rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def write(text: str, out: Path | None) -> None:
+    """out: None where it goes to no file."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)
+        print(f"written to {shlex.quote(str(out))}", file=sys.stderr)
+
+
+def exit_status(sections: Sequence[Section]) -> int:
+    """1 when something wanted was not met."""
+    return 0 if all(check.good for section in sections for check in section.checks) else 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import shlex
 import sys
 import time
 import warnings
@@ -61,11 +60,8 @@ def main() -> int:
     out = arguments.out
     if out is None and not arguments.quick and len(arguments.only) == len(PARTS):
         out = PROJECT / "bench" / "results" / f"data-{report.processor_slug()}.md"
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text)
-        print(f"written to {shlex.quote(str(out))}", file=sys.stderr)
-    return 0 if all(check.good for section in sections for check in section.checks) else 1
+    report.write(text, out)
+    return report.exit_status(sections)
 
 
 if __name__ == "__main__":

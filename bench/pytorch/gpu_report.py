@@ -14,7 +14,7 @@ from gpu import fastest, same_result
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "bench"))
-from report import Check, Section, machine, markdown  # noqa: E402
+from report import Check, Section, exit_status, machine, markdown, write  # noqa: E402
 
 PRECISIONS = ("bf16", "float32")
 MOST_LOSS_DIFFERENCE = {"float32": 1e-4, "bf16": 2e-2}
@@ -146,11 +146,8 @@ def main() -> int:
     rows = comparison.machine_rows(arguments.voco, arguments.commit)
     text = markdown("A training step on a GPU beside PyTorch", sections, rows, "scripts/bench-gpu")
     name = re.sub(r"[^a-z0-9]+", "-", comparison.pytorch["machine"].get("device", "unknown").lower()).strip("-")
-    out = arguments.out or PROJECT / "bench" / "results" / f"gpu-{name}.md"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text)
-    print(f"written to {out}", file=sys.stderr)
-    return 0 if all(check.good for section in sections for check in section.checks) else 1
+    write(text, arguments.out or PROJECT / "bench" / "results" / f"gpu-{name}.md")
+    return exit_status(sections)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import warnings
 from dataclasses import asdict
@@ -82,11 +81,8 @@ def main() -> int:
     out = arguments.out
     if out is None and not settings.quick and standard and len(arguments.precisions) == 2:
         out = PROJECT / "bench" / "results" / f"step-{report.processor_slug()}.md"
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text)
-        print(f"written to {shlex.quote(str(out))}", file=sys.stderr)
-    return 0 if all(check.good for section in sections for check in section.checks) else 1
+    report.write(text, out)
+    return report.exit_status(sections)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@
 #include "base/word_distance.h"
 #include "data/dataset_entries.h"
 #include "data/dataset_list.h"
+#include "formats/yaml_reader.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <yaml.h>
 
 enum set_key {
     KEY_NAME,
@@ -35,12 +35,6 @@ static const double least_spacing = 0.01, most_spacing = 100.0; /* mm */
 static const double most_intensity = 100000.0;
 static const long most_repeats = 1000;
 
-struct yaml_reader {
-    yaml_parser_t parser;
-    yaml_event_t event; /* the present one */
-    const char *name;   /* of the file */
-};
-
 /* A set as it is written; what its keys mean together is settled when all are known. */
 struct written_set {
     struct corpus_set set;
@@ -52,55 +46,9 @@ struct written_set {
     int take;
 };
 
-static size_t line_of(const struct yaml_reader *reader)
-{
-    return reader->event.start_mark.line + 1;
-}
-
-static enum voco_status no_memory(const struct yaml_reader *reader)
-{
-    return fail(VOCO_NO_MEMORY, "%s: out of memory", reader->name);
-}
-
-static enum voco_status refused(const struct yaml_reader *reader, const char *reason)
-{
-    return fail(VOCO_BAD_INPUT, "%s:%zu: %s", reader->name, line_of(reader), reason);
-}
-
 static enum voco_status refuse_key(const struct yaml_reader *reader, const char *key, const char *reason)
 {
-    return fail(VOCO_BAD_INPUT, "%s:%zu: %s: %s", reader->name, line_of(reader), key, reason);
-}
-
-/* What makes one part of the text stand for another, or for a type of its own. */
-static int has_properties(const yaml_event_t *event)
-{
-    switch (event->type) {
-    case YAML_ALIAS_EVENT:
-        return 1;
-    case YAML_SCALAR_EVENT:
-        return event->data.scalar.anchor != NULL || event->data.scalar.tag != NULL;
-    case YAML_SEQUENCE_START_EVENT:
-        return event->data.sequence_start.anchor != NULL || event->data.sequence_start.tag != NULL;
-    case YAML_MAPPING_START_EVENT:
-        return event->data.mapping_start.anchor != NULL || event->data.mapping_start.tag != NULL;
-    default:
-        return 0;
-    }
-}
-
-static enum voco_status next_event(struct yaml_reader *reader)
-{
-    yaml_event_delete(&reader->event);
-    if (!yaml_parser_parse(&reader->parser, &reader->event)) {
-        if (reader->parser.error == YAML_MEMORY_ERROR) {
-            return no_memory(reader);
-        }
-        return fail(VOCO_BAD_INPUT, "%s:%zu: not YAML: %s", reader->name,
-                    reader->parser.problem_mark.line + 1, reader->parser.problem);
-    }
-    return has_properties(&reader->event) ? refused(reader, "anchors, aliases and tags have no use here")
-                                          : VOCO_OK;
+    return fail(VOCO_BAD_INPUT, "%s:%zu: %s: %s", reader->name, yaml_reader_line(reader), key, reason);
 }
 
 /* The text of a scalar: not empty, not too long, without control characters; else NULL. */
@@ -152,12 +100,12 @@ static enum voco_status unknown_key(const struct yaml_reader *reader, const char
     }
     if (nearest != NULL) {
         return fail(VOCO_BAD_INPUT, "%s:%zu: %s has no key \"%.64s\", did you mean \"%s\"?", reader->name,
-                    line_of(reader), where, typed, nearest);
+                    yaml_reader_line(reader), where, typed, nearest);
     }
     char all[128] = "";
     join(all, sizeof all, keys);
     return fail(VOCO_BAD_INPUT, "%s:%zu: %s has no key \"%.64s\": there are %s", reader->name,
-                line_of(reader), where, typed, all);
+                yaml_reader_line(reader), where, typed, all);
 }
 
 /* ---- values ---- */
@@ -169,12 +117,12 @@ static enum voco_status copy_text(const struct yaml_reader *reader, char **out, 
         return refuse_key(reader, key, "one line of text is expected");
     }
     *out = strdup(text);
-    return *out != NULL ? VOCO_OK : no_memory(reader);
+    return *out != NULL ? VOCO_OK : yaml_reader_no_memory(reader);
 }
 
 static enum voco_status read_text(struct yaml_reader *reader, char **out, const char *key)
 {
-    const enum voco_status status = next_event(reader);
+    const enum voco_status status = yaml_reader_next(reader);
     return status == VOCO_OK ? copy_text(reader, out, key) : status;
 }
 
@@ -188,7 +136,8 @@ static enum voco_status read_choice(struct yaml_reader *reader, int *out, const 
     }
     char all[128] = "";
     join(all, sizeof all, names);
-    return fail(VOCO_BAD_INPUT, "%s:%zu: %s: one of %s is expected", reader->name, line_of(reader), key, all);
+    return fail(VOCO_BAD_INPUT, "%s:%zu: %s: one of %s is expected", reader->name, yaml_reader_line(reader),
+                key, all);
 }
 
 static enum voco_status read_number(struct yaml_reader *reader, double *out, const char *key, double least,
@@ -201,27 +150,27 @@ static enum voco_status read_number(struct yaml_reader *reader, double *out, con
         return VOCO_OK;
     }
     return fail(VOCO_BAD_INPUT, "%s:%zu: %s: a number from %g to %g is expected", reader->name,
-                line_of(reader), key, least, most);
+                yaml_reader_line(reader), key, least, most);
 }
 
 /* [a, b, ...] with exactly `count` numbers. */
 static enum voco_status read_numbers(struct yaml_reader *reader, double *out, int count, const char *key,
                                      double least, double most)
 {
-    enum voco_status status = next_event(reader);
+    enum voco_status status = yaml_reader_next(reader);
     int read = 0;
     if (status == VOCO_OK && reader->event.type == YAML_SEQUENCE_START_EVENT) {
-        status = next_event(reader);
+        status = yaml_reader_next(reader);
         while (status == VOCO_OK && reader->event.type != YAML_SEQUENCE_END_EVENT && read < count) {
             status = read_number(reader, &out[read++], key, least, most);
             if (status == VOCO_OK) {
-                status = next_event(reader);
+                status = yaml_reader_next(reader);
             }
         }
     }
     if (status == VOCO_OK && (reader->event.type != YAML_SEQUENCE_END_EVENT || read != count)) {
         status = fail(VOCO_BAD_INPUT, "%s:%zu: %s: a list of %d numbers is expected", reader->name,
-                      line_of(reader), key, count);
+                      yaml_reader_line(reader), key, count);
     }
     return status;
 }
@@ -233,7 +182,7 @@ static enum voco_status add_list(struct yaml_reader *reader, struct corpus_set *
     }
     char **grown = reallocarray(set->lists, (size_t)set->list_count + 1, sizeof *grown);
     if (grown == NULL) {
-        return no_memory(reader);
+        return yaml_reader_no_memory(reader);
     }
     set->lists = grown;
     const enum voco_status status = copy_text(reader, &set->lists[set->list_count], "list");
@@ -255,12 +204,12 @@ static enum voco_status add_part(struct yaml_reader *reader, struct corpus_set *
 static enum voco_status read_one_or_more(struct yaml_reader *reader, struct corpus_set *set, const char *key,
                                          enum voco_status (*add)(struct yaml_reader *, struct corpus_set *))
 {
-    enum voco_status status = next_event(reader);
+    enum voco_status status = yaml_reader_next(reader);
     if (status != VOCO_OK || reader->event.type != YAML_SEQUENCE_START_EVENT) {
         return status == VOCO_OK ? add(reader, set) : status;
     }
     int count = 0;
-    while ((status = next_event(reader)) == VOCO_OK && reader->event.type != YAML_SEQUENCE_END_EVENT) {
+    while ((status = yaml_reader_next(reader)) == VOCO_OK && reader->event.type != YAML_SEQUENCE_END_EVENT) {
         status = add(reader, set);
         if (status != VOCO_OK) {
             return status;
@@ -285,26 +234,26 @@ static enum voco_status read_name(struct yaml_reader *reader, struct corpus_set 
 
 static enum voco_status read_preset(struct yaml_reader *reader, struct preset *preset)
 {
-    enum voco_status status = next_event(reader);
+    enum voco_status status = yaml_reader_next(reader);
     const char *text = status == VOCO_OK ? scalar_text(reader) : NULL;
     if (status == VOCO_OK && text == NULL) {
         return refuse_key(reader, "preset", "the name of a preset is expected");
     }
     if (status == VOCO_OK && preset_from_name(preset, text) != VOCO_OK) {
-        status = add_context(VOCO_BAD_INPUT, "%s:%zu: preset", reader->name, line_of(reader));
+        status = add_context(VOCO_BAD_INPUT, "%s:%zu: preset", reader->name, yaml_reader_line(reader));
     }
     return status;
 }
 
 static enum voco_status read_repeat(struct yaml_reader *reader, int *repeat)
 {
-    const enum voco_status status = next_event(reader);
+    const enum voco_status status = yaml_reader_next(reader);
     const char *text = status == VOCO_OK ? scalar_text(reader) : NULL;
     char *end = NULL;
     const long value = text != NULL ? strtol(text, &end, 10) : 0;
     if (status == VOCO_OK && (text == NULL || *end != '\0' || value < 1 || value > most_repeats)) {
         return fail(VOCO_BAD_INPUT, "%s:%zu: repeat: a whole number from 1 to %ld is expected", reader->name,
-                    line_of(reader), most_repeats);
+                    yaml_reader_line(reader), most_repeats);
     }
     *repeat = (int)value;
     return status;
@@ -313,7 +262,7 @@ static enum voco_status read_repeat(struct yaml_reader *reader, int *repeat)
 static enum voco_status read_word(struct yaml_reader *reader, int *out, const char *key,
                                   const char *const *names)
 {
-    const enum voco_status status = next_event(reader);
+    const enum voco_status status = yaml_reader_next(reader);
     return status == VOCO_OK ? read_choice(reader, out, key, names) : status;
 }
 
@@ -359,7 +308,7 @@ static enum voco_status read_set_key(struct yaml_reader *reader, struct written_
 {
     const char *text = scalar_text(reader);
     if (text == NULL) {
-        return refused(reader, "the name of a key is expected");
+        return yaml_reader_refuse(reader, "the name of a key is expected");
     }
     const int key = index_of(text, set_keys);
     if (key < 0) {
@@ -368,7 +317,7 @@ static enum voco_status read_set_key(struct yaml_reader *reader, struct written_
     if (written->lines[key] != 0) {
         return refuse_key(reader, set_keys[key], "is given twice");
     }
-    written->lines[key] = line_of(reader);
+    written->lines[key] = yaml_reader_line(reader);
     return read_value(reader, written, (enum set_key)key);
 }
 
@@ -417,7 +366,7 @@ static enum voco_status settle_set(const struct yaml_reader *reader, struct writ
     if (set->root == NULL) {
         set->root = strdup(set->name);
         if (set->root == NULL) {
-            (void)no_memory(reader);
+            (void)yaml_reader_no_memory(reader);
             return VOCO_NO_MEMORY;
         }
     }
@@ -438,14 +387,14 @@ static void free_set(struct corpus_set *set)
 static enum voco_status add_set(struct yaml_reader *reader, struct corpus *corpus)
 {
     if (reader->event.type != YAML_MAPPING_START_EVENT) {
-        return refused(reader, "a set is expected: keys such as \"name:\" and \"root:\"");
+        return yaml_reader_refuse(reader, "a set is expected: keys such as \"name:\" and \"root:\"");
     }
     if (corpus->set_count == corpus_most_sets) {
-        return refused(reader, "too many sets");
+        return yaml_reader_refuse(reader, "too many sets");
     }
-    struct written_set written = {.set.repeat = 1, .line = line_of(reader)};
+    struct written_set written = {.set.repeat = 1, .line = yaml_reader_line(reader)};
     enum voco_status status = VOCO_OK;
-    while (status == VOCO_OK && (status = next_event(reader)) == VOCO_OK &&
+    while (status == VOCO_OK && (status = yaml_reader_next(reader)) == VOCO_OK &&
            reader->event.type != YAML_MAPPING_END_EVENT) {
         status = read_set_key(reader, &written);
     }
@@ -457,7 +406,7 @@ static enum voco_status add_set(struct yaml_reader *reader, struct corpus *corpu
                           : NULL;
     if (grown == NULL) {
         free_set(&written.set);
-        return status == VOCO_OK ? no_memory(reader) : status;
+        return status == VOCO_OK ? yaml_reader_no_memory(reader) : status;
     }
     corpus->sets = grown;
     corpus->sets[corpus->set_count++] = written.set;
@@ -466,11 +415,11 @@ static enum voco_status add_set(struct yaml_reader *reader, struct corpus *corpu
 
 static enum voco_status read_sets(struct yaml_reader *reader, struct corpus *corpus)
 {
-    enum voco_status status = next_event(reader);
+    enum voco_status status = yaml_reader_next(reader);
     if (status == VOCO_OK && reader->event.type != YAML_SEQUENCE_START_EVENT) {
         return refuse_key(reader, "sets", "a list of sets is expected: \"- name: ...\"");
     }
-    while (status == VOCO_OK && (status = next_event(reader)) == VOCO_OK &&
+    while (status == VOCO_OK && (status = yaml_reader_next(reader)) == VOCO_OK &&
            reader->event.type != YAML_SEQUENCE_END_EVENT) {
         status = add_set(reader, corpus);
     }
@@ -483,7 +432,7 @@ static enum voco_status read_corpus_key(struct yaml_reader *reader, struct corpu
 {
     const char *text = scalar_text(reader);
     if (text == NULL) {
-        return refused(reader, "the name of a key is expected");
+        return yaml_reader_refuse(reader, "the name of a key is expected");
     }
     const int key = index_of(text, corpus_keys);
     if (key < 0) {
@@ -497,36 +446,15 @@ static enum voco_status read_corpus_key(struct yaml_reader *reader, struct corpu
 
 static enum voco_status read_document(struct yaml_reader *reader, struct corpus *corpus, char **root)
 {
-    enum voco_status status = next_event(reader); /* the stream's start */
-    if (status == VOCO_OK) {
-        status = next_event(reader);
-    }
-    if (status == VOCO_OK && reader->event.type == YAML_STREAM_END_EVENT) {
-        return fail(VOCO_BAD_INPUT, "%s: is empty", reader->name);
-    }
-    if (status == VOCO_OK) {
-        status = next_event(reader);
-    }
-    if (status == VOCO_OK && reader->event.type != YAML_MAPPING_START_EVENT) {
-        return refused(reader, "not a corpus: \"sets:\" is expected");
-    }
-    while (status == VOCO_OK && (status = next_event(reader)) == VOCO_OK &&
+    enum voco_status status = yaml_reader_begin(reader, "not a corpus: \"sets:\" is expected");
+    while (status == VOCO_OK && (status = yaml_reader_next(reader)) == VOCO_OK &&
            reader->event.type != YAML_MAPPING_END_EVENT) {
         status = read_corpus_key(reader, corpus, root);
     }
     if (status == VOCO_OK && corpus->set_count == 0) {
         status = fail(VOCO_BAD_INPUT, "%s: has no \"sets:\"", reader->name);
     }
-    if (status == VOCO_OK) {
-        status = next_event(reader); /* the document's end */
-    }
-    if (status == VOCO_OK) {
-        status = next_event(reader);
-    }
-    if (status == VOCO_OK && reader->event.type != YAML_STREAM_END_EVENT) {
-        return refused(reader, "a corpus has one document");
-    }
-    return status;
+    return status == VOCO_OK ? yaml_reader_end(reader, "a corpus has one document") : status;
 }
 
 /* Puts the folders before the roots of the sets. `root` may be NULL. */
@@ -535,14 +463,14 @@ static enum voco_status resolve_roots(const struct yaml_reader *reader, struct c
 {
     char *top = root != NULL ? path_in_folder(folder, root) : strdup(folder);
     if (top == NULL) {
-        return no_memory(reader);
+        return yaml_reader_no_memory(reader);
     }
     enum voco_status status = VOCO_OK;
     for (int i = 0; status == VOCO_OK && i < corpus->set_count; i++) {
         struct corpus_set *set = &corpus->sets[i];
         char *path = strcmp(set->root, ".") == 0 ? strdup(top) : path_in_folder(top, set->root);
         if (path == NULL) {
-            status = no_memory(reader);
+            status = yaml_reader_no_memory(reader);
             break;
         }
         free(set->root);
@@ -556,19 +484,17 @@ enum voco_status corpus_parse_yaml(struct corpus *corpus, const char *text, size
                                    const char *folder)
 {
     *corpus = (struct corpus){0};
-    struct yaml_reader reader = {.name = name};
+    struct yaml_reader reader;
     char *root = NULL;
-    if (!yaml_parser_initialize(&reader.parser)) {
-        return no_memory(&reader);
+    enum voco_status status = yaml_reader_open(&reader, text, length, name);
+    if (status == VOCO_OK) {
+        status = read_document(&reader, corpus, &root);
     }
-    yaml_parser_set_input_string(&reader.parser, (const unsigned char *)text, length);
-    enum voco_status status = read_document(&reader, corpus, &root);
     if (status == VOCO_OK) {
         status = resolve_roots(&reader, corpus, root, folder);
     }
     free(root);
-    yaml_event_delete(&reader.event);
-    yaml_parser_delete(&reader.parser);
+    yaml_reader_close(&reader);
     if (status != VOCO_OK) {
         corpus_free(corpus);
     }

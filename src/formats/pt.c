@@ -133,59 +133,30 @@ static enum voco_status place_tensors(struct pt *file, const struct pickle *pick
     return VOCO_OK;
 }
 
-static int compare_tensor_name(const void *a, const void *b, void *context)
+static const char *tensor_name(const void *tensors, size_t place)
 {
-    const struct stored_tensor *tensors = context;
-    return strcmp(tensors[*(const uint32_t *)a].name, tensors[*(const uint32_t *)b].name);
+    return ((const struct stored_tensor *)tensors)[place].name;
 }
 
-static int compare_scalar_name(const void *a, const void *b, void *context)
+static const char *scalar_name(const void *scalars, size_t place)
 {
-    const struct stored_scalar *scalars = context;
-    return strcmp(scalars[*(const uint32_t *)a].name, scalars[*(const uint32_t *)b].name);
+    return ((const struct stored_scalar *)scalars)[place].name;
 }
 
-/* Indices of `count` values in the order of their names. NULL where there is no memory. */
-static uint32_t *sorted(size_t count, int (*compare)(const void *, const void *, void *), void *values)
+static enum voco_status sort_names(struct pt *file)
 {
-    uint32_t *order = malloc((count + 1) * sizeof *order);
-    for (size_t i = 0; order != NULL && i < count; i++) {
-        order[i] = (uint32_t)i;
-    }
-    if (order != NULL) {
-        qsort_r(order, count, sizeof *order, compare, values);
-    }
-    return order;
-}
-
-static enum voco_status twice(const struct pt *file, const char *name)
-{
-    return fail(VOCO_BAD_INPUT, "%s: two values have the name \"%.200s\"", file->path, name);
-}
-
-static enum voco_status index_names(struct pt *file)
-{
-    file->by_name = sorted(file->count, compare_tensor_name, file->tensors);
-    uint32_t *scalars = sorted(file->scalar_count, compare_scalar_name, file->scalars);
-    enum voco_status status = VOCO_OK;
-    if (file->by_name == NULL || scalars == NULL) {
-        free(scalars);
+    struct name_order scalars = {0};
+    if (!name_order_make(&file->by_name, file->tensors, file->count, tensor_name) ||
+        !name_order_make(&scalars, file->scalars, file->scalar_count, scalar_name)) {
         return no_memory(file);
     }
-    for (size_t i = 1; status == VOCO_OK && i < file->count; i++) {
-        const char *name = file->tensors[file->by_name[i]].name;
-        if (strcmp(file->tensors[file->by_name[i - 1]].name, name) == 0) {
-            status = twice(file, name);
-        }
+    const char *name = name_order_repeated(&file->by_name);
+    if (name == NULL) {
+        name = name_order_repeated(&scalars);
     }
-    for (size_t i = 1; status == VOCO_OK && i < file->scalar_count; i++) {
-        const char *name = file->scalars[scalars[i]].name;
-        if (strcmp(file->scalars[scalars[i - 1]].name, name) == 0) {
-            status = twice(file, name);
-        }
-    }
-    free(scalars);
-    return status;
+    name_order_free(&scalars);
+    return name == NULL ? VOCO_OK
+                        : fail(VOCO_BAD_INPUT, "%s: two values have the name \"%.200s\"", file->path, name);
 }
 
 /* Everything after the archive is open. */
@@ -207,7 +178,7 @@ static enum voco_status read_contents(struct pt *file)
         status = place_tensors(file, &pickle, sources);
     }
     if (status == VOCO_OK) {
-        status = index_names(file);
+        status = sort_names(file);
     }
     free(sources);
     pickle_free(&pickle);
@@ -259,29 +230,15 @@ void pt_close(struct pt *file)
     free(file->tensors);
     free(file->scalars);
     free(file->places);
-    free(file->by_name);
+    name_order_free(&file->by_name);
     free(file->path);
     *file = (struct pt){0};
 }
 
 const struct stored_tensor *pt_find(const struct pt *file, const char *name)
 {
-    size_t low = 0;
-    size_t high = file->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const struct stored_tensor *tensor = &file->tensors[file->by_name[middle]];
-        const int order = strcmp(name, tensor->name);
-        if (order == 0) {
-            return tensor;
-        }
-        if (order < 0) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    return NULL;
+    size_t place;
+    return name_order_find(&place, &file->by_name, name) ? &file->tensors[place] : NULL;
 }
 
 /* ---- reading ---- */

@@ -9,6 +9,7 @@
 #ifndef FORMATS_PT_H
 #define FORMATS_PT_H
 
+#include "base/name_order.h"
 #include "formats/stored_values.h"
 #include "voco/status.h"
 
@@ -39,7 +40,7 @@ struct pt {
     char *path;
     struct pt_archive *archive;
     struct pt_place *places; /* of tensors in their storages */
-    uint32_t *by_name;       /* indices of tensors, sorted by name */
+    struct name_order by_name;
 };
 
 /* Opens and checks a file; tensors are read when asked for. VOCO_IO where the system refuses, VOCO_BAD_INPUT

@@ -191,12 +191,6 @@ static int compare_offset(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-static int compare_name(const void *a, const void *b, void *context)
-{
-    const struct safetensors_tensor *tensors = context;
-    return strcmp(tensors[*(const uint32_t *)a].name, tensors[*(const uint32_t *)b].name);
-}
-
 /* Sorts the tensors by place and checks that they fill the data: no hole, no overlap, nothing missing or
  * left. */
 static enum voco_status place_tensors(struct safetensors *file, uint64_t data_start)
@@ -223,17 +217,9 @@ static enum voco_status place_tensors(struct safetensors *file, uint64_t data_st
     return VOCO_OK;
 }
 
-static enum voco_status index_names(struct safetensors *file)
+static const char *tensor_name(const void *tensors, size_t place)
 {
-    file->by_name = calloc(file->count + 1, sizeof *file->by_name);
-    if (file->by_name == NULL) {
-        return fail(VOCO_NO_MEMORY, "%s: no memory for its header", file->path);
-    }
-    for (size_t i = 0; i < file->count; i++) {
-        file->by_name[i] = (uint32_t)i;
-    }
-    qsort_r(file->by_name, file->count, sizeof *file->by_name, compare_name, file->tensors);
-    return VOCO_OK;
+    return ((const struct safetensors_tensor *)tensors)[place].name;
 }
 
 static enum voco_status parse_header(struct safetensors *file, const char *text, size_t length)
@@ -261,7 +247,10 @@ static enum voco_status parse_header(struct safetensors *file, const char *text,
         }
     }
     const enum voco_status status = place_tensors(file, length_bytes + (uint64_t)length);
-    return status == VOCO_OK ? index_names(file) : status;
+    if (status == VOCO_OK && !name_order_make(&file->by_name, file->tensors, file->count, tensor_name)) {
+        return fail(VOCO_NO_MEMORY, "%s: no memory for its header", file->path);
+    }
+    return status;
 }
 
 static enum voco_status read_header(struct safetensors *file)
@@ -354,29 +343,15 @@ void safetensors_close(struct safetensors *file)
     json_decref(file->header);
     free(file->tensors);
     free(file->metadata);
-    free(file->by_name);
+    name_order_free(&file->by_name);
     free(file->path);
     *file = (struct safetensors){.descriptor = -1};
 }
 
 const struct safetensors_tensor *safetensors_find(const struct safetensors *file, const char *name)
 {
-    size_t low = 0;
-    size_t high = file->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const struct safetensors_tensor *tensor = &file->tensors[file->by_name[middle]];
-        const int order = strcmp(name, tensor->name);
-        if (order == 0) {
-            return tensor;
-        }
-        if (order < 0) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    return NULL;
+    size_t place;
+    return name_order_find(&place, &file->by_name, name) ? &file->tensors[place] : NULL;
 }
 
 const char *safetensors_metadata(const struct safetensors *file, const char *key)

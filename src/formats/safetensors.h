@@ -10,6 +10,7 @@
 #ifndef FORMATS_SAFETENSORS_H
 #define FORMATS_SAFETENSORS_H
 
+#include "base/name_order.h"
 #include "voco/status.h"
 
 #include <stddef.h>
@@ -70,7 +71,7 @@ struct safetensors {
     int descriptor;              /* -1: from memory */
     const unsigned char *memory; /* borrowed */
     struct json_t *header;       /* owns names and metadata */
-    uint32_t *by_name;           /* indices of tensors, sorted by name */
+    struct name_order by_name;
 };
 
 /* Opens and checks a file; tensors are read when asked for. VOCO_IO where the system refuses, VOCO_BAD_INPUT

@@ -3,7 +3,6 @@
 #include "base/error.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 const char *const moment_names[moment_count] = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
@@ -53,50 +52,30 @@ const char *name_in_space(const char *own, enum name_space space)
     return strncmp(own, spaces[space].lacks, length) == 0 ? own + length : NULL;
 }
 
-static int by_name(const void *a, const void *b, void *table)
+static const char *parameter_name(const void *entries, size_t place)
 {
-    const struct parameter *entries = ((const struct parameter_table *)table)->entries;
-    return strcmp(entries[*(const int *)a].name, entries[*(const int *)b].name);
+    return ((const struct parameter *)entries)[place].name;
 }
 
 enum voco_status name_index_create(struct name_index *index, const struct parameter_table *table)
 {
-    *index =
-        (struct name_index){.table = table, .sorted = calloc((size_t)table->count, sizeof *index->sorted)};
-    if (index->sorted == NULL) {
-        return fail(VOCO_NO_MEMORY, "no memory for the names of parameters");
-    }
-    for (int i = 0; i < table->count; i++) {
-        index->sorted[i] = i;
-    }
-    qsort_r(index->sorted, (size_t)table->count, sizeof *index->sorted, by_name, (void *)table);
-    return VOCO_OK;
+    *index = (struct name_index){.table = table};
+    return name_order_make(&index->order, table->entries, (size_t)table->count, parameter_name)
+               ? VOCO_OK
+               : fail(VOCO_NO_MEMORY, "no memory for the names of parameters");
 }
 
 void name_index_free(struct name_index *index)
 {
-    free(index->sorted);
+    name_order_free(&index->order);
     *index = (struct name_index){0};
 }
 
 /* The place in the table, -1 where there is none of that name. */
 static int find(const struct name_index *index, const char *own)
 {
-    int low = 0;
-    int high = index->table->count;
-    while (low < high) {
-        const int middle = low + (high - low) / 2;
-        const int order = strcmp(index->table->entries[index->sorted[middle]].name, own);
-        if (order == 0) {
-            return index->sorted[middle];
-        }
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return -1;
+    size_t place;
+    return name_order_find(&place, &index->order, own) ? (int)place : -1;
 }
 
 /* Puts `now` in the place of the first `old` in text; 0 where that does not fit. */

@@ -14,6 +14,7 @@
 #ifndef MODEL_CHECKPOINT_NAMES_H
 #define MODEL_CHECKPOINT_NAMES_H
 
+#include "base/name_order.h"
 #include "model/parameters.h"
 
 enum name_space { NAMES_VOCO, NAMES_MONAI, NAMES_SWIN };
@@ -35,7 +36,7 @@ const char *name_in_space(const char *own, enum name_space space);
 /* The network's own names, sorted. They are the same for every size of the network. */
 struct name_index {
     const struct parameter_table *table;
-    int *sorted; /* (table->count) places in the table */
+    struct name_order order;
 };
 
 /* The table must outlive the index. VOCO_NO_MEMORY; free with name_index_free. */

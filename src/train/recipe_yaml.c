@@ -1,40 +1,11 @@
 #include "train/recipe.h"
 
 #include "base/error.h"
+#include "formats/yaml_reader.h"
 #include "train/recipe_settings.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <yaml.h>
-
-struct yaml_reader {
-    yaml_parser_t parser;
-    yaml_event_t event;  /* the present one */
-    const char *name;    /* of the file */
-    unsigned char *seen; /* (recipe_setting_count) */
-};
-
-static size_t line_of(const struct yaml_reader *reader)
-{
-    return reader->event.start_mark.line + 1;
-}
-
-static enum voco_status refused(const struct yaml_reader *reader, const char *reason)
-{
-    return fail(VOCO_BAD_INPUT, "%s:%zu: %s", reader->name, line_of(reader), reason);
-}
-
-static enum voco_status next_event(struct yaml_reader *reader)
-{
-    yaml_event_delete(&reader->event);
-    if (!yaml_parser_parse(&reader->parser, &reader->event)) {
-        const enum voco_status status =
-            reader->parser.error == YAML_MEMORY_ERROR ? VOCO_NO_MEMORY : VOCO_BAD_INPUT;
-        return fail(status, "%s:%zu: not YAML: %s", reader->name, reader->parser.problem_mark.line + 1,
-                    reader->parser.problem != NULL ? reader->parser.problem : "out of memory");
-    }
-    return VOCO_OK;
-}
 
 /* The text of a scalar without a zero byte inside; NULL where the event is something else. */
 static const char *scalar_text(const struct yaml_reader *reader)
@@ -52,125 +23,109 @@ static enum voco_status read_element(struct yaml_reader *reader, struct recipe *
     char reason[setting_reason_size];
     const char *text = scalar_text(reader);
     if (text == NULL) {
-        return fail(VOCO_BAD_INPUT, "%s:%zu: %s.%s: %s is expected", reader->name, line_of(reader),
+        return fail(VOCO_BAD_INPUT, "%s:%zu: %s.%s: %s is expected", reader->name, yaml_reader_line(reader),
                     setting->section, setting->name, setting->count == 1 ? "one value" : "a list of values");
     }
-    return recipe_setting_assign(recipe, setting, index, text, reason) ? VOCO_OK : refused(reader, reason);
+    return recipe_setting_assign(recipe, setting, index, text, reason) ? VOCO_OK
+                                                                       : yaml_reader_refuse(reader, reason);
 }
 
 /* A value, or [a, b, c] where the setting has several. */
 static enum voco_status read_value(struct yaml_reader *reader, struct recipe *recipe,
                                    const struct recipe_setting *setting)
 {
-    enum voco_status status = next_event(reader);
+    enum voco_status status = yaml_reader_next(reader);
     if (status != VOCO_OK || setting->count == 1) {
         return status != VOCO_OK ? status : read_element(reader, recipe, setting, 0);
     }
     int count = 0;
     if (reader->event.type == YAML_SEQUENCE_START_EVENT) {
-        status = next_event(reader);
+        status = yaml_reader_next(reader);
         while (status == VOCO_OK && reader->event.type != YAML_SEQUENCE_END_EVENT && count < setting->count) {
             status = read_element(reader, recipe, setting, count++);
             if (status == VOCO_OK) {
-                status = next_event(reader);
+                status = yaml_reader_next(reader);
             }
         }
     }
     if (status == VOCO_OK && (reader->event.type != YAML_SEQUENCE_END_EVENT || count != setting->count)) {
         status = fail(VOCO_BAD_INPUT, "%s:%zu: %s.%s: a list of %d values is expected", reader->name,
-                      line_of(reader), setting->section, setting->name, setting->count);
+                      yaml_reader_line(reader), setting->section, setting->name, setting->count);
     }
     return status;
 }
 
-static enum voco_status read_setting(struct yaml_reader *reader, struct recipe *recipe, const char *section)
+/* seen (recipe_setting_count): which settings the file has given so far */
+static enum voco_status read_setting(struct yaml_reader *reader, struct recipe *recipe, unsigned char *seen,
+                                     const char *section)
 {
     char reason[setting_reason_size];
     const char *name = scalar_text(reader);
     if (name == NULL) {
-        return refused(reader, "the name of a setting is expected");
+        return yaml_reader_refuse(reader, "the name of a setting is expected");
     }
     const struct recipe_setting *setting = recipe_setting_find(section, name, reason);
     if (setting == NULL) {
-        return refused(reader, reason);
+        return yaml_reader_refuse(reader, reason);
     }
-    unsigned char *seen = &reader->seen[setting - recipe_settings];
-    if (*seen) {
-        return fail(VOCO_BAD_INPUT, "%s:%zu: %s.%s is set twice", reader->name, line_of(reader), section,
-                    name);
+    unsigned char *given = &seen[setting - recipe_settings];
+    if (*given) {
+        return fail(VOCO_BAD_INPUT, "%s:%zu: %s.%s is set twice", reader->name, yaml_reader_line(reader),
+                    section, name);
     }
-    *seen = 1;
+    *given = 1;
     return read_value(reader, recipe, setting);
 }
 
-static enum voco_status read_section(struct yaml_reader *reader, struct recipe *recipe)
+static enum voco_status read_section(struct yaml_reader *reader, struct recipe *recipe, unsigned char *seen)
 {
     char reason[setting_reason_size];
     char section[setting_text_size];
     const char *name = scalar_text(reader);
     if (name == NULL) {
-        return refused(reader, "the name of a section is expected");
+        return yaml_reader_refuse(reader, "the name of a section is expected");
     }
     if (!recipe_section_known(name, reason)) {
-        return refused(reader, reason);
+        return yaml_reader_refuse(reader, reason);
     }
     (void)snprintf(section, sizeof section, "%s", name);
-    enum voco_status status = next_event(reader);
+    enum voco_status status = yaml_reader_next(reader);
     if (status == VOCO_OK && reader->event.type != YAML_MAPPING_START_EVENT) {
         return fail(VOCO_BAD_INPUT, "%s:%zu: the section \"%s\" has no settings below it", reader->name,
-                    line_of(reader), section);
+                    yaml_reader_line(reader), section);
     }
-    while (status == VOCO_OK && (status = next_event(reader)) == VOCO_OK &&
+    while (status == VOCO_OK && (status = yaml_reader_next(reader)) == VOCO_OK &&
            reader->event.type != YAML_MAPPING_END_EVENT) {
-        status = read_setting(reader, recipe, section);
+        status = read_setting(reader, recipe, seen, section);
     }
     return status;
 }
 
-static enum voco_status read_document(struct yaml_reader *reader, struct recipe *recipe)
+static enum voco_status read_document(struct yaml_reader *reader, struct recipe *recipe, unsigned char *seen)
 {
-    enum voco_status status = next_event(reader); /* the stream's start */
-    if (status == VOCO_OK) {
-        status = next_event(reader);
-    }
-    if (status == VOCO_OK && reader->event.type == YAML_STREAM_END_EVENT) {
-        return fail(VOCO_BAD_INPUT, "%s: is empty", reader->name);
-    }
-    if (status == VOCO_OK) {
-        status = next_event(reader);
-    }
-    if (status == VOCO_OK && reader->event.type != YAML_MAPPING_START_EVENT) {
-        return refused(reader, "not a recipe: sections such as \"model:\" are expected");
-    }
-    while (status == VOCO_OK && (status = next_event(reader)) == VOCO_OK &&
+    enum voco_status status =
+        yaml_reader_begin(reader, "not a recipe: sections such as \"model:\" are expected");
+    while (status == VOCO_OK && (status = yaml_reader_next(reader)) == VOCO_OK &&
            reader->event.type != YAML_MAPPING_END_EVENT) {
-        status = read_section(reader, recipe);
+        status = read_section(reader, recipe, seen);
     }
-    if (status == VOCO_OK) {
-        status = next_event(reader); /* the document's end */
-    }
-    if (status == VOCO_OK) {
-        status = next_event(reader);
-    }
-    if (status == VOCO_OK && reader->event.type != YAML_STREAM_END_EVENT) {
-        return refused(reader, "a recipe has one document");
-    }
-    return status;
+    return status == VOCO_OK ? yaml_reader_end(reader, "a recipe has one document") : status;
 }
 
 enum voco_status recipe_parse_yaml(struct recipe *recipe, const char *text, size_t length, const char *name)
 {
     recipe_default(recipe);
-    struct yaml_reader reader = {.name = name, .seen = calloc((size_t)recipe_setting_count, 1)};
-    if (reader.seen == NULL || !yaml_parser_initialize(&reader.parser)) {
-        free(reader.seen);
+    struct yaml_reader reader;
+    unsigned char *seen = calloc((size_t)recipe_setting_count, 1);
+    if (seen == NULL) {
         return fail(VOCO_NO_MEMORY, "%s: out of memory", name);
     }
-    yaml_parser_set_input_string(&reader.parser, (const unsigned char *)text, length);
-    enum voco_status status = read_document(&reader, recipe);
-    yaml_event_delete(&reader.event);
-    yaml_parser_delete(&reader.parser);
-    free(reader.seen);
+    enum voco_status status = yaml_reader_open(&reader, text, length, name);
+    if (status == VOCO_OK) {
+        status = read_document(&reader, recipe, seen);
+    }
+    yaml_reader_close(&reader);
+    free(seen);
     if (status == VOCO_OK) {
         status = recipe_check(recipe);
         if (status != VOCO_OK) {

@@ -43,6 +43,19 @@ refuses() {
     }
 }
 
+# says WHAT FILE PATTERN...: the file, such as out, has each pattern (grep -E).
+says() {
+    local what=$1 file=$2
+    shift 2
+    for pattern in "$@"; do
+        checked=$((checked + 1))
+        grep -Eq -- "$pattern" "$file" || {
+            complain "$what: $file lacks /$pattern/"
+            head -n 20 "$file"
+        }
+    done
+}
+
 # absent WHAT FILE...: nothing was left behind.
 absent() {
     what=$1

@@ -3,19 +3,6 @@
 . "$(dirname "$0")/harness.sh"
 export OMP_WAIT_POLICY=passive
 
-# says WHAT PATTERN...: the last output has each pattern (grep -E).
-says() {
-    what=$1
-    shift
-    for pattern in "$@"; do
-        checked=$((checked + 1))
-        grep -Eq -- "$pattern" out || {
-            complain "$what: the output lacks /$pattern/"
-            head -n 20 out
-        }
-    done
-}
-
 # holds WHAT AWK-CONDITION: of the last JSON report. of["KEY"] is the report's number, part["NAME"], gflop["NAME"] are a part's.
 holds() {
     checked=$((checked + 1))
@@ -32,7 +19,7 @@ holds() {
 
 smallest_recipe >smallest.yaml
 succeeds "the smallest recipe" "$voco" bench --recipe smallest.yaml --batch 1 --steps 2 --threads 1
-says "a table for people" '^recipe smallest.yaml, float32, 1 thread: 1 volume, 3 crops a step$' \
+says "a table for people" out '^recipe smallest.yaml, float32, 1 thread: 1 volume, 3 crops a step$' \
     '^[0-9.]+ s per step, median of 2 ' '^part +seconds +share +GFLOP/s +of peak +GB/s +of peak$' \
     '^convolution +[0-9.]+ +[0-9.]+ % +[0-9.]+ +[0-9]+ %' '^attention +[0-9.]+' '^norms +[0-9.]+ +[0-9.]+ % +[0-9.]+ +[0-9]+ %' \
     '^waiting for data +[0-9.]+' '^whole step +[0-9.]+ +100.0 %' 'GFLOP/s in float32 \((amx|avx512bf16|avx512|avx2|portable)\)' \
@@ -40,7 +27,7 @@ says "a table for people" '^recipe smallest.yaml, float32, 1 thread: 1 volume, 3
 absent "files of a measurement" out.safetensors cache run
 
 succeeds "the same as JSON" "$voco" bench --recipe smallest.yaml --batch 2 --steps 3 --threads 1 --json
-says "JSON" '^  "recipe": "smallest.yaml",$' '^  "precision": "float32",$' '"name": "projectors_and_loss",$'
+says "JSON" out '^  "recipe": "smallest.yaml",$' '^  "precision": "float32",$' '"name": "projectors_and_loss",$'
 if command -v python3 >/dev/null; then
     checked=$((checked + 1))
     python3 -m json.tool out >/dev/null || complain "it is no JSON"
@@ -67,7 +54,7 @@ holds "threads compute no longer than there are: one and the loader's two" \
 holds "memory" 'of["peak_memory_bytes"] > 5e7 && of["peak_memory_bytes"] < 4e9'
 
 succeeds "in bf16" "$voco" bench --recipe smallest.yaml --batch 1 --steps 1 --threads 1 --precision bf16 --json
-says "in bf16" '^  "precision": "bf16",$'
+says "in bf16" out '^  "precision": "bf16",$'
 holds "the peak is that of the precision" \
     'of["peak_gflops"] == (of["peak_gflops_bf16"] > 0 ? of["peak_gflops_bf16"] : of["peak_gflops_float32"])'
 
@@ -84,9 +71,9 @@ refuses "another precision" 2 '--precision: no precision is called "fp8"' "$voco
 refuses "a slip of the pen" 2 'did you mean --threads' "$voco" bench --thread 2
 refuses "a wrong instruction set" 1 'VOCO_ISA=sse9' env VOCO_ISA=sse9 "$voco" bench --recipe smallest.yaml
 succeeds "an estimate of many GPUs" "$voco" bench --recipe huge --scale --network-bandwidth 25
-says "an estimate of many GPUs" 'recipe huge, 2 volumes a GPU' 'network has' '25 GB/s' '  512      64      1024'
+says "an estimate of many GPUs" out 'recipe huge, 2 volumes a GPU' 'network has' '25 GB/s' '  512      64      1024'
 succeeds "the same for scripts" "$voco" bench --recipe huge --scale --json
-says "the same for scripts" '"network_bytes_per_second": 50000000000.0' '"gpus": 512'
+says "the same for scripts" out '"network_bytes_per_second": 50000000000.0' '"gpus": 512'
 succeeds "help" "$voco" bench --help
-says "help" 'voco bench --recipe tiny' '--json' 'Winograd'
+says "help" out 'voco bench --recipe tiny' '--json' 'Winograd'
 finish

@@ -2,13 +2,6 @@
 # voco cache as a user meets it: a list that grows, a bad volume, the report, the forecast, slips of the hand.
 . "$(dirname "$0")/harness.sh"
 
-says() { # says WHAT WORDS FILE: the file has a line with them (grep -E)
-    checked=$((checked + 1))
-    grep -Eq -- "$2" "$3" || {
-        complain "$1: $3 does not say /$2/:"
-        head -n 20 "$3"
-    }
-}
 counts() { # counts WHAT N PATTERN: so many files
     checked=$((checked + 1))
     set -- "$1" "$2" $(compgen -G "$3" | wc -l)
@@ -24,19 +17,19 @@ settings="--preset abdomen --roi 48 --jobs 2"
 # shellcheck disable=SC2086
 {
     succeeds "a forecast" "$voco" cache all.txt --out cache $settings --dry-run --sample 3
-    says "a forecast" 'cache of 5 volumes will take about .*B .*judging by 3' out
+    says "a forecast" out 'cache of 5 volumes will take about .*B .*judging by 3'
     absent "a forecast" cache
     succeeds "a forecast for scripts" "$voco" cache all.txt --out cache $settings --dry-run --json
-    says "a forecast for scripts" '"cache_bytes": [1-9]' out
+    says "a forecast for scripts" out '"cache_bytes": [1-9]'
     predicted=$(sed -n 's/^  "cache_bytes": \([0-9]*\),/\1/p' out)
 
     succeeds "the first volumes" "$voco" cache some.txt --out cache $settings
-    says "the first volumes" '^all +3 +3 +3 +0 +0 ' out
+    says "the first volumes" out '^all +3 +3 +3 +0 +0 '
     succeeds "a list that has grown" "$voco" cache all.txt --out cache $settings
-    says "a list that has grown" '^all +5 +5 +2 +3 +0 ' out
+    says "a list that has grown" out '^all +5 +5 +2 +3 +0 '
     counts "a list that has grown" 5 'cache/*.ome.zarr'
     succeeds "once more" "$voco" cache all.txt --out cache $settings --json
-    says "once more" '"reused": 5' out
+    says "once more" out '"reused": 5'
     checked=$((checked + 1))
     took=$(sed -n 's/^    "cache_bytes": \([0-9]*\),/\1/p' out)
     [ $((10 * (predicted > took ? predicted - took : took - predicted))) -le $((2 * took)) ] ||
@@ -47,20 +40,20 @@ settings="--preset abdomen --roi 48 --jobs 2"
     head -c 3000 data/imagesTr/phantom_0002.nii.gz >bad.nii.gz
     (cat all.txt && echo bad.nii.gz) >mixed.txt
     succeeds "a bad volume among good ones" "$voco" cache mixed.txt --out cache $settings
-    says "a bad volume among good ones" 'skipped 1 of 6 volumes' err
-    says "a bad volume among good ones" 'bad.nii.gz: .*gzip' cache/report.txt
-    says "a bad volume among good ones" '"cause": .*bad.nii.gz: .*gzip' cache/report.json
+    says "a bad volume among good ones" err 'skipped 1 of 6 volumes'
+    says "a bad volume among good ones" cache/report.txt 'bad.nii.gz: .*gzip'
+    says "a bad volume among good ones" cache/report.json '"cause": .*bad.nii.gz: .*gzip'
     succeeds "the bad volume again" "$voco" cache mixed.txt --out cache $settings --json
-    says "the bad volume again" '"remembered": true' out
+    says "the bad volume again" out '"remembered": true'
     succeeds "the bad volume tried again" "$voco" cache mixed.txt --out cache $settings --json --retry
-    says "the bad volume tried again" '"remembered": false' out
+    says "the bad volume tried again" out '"remembered": false'
     refuses "nothing but a bad volume" 1 'bad.nii.gz: .*gzip' "$voco" cache bad.nii.gz --out cache $settings
 
     # The same volume twice, and other bits beside.
     cat some.txt some.txt >twice.txt
     succeeds "volumes that are listed twice" "$voco" cache twice.txt --out twice $settings
-    says "volumes that are listed twice" '^all +6 +6 +3 ' out
-    says "volumes that are listed twice" '^3 .*listed more than once' out
+    says "volumes that are listed twice" out '^all +6 +6 +3 '
+    says "volumes that are listed twice" out '^3 .*listed more than once'
     counts "volumes that are listed twice" 3 'twice/*.ome.zarr'
     succeeds "other bits" "$voco" cache twice.txt --out twice $settings --bits 12
     counts "other bits" 6 'twice/*.ome.zarr'
@@ -69,7 +62,7 @@ settings="--preset abdomen --roi 48 --jobs 2"
     shard=$(compgen -G 'cache/phantom_0001*/0/c/0/0/0')
     printf 'x' | dd of="$shard" bs=1 seek=100 conv=notrunc status=none
     succeeds "verified" "$voco" cache all.txt --out cache $settings --verify
-    says "verified" '^all +5 +5 +1 +4 ' out
+    says "verified" out '^all +5 +5 +1 +4 '
 
     # What a cache is for.
     smallest_recipe >smallest.yaml
@@ -85,23 +78,23 @@ sets:
   - {name: absent, root: nowhere, preset: chest}
 YAML
     if "$voco" cache corpus.yaml --out sets $settings >out 2>err; then
-        says "a corpus" '^first +3 +3 ' out
-        says "a corpus" '^second +5 +5 ' out
-        says "a corpus" 'absent: .*nowhere' out
+        says "a corpus" out '^first +3 +3 '
+        says "a corpus" out '^second +5 +5 '
+        says "a corpus" out 'absent: .*nowhere'
     else
         complain "a corpus: $(tail -n 1 err)"
     fi
     checked=$((checked + 1))
     succeeds "a forecast of a corpus" "$voco" cache corpus.yaml --out sets2 $settings --dry-run --sample 1
-    says "a forecast of a corpus" '^first +3 +1 ' out
-    says "a forecast of a corpus" '^second +5 +1 ' out
+    says "a forecast of a corpus" out '^first +3 +1 '
+    says "a forecast of a corpus" out '^second +5 +1 '
 
     # A full disk.
     (ulimit -f 8 && exec "$voco" cache all.txt --out full $settings) >out 2>err
     status=$?
     checked=$((checked + 1))
     [ "$status" -eq 1 ] || complain "a full disk: exit status $status, not 1"
-    says "a full disk" '^voco: cache: full/.*(large|space)' err
+    says "a full disk" err '^voco: cache: full/.*(large|space)'
     checked=$((checked + 1))
     [ "$(grep -c '^voco: ' err)" -eq 1 ] || complain "a full disk: more than one line"
     counts "a full disk" 0 'full/*.ome.zarr'
@@ -133,8 +126,8 @@ succeeds "their cache" "$voco" cache listed --out shared --recipe smallest.yaml
 succeeds "a run on that cache" "$voco" pretrain listed --out trained --cache shared --recipe smallest.yaml --steps 1 --batch 1
 succeeds "an evaluation on all of it" "$voco" eval trained listed --cache shared --all
 succeeds "what the cache says afterwards" "$voco" info shared --json
-says "what the cache says afterwards" '"training": 4' out
-says "what the cache says afterwards" '"validation": 1' out
+says "what the cache says afterwards" out '"training": 4'
+says "what the cache says afterwards" out '"validation": 1'
 succeeds "training from it" "$voco" pretrain shared --out trained2 --recipe smallest.yaml --steps 1 --batch 1
 
 # Where nothing can be written, and slips of the hand.

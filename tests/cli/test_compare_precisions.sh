@@ -54,23 +54,18 @@ ends() {
     [ "$(wc -l <trainings)" -eq "$trainings" ] || complain "$what: $(wc -l <trainings) trainings, not $trainings"
 }
 
-says() { # says WHAT WORDS
-    checked=$((checked + 1))
-    grep -q -- "$2" out || complain "$1: does not say \"$2\""
-}
-
 export LOSS=0 NOISE=0.003
 ends "equal ends" 0 16 equal
-says "equal ends" "8 seeds: float32 0."
+says "equal ends" out "8 seeds: float32 0."
 ends "again" 0 0 equal
 LOSS=0.02 ends "ends near each other" 0 16 near
 LOSS=0.04 ends "bf16 worse" 1 16 worse
 LOSS=-0.04 ends "bf16 better" 1 16 better
 LOSS=0.04 NOISE=0.3 ends "too few seeds" 1 6 few --seeds 3
-says "too few seeds" "too few seeds to tell"
+says "too few seeds" out "too few seeds to tell"
 LOSS=0.04 NOISE=0.3 ends "one more" 1 2 few --seeds 4
 LOSS=0.04 NOISE=0.3 ends "other steps" 1 2 few --seeds 1 --steps 5
-says "one seed" "seed 1: float32"
+says "one seed" out "seed 1: float32"
 LOSS=0.5 NOISE=0.1 ends "bf16 far worse" 1 16 far
 ends "an unknown option" 2 0 equal --seed 3
 touch program
@@ -84,5 +79,5 @@ for result in "float32 1 0.72" "bf16 1 0.70" "float32 2 0.60" "bf16 2 0.64"; do
     touch -d tomorrow "given/$1-seed-$2-steps-200-draws-32.json"
 done
 ends "two seeds" 1 0 given --seeds 2
-says "two seeds" "float32 0.6600 +- 0.0600, bf16 0.6700 +- 0.0300, bf16 - float32 0.0100 +- 0.0300"
+says "two seeds" out 'float32 0.6600 [+]- 0.0600, bf16 0.6700 [+]- 0.0300, bf16 - float32 0.0100 [+]- 0.0300'
 finish

@@ -2,18 +2,6 @@
 # voco convert and voco pretrain --init as a user meets them: there and back, what is said, what is refused.
 . "$(dirname "$0")/harness.sh"
 
-says() { # says WHAT FILE PATTERN...: the file has each pattern (grep -E)
-    local what=$1 file=$2
-    shift 2
-    for pattern in "$@"; do
-        checked=$((checked + 1))
-        grep -Eq -- "$pattern" "$file" || {
-            complain "$what: the output lacks /$pattern/"
-            head -n 20 "$file"
-        }
-    done
-}
-
 same_file() { # same_file WHAT FILE FILE
     checked=$((checked + 1))
     cmp "$2" "$3" || complain "$1: other bytes"

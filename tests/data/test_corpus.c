@@ -7,17 +7,15 @@
 
 #include <cmocka.h>
 
-#include "base/atomic_file.h"
 #include "base/log.h"
 #include "data/corpus.h"
+#include "data/data_folder.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static char folder[64];
 static char said[4096]; /* what went through the log, a line after the other */
 
 static void keep_line(enum log_level level, const char *line, void *context)
@@ -29,52 +27,17 @@ static void keep_line(enum log_level level, const char *line, void *context)
     }
 }
 
-static int make_folder(void **state)
+static int begin_listening(void **state)
 {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/voco_corpus_XXXXXX");
-    assert_non_null(mkdtemp(folder));
     said[0] = '\0';
     log_set_sink(keep_line, NULL);
-    return 0;
+    return make_data_folder(state);
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
+static int stop_listening(void **state)
 {
-    (void)info;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
     log_set_sink(NULL, NULL);
-    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-/* folder/name in one of a few buffers that take turns. */
-static const char *in_folder(const char *name)
-{
-    static char paths[4][256];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
-    return paths[next];
-}
-
-/* Writes folder/name, making the folders above it. */
-static void put(const char *name, const char *text)
-{
-    char above[256];
-    snprintf(above, sizeof above, "%s/%s", folder, name);
-    *strrchr(above, '/') = '\0';
-    assert_int_equal(make_folders(above), VOCO_OK);
-    FILE *stream = fopen(in_folder(name), "wb");
-    assert_non_null(stream);
-    assert_true(fputs(text, stream) >= 0);
-    assert_int_equal(fclose(stream), 0);
+    return remove_data_folder(state);
 }
 
 static void open_corpus(struct dataset *dataset, const char *text)
@@ -169,7 +132,7 @@ static void lists_may_be_json_text_patterns_folders_and_files(void **state)
     assert_string_equal(said, "");
     dataset_free(&dataset);
     char text[512];
-    snprintf(text, sizeof text, "root: %s/data\nsets:\n- name: S\n  root: s\n  list: ./.\n", folder);
+    snprintf(text, sizeof text, "root: %s/data\nsets:\n- name: S\n  root: s\n  list: ./.\n", data_folder);
     open_corpus(&dataset, text);
     assert_int_equal(dataset.count, 7);
     assert_entry(&dataset, 0, "S/a.nii", 0, "data/s/a.nii");
@@ -201,8 +164,8 @@ static void absolute_lists_need_no_root(void **state)
     char text[1024];
     put("far/a.nii", "");
     put("far/b/c.nii", "");
-    snprintf(text, sizeof text, "sets:\n- name: S\n  list: [\"%s/far/*.nii\", \"%s/far/b\"]\n", folder,
-             folder);
+    snprintf(text, sizeof text, "sets:\n- name: S\n  list: [\"%s/far/*.nii\", \"%s/far/b\"]\n", data_folder,
+             data_folder);
     open_corpus(&dataset, text);
     assert_int_equal(dataset.count, 2);
     assert_string_equal(dataset.entries[0].path, in_folder("far/a.nii"));
@@ -559,7 +522,7 @@ static void limits_are_kept(void **state)
     free(text);
 }
 
-#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
+#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, begin_listening, stop_listening)
 
 int main(void)
 {

@@ -6,62 +6,14 @@
 
 #include <cmocka.h>
 
-#include "base/atomic_file.h"
+#include "data/data_folder.h"
 #include "data/dataset.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/voco_list_XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    return 0;
-}
-
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
-{
-    (void)info;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-/* folder/name in one of a few buffers that take turns. */
-static const char *in_folder(const char *name)
-{
-    static char paths[4][256];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
-    return paths[next];
-}
-
-/* Writes folder/name, making the folders above it. */
-static void put(const char *name, const char *text)
-{
-    char above[256];
-    snprintf(above, sizeof above, "%s/%s", folder, name);
-    *strrchr(above, '/') = '\0';
-    assert_int_equal(make_folders(above), VOCO_OK);
-    FILE *stream = fopen(in_folder(name), "wb");
-    assert_non_null(stream);
-    assert_true(fputs(text, stream) >= 0);
-    assert_int_equal(fclose(stream), 0);
-}
 
 static void assert_entry(const struct dataset *dataset, size_t index, const char *name,
                          enum dataset_split split)
@@ -117,7 +69,7 @@ static void a_decathlon_list_is_read_in_its_order(void **state)
     (void)state;
     put_decathlon_list();
     check_decathlon(in_folder("dataset.json"));
-    check_decathlon(folder); /* a folder's list goes before its files */
+    check_decathlon(data_folder); /* a folder's list goes before its files */
 }
 
 static void a_list_is_found_by_what_it_holds_whatever_its_name(void **state)
@@ -148,7 +100,7 @@ static void a_folder_is_searched_and_sorted(void **state)
     put("folder.nii/e.nii", "");
     assert_int_equal(symlink("..", in_folder("sub/back")), 0);
     assert_int_equal(symlink("not/fetched", in_folder("sub/link.nii")), 0);
-    assert_int_equal(dataset_open(&dataset, folder), VOCO_OK);
+    assert_int_equal(dataset_open(&dataset, data_folder), VOCO_OK);
     const char *expected[] = {
         "Z.nii", "a10.nii.gz", "a2.nii.gz", "b.nii", "folder.nii/e.nii", "sub/deep/c.nii.gz", "sub/link.nii"};
     assert_int_equal(dataset.count, 7);
@@ -166,7 +118,7 @@ static void a_text_list_has_a_path_a_line(void **state)
     put("with space #1.nii.gz", "");
     char text[512];
     snprintf(text, sizeof text, "# volumes\r\n\n./with space #1.nii.gz\r\n   \t\n  a.nii  \n#b.nii\n%s/a.nii",
-             folder);
+             data_folder);
     put("list.txt", text);
     assert_int_equal(dataset_open(&dataset, in_folder("list.txt")), VOCO_OK);
     assert_int_equal(dataset.count, 3);
@@ -184,7 +136,7 @@ static void a_list_may_lie_in_the_current_folder(void **state)
     put("a.nii", "");
     put("list.txt", "a.nii\n");
     assert_non_null(getcwd(before, sizeof before));
-    assert_int_equal(chdir(folder), 0);
+    assert_int_equal(chdir(data_folder), 0);
     assert_int_equal(dataset_open(&dataset, "list.txt"), VOCO_OK);
     assert_string_equal(dataset.entries[0].path, "./a.nii");
     dataset_free(&dataset);
@@ -351,7 +303,7 @@ static void a_set_of_one_or_with_a_validation_list_stays(void **state)
     dataset_free(&dataset);
 }
 
-#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
+#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_data_folder, remove_data_folder)
 
 int main(void)
 {

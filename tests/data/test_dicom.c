@@ -8,14 +8,13 @@
 
 #include <cmocka.h>
 
-#include "base/atomic_file.h"
 #include "base/log.h"
+#include "data/data_folder.h"
 #include "data/dataset.h"
 #include "data/dicom.h"
 #include "data/dicom_series.h"
 #include "volume/nifti.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char folder[64];
 static char said[8192];
 static char path_before[8192];
 
@@ -35,58 +33,19 @@ static void keep_line(enum log_level level, const char *line, void *context)
     snprintf(said + used, sizeof said - used, "%s\n", line);
 }
 
-static int make_folder(void **state)
+static int begin_listening(void **state)
 {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/voco_dicom_XXXXXX");
-    assert_non_null(mkdtemp(folder));
     snprintf(path_before, sizeof path_before, "%s", getenv("PATH"));
     said[0] = '\0';
     log_set_sink(keep_line, NULL);
-    return 0;
+    return make_data_folder(state);
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
+static int stop_listening(void **state)
 {
-    (void)info;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
     log_set_sink(NULL, NULL);
     setenv("PATH", path_before, 1);
-    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-/* folder/name in one of a few buffers that take turns. */
-static const char *in_folder(const char *name)
-{
-    static char paths[4][256];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", folder, name);
-    return paths[next];
-}
-
-static void make_above(const char *name)
-{
-    char above[256];
-    snprintf(above, sizeof above, "%s/%s", folder, name);
-    *strrchr(above, '/') = '\0';
-    assert_int_equal(make_folders(above), VOCO_OK);
-}
-
-static void put(const char *name, const char *text)
-{
-    make_above(name);
-    FILE *stream = fopen(in_folder(name), "wb");
-    assert_non_null(stream);
-    assert_true(fputs(text, stream) >= 0);
-    assert_int_equal(fclose(stream), 0);
+    return remove_data_folder(state);
 }
 
 static int is_there(const char *name)
@@ -114,7 +73,7 @@ static void put_program(const char *script)
     if (script != NULL) {
         char text[16384];
         snprintf(text, sizeof text, "#!/bin/sh\nPATH='%s'\nout=${12}\necho run >>'%s/runs'\n%s\n",
-                 path_before, folder, script);
+                 path_before, data_folder, script);
         put("bin/dcm2niix", text);
         assert_int_equal(chmod(in_folder("bin/dcm2niix"), 0700), 0);
     }
@@ -367,7 +326,7 @@ static void what_only_looks_like_dicom_is_refused(void **state)
     assert_false(is_there("out"));
 }
 
-#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
+#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, begin_listening, stop_listening)
 
 int main(void)
 {

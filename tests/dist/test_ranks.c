@@ -4,6 +4,7 @@
  * that a failure on one does not leave the others waiting. */
 #include "base/clock.h"
 #include "base/error.h"
+#include "dist/bf16_rounding.h"
 #include "dist/ranks.h"
 #include "dist/ranks_on_device.h"
 
@@ -78,15 +79,6 @@ static int node_of(int rank)
 
 static float unrounded(float value)
 {
-    return value;
-}
-
-static float rounded_to_bf16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits = (bits + 0x7fffU + (bits >> 16 & 1U)) & 0xffff0000U;
-    memcpy(&value, &bits, sizeof value);
     return value;
 }
 

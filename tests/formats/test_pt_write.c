@@ -7,58 +7,16 @@
 
 #include <cmocka.h>
 
+#include "formats/file_folder.h"
 #include "formats/pt.h"
 #include "formats/pt_archive.h"
 #include "formats/tensor_file.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/voco-pt-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL ? -1 : 0;
-}
-
-static char *in_folder(char path[256], const char *name)
-{
-    (void)snprintf(path, 256, "%s/%s", folder, name);
-    return path;
-}
-
-/* Calls `see` for each file, which may be NULL; returns their number. */
-static int each_file(int (*see)(const char *path))
-{
-    int count = 0;
-    DIR *listing = opendir(folder);
-    for (const struct dirent *entry; listing != NULL && (entry = readdir(listing)) != NULL;) {
-        char path[512];
-        (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (entry->d_name[0] != '.') {
-            count++;
-            if (see != NULL) {
-                (void)see(path);
-            }
-        }
-    }
-    if (listing != NULL) {
-        (void)closedir(listing);
-    }
-    return count;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    (void)each_file(unlink);
-    return rmdir(folder);
-}
 
 static void expect_ok(enum voco_status status)
 {
@@ -257,11 +215,11 @@ static void expect_failure(enum voco_status (*call)(struct pt_writer *), enum vo
 {
     char path[256];
     struct pt_writer *w = NULL;
-    const int before = each_file(NULL);
+    const int before = files_in_folder();
     expect_ok(pt_writer_open(&w, in_folder(path, "refused.pt"), PT_DICT));
     assert_int_equal(call(w), status);
     expect_refused(pt_writer_commit(w), status, message);
-    assert_int_equal(each_file(NULL), before);
+    assert_int_equal(files_in_folder(), before);
 }
 
 static const int64_t axis[] = {3};
@@ -376,5 +334,5 @@ int main(void)
         cmocka_unit_test(what_cannot_be_written_is_refused),
         cmocka_unit_test(a_failed_writer_leaves_the_old_file),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_file_folder, remove_file_folder);
 }

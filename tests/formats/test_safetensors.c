@@ -7,9 +7,9 @@
 
 #include <cmocka.h>
 
+#include "formats/file_folder.h"
 #include "formats/safetensors.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,48 +17,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-static char folder[] = "/tmp/voco-safetensors-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL ? -1 : 0;
-}
-
-static char *in_folder(char path[256], const char *name)
-{
-    (void)snprintf(path, 256, "%s/%s", folder, name);
-    return path;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    DIR *listing = opendir(folder);
-    if (listing == NULL) {
-        return -1;
-    }
-    for (const struct dirent *entry; (entry = readdir(listing)) != NULL;) {
-        char path[512];
-        (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        (void)unlink(path);
-    }
-    (void)closedir(listing);
-    return rmdir(folder);
-}
-
-static int files_in_folder(void)
-{
-    int count = 0;
-    DIR *listing = opendir(folder);
-    assert_non_null(listing);
-    for (const struct dirent *entry; (entry = readdir(listing)) != NULL;) {
-        count += entry->d_name[0] != '.';
-    }
-    (void)closedir(listing);
-    return count;
-}
 
 /* A file made by hand: header text and that many data bytes, 0, 1, 2, ... Free the result. */
 static unsigned char *file_of(const char *header, size_t data, size_t *size)
@@ -344,7 +302,7 @@ static void what_is_not_there_or_no_file_is_said(void **state)
     char path[256];
     assert_int_equal(safetensors_open(&file, in_folder(path, "nothing")), VOCO_IO);
     assert_non_null(strstr(voco_error_message(), "nothing: cannot open: No such file"));
-    assert_int_equal(safetensors_open(&file, folder), VOCO_BAD_INPUT);
+    assert_int_equal(safetensors_open(&file, file_folder), VOCO_BAD_INPUT);
     assert_non_null(strstr(voco_error_message(), "not a file"));
     safetensors_close(&file);
 }
@@ -464,5 +422,5 @@ int main(void)
         cmocka_unit_test(a_full_disk_leaves_the_old_file),
         cmocka_unit_test(shapes_read_well),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_file_folder, remove_file_folder);
 }

@@ -111,8 +111,7 @@ void free_pass(struct pass *pass)
     parameter_table_free(&pass->table);
 }
 
-/* |found - expected| / |expected|, infinite where there is a NaN */
-static double distance(const float *found, const float *expected, size_t count)
+double relative_distance(const float *found, const float *expected, size_t count)
 {
     double difference = 0, norm = 0;
     for (size_t i = 0; i < count; i++) {
@@ -133,16 +132,17 @@ int compare(const char *what, const struct pass *found, const struct pass *expec
             const struct allowed *allowed)
 {
     const size_t backbone = found->table.backbone, student = found->table.trained - backbone;
-    const double embedding = distance(found->embedding, expected->embedding, found->embeddings);
-    const double z = distance(found->z, expected->z, found->zs);
-    const double all = distance(found->grads, expected->grads, backbone);
-    const double projector = distance(found->grads + backbone, expected->grads + backbone, student);
+    const double embedding = relative_distance(found->embedding, expected->embedding, found->embeddings);
+    const double z = relative_distance(found->z, expected->z, found->zs);
+    const double all = relative_distance(found->grads, expected->grads, backbone);
+    const double projector = relative_distance(found->grads + backbone, expected->grads + backbone, student);
     double worst = 0;
     const char *where = "none";
     for (int i = 0; i < found->table.count; i++) {
         const struct parameter *p = &found->table.entries[i];
         if (p->offset < backbone && has_gradient(p)) {
-            const double d = distance(found->grads + p->offset, expected->grads + p->offset, p->count);
+            const double d =
+                relative_distance(found->grads + p->offset, expected->grads + p->offset, p->count);
             if (!(d <= worst)) {
                 worst = d;
                 where = p->name;

@@ -20,7 +20,10 @@ void free_pass(struct pass *pass);
 
 void require_ok(enum voco_status status);
 
-/* Relative, in L2. */
+/* |found - expected| / |expected| in L2, infinite where there is a NaN or nothing but zero is expected. */
+double relative_distance(const float *found, const float *expected, size_t count);
+
+/* Relative distances. */
 struct allowed {
     double embedding, all, parameter; /* of the backbone's gradient: as one vector, and of each parameter */
     double z, projector;              /* of the student's gradient, as one vector */

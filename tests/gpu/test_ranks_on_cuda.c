@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "compute/compute.h"
+#include "dist/bf16_rounding.h"
 #include "dist/nccl_library.h"
 #include "dist/ranks.h"
 
@@ -20,15 +21,6 @@ static void print_line(enum log_level level, const char *line, void *context)
     (void)level;
     (void)context;
     printf("    %s\n", line);
-}
-
-static float rounded_to_bf16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits = (bits + 0x7fffU + (bits >> 16 & 1U)) & 0xffff0000U;
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 /* One rank's sum is scale times what it has, in bf16 rounded before and after. Operations before and after

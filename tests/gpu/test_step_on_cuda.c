@@ -92,17 +92,6 @@ static void free_outcome(struct outcome *out)
     parameter_table_free(&out->table);
 }
 
-static double distance(const float *found, const float *expected, size_t count)
-{
-    double difference = 0, norm = 0;
-    for (size_t i = 0; i < count; i++) {
-        const double d = (double)found[i] - (double)expected[i];
-        difference += d * d;
-        norm += (double)expected[i] * (double)expected[i];
-    }
-    return isnan(difference) || isnan(norm) || norm == 0 ? INFINITY : sqrt(difference / norm);
-}
-
 static int same_bits(const struct outcome *a, const struct outcome *b)
 {
     const size_t trained = a->table.trained * sizeof(float);
@@ -129,9 +118,10 @@ static int is_near(const char *what, const struct outcome *found, const struct o
         loss = fmax(loss, fabs(found->loss[k] / expected->loss[k] - 1));
         loss = isnan(found->loss[k]) ? INFINITY : loss;
     }
-    const double gradient = distance(found->gradients, expected->gradients, found->table.trained);
-    const double moments = distance(found->state.exp_avg, expected->state.exp_avg, found->table.trained);
-    const double params = distance(found->state.params, expected->state.params, found->table.total);
+    const double gradient = relative_distance(found->gradients, expected->gradients, found->table.trained);
+    const double moments =
+        relative_distance(found->state.exp_avg, expected->state.exp_avg, found->table.trained);
+    const double params = relative_distance(found->state.params, expected->state.params, found->table.total);
     const int near = loss <= limits->loss && gradient <= limits->gradient && moments <= limits->moments;
     printf("    steps %s: losses %.1e apart, first gradient %.1e, moments %.1e, parameters %.1e%s\n", what,
            loss, gradient, moments, params, near ? "" : "    WRONG");

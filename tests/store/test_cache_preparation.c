@@ -7,12 +7,12 @@
 
 #include <cmocka.h>
 
+#include "base/folder.h"
 #include "base/log.h"
 #include "store/cache_preparation.h"
 #include "store/claim.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <glob.h>
 #include <math.h>
 #include <signal.h>
@@ -106,23 +106,15 @@ static int make_place(void **state)
     return 0;
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk)
-{
-    (void)info;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
 static int remove_place(void **state)
 {
     struct place *place = *state;
     for (int i = 0; i < source_count; i++) {
         free(place->sources[i]);
     }
-    const int result = nftw(place->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    const enum voco_status status = remove_folder(place->folder);
     free(place);
-    return result;
+    return status == VOCO_OK ? 0 : -1;
 }
 
 /* How many files of the cache's folder the pattern matches. */

@@ -1,25 +1,16 @@
 #include "compute/cpu/cpu_state.h"
+#include "compute/supported_shapes.h"
+
+#include <stdlib.h>
 
 static size_t input_rows(const struct conv3d_shape *s)
 {
     return (size_t)s->n * s->d * s->h * s->w;
 }
 
-#include <stdlib.h>
-
 static size_t output_rows(const struct conv3d_shape *s)
 {
     return (size_t)s->n * (s->d / s->stride) * (s->h / s->stride) * (s->w / s->stride);
-}
-
-static int unsupported(struct compute *c, const struct conv3d_shape *s)
-{
-    const int same = s->stride == 1 && s->kernel % 2 == 1;
-    if (s->kernel >= 1 && s->kernel <= 3 && (same || s->stride == s->kernel)) {
-        return 0;
-    }
-    compute_failed(c, VOCO_UNSUPPORTED, "convolution with this kernel and stride");
-    return 1;
 }
 
 /* What computes a convolution. */
@@ -65,7 +56,7 @@ static void forward_through_floats(struct compute *c, activation *out, const act
 void cpu_conv3d_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                         const float *bias, const struct conv3d_shape *shape)
 {
-    if (c->status != VOCO_OK || unsupported(c, shape)) {
+    if (!conv3d_is_supported(c, shape)) {
         return;
     }
     use_threads(c);
@@ -168,7 +159,7 @@ void cpu_conv3d_backward(struct compute *c, activation *dinp, float *dweight, fl
                          const activation *dout, const activation *inp, const float *weight,
                          const struct conv3d_shape *shape)
 {
-    if (c->status != VOCO_OK || unsupported(c, shape)) {
+    if (!conv3d_is_supported(c, shape)) {
         return;
     }
     use_threads(c);
@@ -195,7 +186,7 @@ void cpu_normed_conv3d_forward(struct compute *c, activation *out, float *mean, 
 {
     const struct kernels *kernels = kernels_of(c);
     const size_t space = (size_t)s->d * s->h * s->w;
-    if (c->status != VOCO_OK || unsupported(c, s)) {
+    if (!conv3d_is_supported(c, s)) {
         return;
     }
     if (way_of(c, s, 0) == BY_FUSED_KERNEL) {
@@ -238,7 +229,7 @@ void cpu_normed_conv3d_backward(struct compute *c, activation *dinp, float *dwei
                                 const float *weight, const struct conv3d_shape *s)
 {
     const size_t space = (size_t)s->d * s->h * s->w;
-    if (c->status != VOCO_OK || unsupported(c, s)) {
+    if (!conv3d_is_supported(c, s)) {
         return;
     }
     if (way_of(c, s, 0) == BY_FUSED_KERNEL) {

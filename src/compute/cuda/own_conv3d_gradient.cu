@@ -9,24 +9,13 @@
  * slice. A product is of four slabs, one for each of the block's warps, and 16 voxels of a row. Voxels are
  * the inner dimension, but neighbours in memory are channels: both sides are read transposed. Two blocks
  * share a multiprocessor, so that one multiplies while the other fetches and normalises. */
-#include "compute/cuda/halo_tile.cuh"
 #include "compute/cuda/own_conv3d.cuh"
+#include "compute/cuda/own_conv3d_gradient.cuh"
 
 enum {
-    tile_edge = 16,
     block_threads = 128,
     block_warps = block_threads / warp_size,
     kernel_area = 9,
-    kernel_taps = 27,
-};
-
-struct gradient {
-    float *partial; /* (splits, taps, in channels, out channels) */
-    const bf16 *inp, *dout;
-    struct tile_norm norm;
-    int d, h, w, in_channels, out_channels;
-    int tiles_h, tiles_w;
-    int steps; /* planes of all tiles and samples */
 };
 
 template <int channels> struct gradient_tiles {
@@ -44,7 +33,8 @@ struct gradient_step {
     int h0, w0;
     tile_norm norm;
 
-    __device__ __forceinline__ gradient_step(const gradient &g, int step, int kd, int first_in, int first_out)
+    __device__ __forceinline__ gradient_step(const gradient_planes &g, int step, int kd, int first_in,
+                                             int first_out)
     {
         const int d = step % g.d, tile = step / g.d % (g.tiles_h * g.tiles_w);
         const int sample = step / g.d / (g.tiles_h * g.tiles_w), input_d = d + kd - 1;
@@ -140,9 +130,10 @@ static __device__ __forceinline__ void multiply_plane(gradient_sums<channels> &s
     }
 }
 
+/* To partial (splits, taps, in channels, out channels). */
 template <int channels>
-static __device__ __forceinline__ void write_sums(const gradient &g, const gradient_sums<channels> &sums,
-                                                  int kd, int first_in, int first_out)
+static __device__ __forceinline__ void
+write_sums(const gradient_planes &g, const gradient_sums<channels> &sums, int kd, int first_in, int first_out)
 {
     typedef gradient_tiles<channels> tiles;
     const int lane = (int)threadIdx.x % warp_size, warp = (int)threadIdx.x / warp_size;
@@ -165,7 +156,7 @@ static __device__ __forceinline__ void write_sums(const gradient &g, const gradi
 
 /* Blocks: x: the split of the steps; y: kd, then the slices of input and output channels. */
 template <int channels>
-static __global__ void __launch_bounds__(block_threads, 2) sum_gradient(const gradient g)
+static __global__ void __launch_bounds__(block_threads, 2) sum_gradient(const gradient_planes g)
 {
     typedef gradient_tiles<channels> tiles;
     dynamic_shared(unsigned char, shared);
@@ -219,7 +210,7 @@ static __global__ void add_partials(float *dweight, const float *partial, int sp
     }
 }
 
-template <int channels> static void launch_gradient(struct compute *c, const struct gradient &g, dim3 grid)
+template <int channels> static void launch_gradient(struct compute *c, const gradient_planes &g, dim3 grid)
 {
     const size_t shared = 2 * (size_t)gradient_tiles<channels>::bytes;
     launch(c, sum_gradient<channels>, grid, dim3(block_threads), shared, g);
@@ -236,20 +227,7 @@ void own_conv3d_weight_gradient(struct compute *c, float *dweight, const activat
         own_conv3d_wide_weight_gradient(c, dweight, dout, inp, norm, shape);
         return;
     }
-    struct gradient g = {};
-    g.inp = (const bf16 *)inp;
-    g.dout = (const bf16 *)dout;
-    g.norm.mean = norm != NULL ? norm->mean : NULL;
-    g.norm.rstd = norm != NULL ? norm->rstd : NULL;
-    g.norm.slope = norm != NULL ? norm->slope : 1;
-    g.d = shape->d;
-    g.h = shape->h;
-    g.w = shape->w;
-    g.in_channels = ins;
-    g.out_channels = outs;
-    g.tiles_h = (int)divide_up((size_t)shape->h, tile_edge);
-    g.tiles_w = (int)divide_up((size_t)shape->w, tile_edge);
-    g.steps = shape->n * g.tiles_h * g.tiles_w * shape->d;
+    gradient_planes g = gradient_planes_of(dout, inp, norm, shape);
     const int wanted = 2 * cuda_state(c)->multiprocessors / kinds;
     const int splits = wanted < 1 ? 1 : wanted < g.steps ? wanted : g.steps;
     const int count = kernel_taps * ins * outs;

@@ -12,16 +12,14 @@
  * the plane of dout at hand and the one before: early ones from the last plane to the first (kd 0 and 1),
  * late ones from the first to the last (kd 1 and 2). While tensor cores multiply, the next planes are fetched
  * and normalised by the same warps, a chunk each row. */
-#include "compute/cuda/halo_tile.cuh"
 #include "compute/cuda/own_conv3d.cuh"
+#include "compute/cuda/own_conv3d_gradient.cuh"
 #include "compute/cuda/warpgroup.cuh"
 
 enum {
-    tile_edge = 16,
     block_threads = 256,
     slice = 48, /* channels of a block, on either side */
     groups = slice / 8,
-    kernel_taps = 27,
     pairs = 9,        /* (kd, kw) */
     early_pairs = 5,  /* of the first kind of block */
     early_share = 52, /* percent of the blocks that are early: the fastest of 48 to 60 on an H200 */
@@ -30,14 +28,8 @@ enum {
     sums = columns / 2,  /* of a thread, for each product */
 };
 
-struct wide_gradient {
-    float
-        *partial; /* of each block (pairs, kh, out, in) of its slices: the early ones', then the late ones' */
-    const bf16 *inp, *dout;
-    struct tile_norm norm;
-    int d, h, w, in_channels, out_channels;
-    int tiles_h, tiles_w;
-    int steps;       /* planes of all tiles and samples */
+/* partial: of each block (pairs, kh, out, in) of its slices: the early ones', then the late ones'. */
+struct wide_gradient : gradient_planes {
     int early, late; /* blocks of each kind */
 };
 
@@ -416,20 +408,7 @@ void own_conv3d_wide_weight_gradient(struct compute *c, float *dweight, const ac
 {
     const int ins = shape->in_channels, outs = shape->out_channels;
     const int slices = (ins / slice) * (outs / slice);
-    struct wide_gradient g = {};
-    g.inp = (const bf16 *)inp;
-    g.dout = (const bf16 *)dout;
-    g.norm.mean = norm != NULL ? norm->mean : NULL;
-    g.norm.rstd = norm != NULL ? norm->rstd : NULL;
-    g.norm.slope = norm != NULL ? norm->slope : 1;
-    g.d = shape->d;
-    g.h = shape->h;
-    g.w = shape->w;
-    g.in_channels = ins;
-    g.out_channels = outs;
-    g.tiles_h = (int)divide_up((size_t)shape->h, tile_edge);
-    g.tiles_w = (int)divide_up((size_t)shape->w, tile_edge);
-    g.steps = shape->n * g.tiles_h * g.tiles_w * shape->d;
+    wide_gradient g = {gradient_planes_of(dout, inp, norm, shape), 0, 0};
     const int blocks =
         cuda_state(c)->multiprocessors / slices > 2 ? cuda_state(c)->multiprocessors / slices : 2;
     g.early = (blocks * early_share + 50) / 100;

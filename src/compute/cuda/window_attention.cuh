@@ -8,6 +8,7 @@
 #define COMPUTE_CUDA_WINDOW_ATTENTION_CUH
 
 #include "compute/cuda/kernel.cuh"
+#include "compute/supported_shapes.h"
 
 enum {
     window_tokens_most = relative_table_window * relative_table_window * relative_table_window,
@@ -227,17 +228,5 @@ void plain_window_attention_backward(struct compute *c, activation *dqkv, float 
                                      float *dbias_table, const activation *dout, const activation *out,
                                      const float *logsumexp, const activation *qkv, const float *qkv_bias,
                                      const float *bias_table, const struct attention_shape *shape);
-
-/* Whether c can go on with this shape; a failure is c's status. */
-static inline int attention_is_supported(struct compute *c, const struct attention_shape *s)
-{
-    for (int axis = 0; axis < 3 && c->status == VOCO_OK; axis++) {
-        if (s->window[axis] < 1 || s->window[axis] > relative_table_window || s->shift[axis] < 0 ||
-            s->shift[axis] >= s->window[axis]) {
-            compute_failed(c, VOCO_UNSUPPORTED, "attention with this window and shift");
-        }
-    }
-    return c->status == VOCO_OK;
-}
 
 #endif

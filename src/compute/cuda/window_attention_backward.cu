@@ -406,7 +406,7 @@ void cuda_window_attention_backward(struct compute *c, activation *dqkv, float *
                                     const activation *qkv, const float *qkv_bias, const float *bias_table,
                                     const struct attention_shape *shape)
 {
-    if (c->status != VOCO_OK || !attention_is_supported(c, shape)) {
+    if (!attention_is_supported(c, shape)) {
         return;
     }
     const window_grid g = window_grid_of(shape);

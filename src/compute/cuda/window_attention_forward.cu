@@ -352,7 +352,7 @@ void cuda_window_attention_forward(struct compute *c, activation *out, float *lo
                                    const activation *qkv, const float *qkv_bias, const float *bias_table,
                                    const struct attention_shape *shape)
 {
-    if (c->status != VOCO_OK || !attention_is_supported(c, shape)) {
+    if (!attention_is_supported(c, shape)) {
         return;
     }
     const window_grid g = window_grid_of(shape);

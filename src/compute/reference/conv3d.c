@@ -1,4 +1,5 @@
 #include "compute/reference/operations.h"
+#include "compute/supported_shapes.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -76,16 +77,6 @@ static size_t output_of(size_t i, int tap, const struct conv3d_shape *s)
     return voxel_at(q, output_grid(s));
 }
 
-static int unsupported(struct compute *c, const struct conv3d_shape *s)
-{
-    const int same = s->stride == 1 && s->kernel % 2 == 1;
-    if (s->kernel >= 1 && s->kernel <= 3 && (same || s->stride == s->kernel)) {
-        return 0;
-    }
-    compute_failed(c, VOCO_UNSUPPORTED, "convolution with this kernel and stride");
-    return 1;
-}
-
 /* sum (columns) += row (rows) matrix (rows, columns) */
 static void add_row_times_matrix(double *sum, const activation *row, const double *matrix, int rows,
                                  int columns)
@@ -101,7 +92,7 @@ static void add_row_times_matrix(double *sum, const activation *row, const doubl
 void reference_conv3d_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                               const real *bias, const struct conv3d_shape *s)
 {
-    if (c->status != VOCO_OK || unsupported(c, s)) {
+    if (!conv3d_is_supported(c, s)) {
         return;
     }
     const int in = s->in_channels, outs = s->out_channels;
@@ -228,7 +219,7 @@ void reference_conv3d_backward(struct compute *c, activation *dinp, real *dweigh
                                const activation *dout, const activation *inp, const real *weight,
                                const struct conv3d_shape *s)
 {
-    if (c->status != VOCO_OK || unsupported(c, s)) {
+    if (!conv3d_is_supported(c, s)) {
         return;
     }
     if (dinp != NULL) {

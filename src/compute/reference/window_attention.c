@@ -1,4 +1,5 @@
 #include "compute/reference/operations.h"
+#include "compute/supported_shapes.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -114,18 +115,6 @@ static void attend(activation *out, real *logsumexp, const struct window *window
     logsumexp[window->token[query] * s->heads + head] = (real)(largest + log(sum));
 }
 
-static int unsupported(struct compute *c, const struct attention_shape *s)
-{
-    for (int axis = 0; axis < 3; axis++) {
-        if (s->window[axis] < 1 || s->window[axis] > relative_table_window || s->shift[axis] < 0 ||
-            s->shift[axis] >= s->window[axis]) {
-            compute_failed(c, VOCO_UNSUPPORTED, "attention with this window and shift");
-            return 1;
-        }
-    }
-    return 0;
-}
-
 /* How many windows there are over all samples, and the corner of one of them on the padded and rolled grid.
  */
 static size_t window_count(const struct attention_shape *s)
@@ -149,7 +138,7 @@ void reference_window_attention_forward(struct compute *c, activation *out, real
                                         const activation *qkv, const real *qkv_bias, const real *bias_table,
                                         const struct attention_shape *s)
 {
-    if (c->status != VOCO_OK || unsupported(c, s)) {
+    if (!attention_is_supported(c, s)) {
         return;
     }
     const size_t windows = window_count(s);
@@ -201,7 +190,7 @@ void reference_window_attention_backward(struct compute *c, activation *dqkv, re
                                          const real *logsumexp, const activation *qkv, const real *qkv_bias,
                                          const real *bias_table, const struct attention_shape *s)
 {
-    if (c->status != VOCO_OK || unsupported(c, s)) {
+    if (!attention_is_supported(c, s)) {
         return;
     }
     const size_t row_length = (size_t)3 * s->heads * s->head_dim, windows = window_count(s);

@@ -1,6 +1,7 @@
 #include "compute/cpu/kernels/attention_window.h"
 
 #include "compute/cpu/kernels/kernels.h"
+#include "compute/supported_shapes.h"
 
 enum { least_group = 64 }; /* windows that make preparing a head's bias cheap */
 
@@ -11,12 +12,8 @@ static int windows_along(int extent, int window)
 
 int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes, const struct attention_shape *s)
 {
-    for (int axis = 0; axis < 3; axis++) {
-        if (s->window[axis] < 1 || s->window[axis] > relative_table_window || s->shift[axis] < 0 ||
-            s->shift[axis] >= s->window[axis]) {
-            compute_failed(c, VOCO_UNSUPPORTED, "attention with this window and shift");
-            return 0;
-        }
+    if (!attention_is_supported(c, s)) {
+        return 0;
     }
     sizes->heads = s->heads;
     sizes->head_dim = s->head_dim;

@@ -61,7 +61,7 @@ struct window {
     int32_t region[whole_window_keys];
 };
 
-/* Fails with VOCO_UNSUPPORTED, and returns 0, where a window is larger than 7 or shifted by its own size. */
+/* Returns 0 where attention_is_supported does (compute/supported_shapes.h). */
 int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes,
                             const struct attention_shape *shape);
 

@@ -1,5 +1,6 @@
 #include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
+#include "compute/cpu/kernels/thread_sums.h"
 #include "compute/cpu/kernels/vector.h"
 
 void KERNEL(activations_from_reals)(struct compute *c, activation *out, const float *inp, size_t count)
@@ -184,11 +185,5 @@ void KERNEL(add_row_sums)(struct compute *c, float *sums, const activation *x, s
             }
         }
     }
-    for (int ch = 0; ch < channels; ch++) {
-        double sum = 0;
-        for (int part = 0; part < threads; part++) {
-            sum += totals[part * stride + ch];
-        }
-        sums[ch] += (float)sum;
-    }
+    add_thread_sums(sums, totals, &(struct thread_sums){stride * sizeof *totals, threads}, channels);
 }

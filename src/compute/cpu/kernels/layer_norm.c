@@ -1,6 +1,7 @@
 #include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/kernels.h"
 #include "compute/cpu/kernels/layer_norm_rows.h"
+#include "compute/cpu/kernels/thread_sums.h"
 #include "compute/cpu/kernels/vector.h"
 
 void KERNEL(layer_norm_forward)(struct compute *c, activation *out, float *mean, float *rstd,
@@ -54,14 +55,10 @@ void KERNEL(layer_norm_backward)(struct compute *c, activation *dinp, float *dwe
             }
         }
     }
-    for (int ch = 0; weight != NULL && ch < channels; ch++) {
-        double weight_sum = 0, bias_sum = 0;
-        for (int part = 0; part < threads; part++) {
-            weight_sum += totals[part * stride + ch];
-            bias_sum += totals[part * stride + stride / 2 + ch];
-        }
-        dweight[ch] += (float)weight_sum;
-        dbias[ch] += (float)bias_sum;
+    if (weight != NULL) {
+        const struct thread_sums all = {stride * sizeof *totals, threads};
+        add_thread_sums(dweight, totals, &all, channels);
+        add_thread_sums(dbias, totals + stride / 2, &all, channels);
     }
     if (residual != NULL) {
         KERNEL(add)(c, dinp, dinp, residual, rows * (size_t)channels);

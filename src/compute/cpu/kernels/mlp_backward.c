@@ -1,5 +1,6 @@
 #include "compute/cpu/kernels/gelu.h"
 #include "compute/cpu/kernels/mlp_blocks.h"
+#include "compute/cpu/kernels/thread_sums.h"
 
 enum { most_rows = 64, most_panels = 2 };
 
@@ -232,17 +233,11 @@ static void backward_block(const struct backward_pass *p, const struct backward_
 
 /* ---- sums of all threads ---- */
 
-/* What the threads have summed, `stride` bytes apart. */
-struct thread_sums {
-    size_t stride;
-    int threads;
-};
-
 static quad sum_of_threads(const float *sums, const struct thread_sums *t)
 {
     quad sum = load_quad(sums);
     for (int k = 1; k < t->threads; k++) {
-        sum += load_quad((const float *)((const unsigned char *)sums + k * t->stride));
+        sum += load_quad(sums_of_thread(sums, t, k));
     }
     return sum;
 }
@@ -265,17 +260,6 @@ static void add_weight_sums(const struct mlp_gradients *gradients, const struct 
     }
 }
 
-static void add_vector_sums(float *to, const double *totals, const struct thread_sums *t, int count)
-{
-    for (int k = 0; k < count; k++) {
-        double sum = 0;
-        for (int piece = 0; piece < t->threads; piece++) {
-            sum += *(const double *)((const unsigned char *)(totals + k) + piece * t->stride);
-        }
-        to[k] += (float)sum;
-    }
-}
-
 static void add_sums(const struct mlp_gradients *gradients, unsigned char *memory,
                      const struct thread_sums *t, const struct mlp_blocks *b)
 {
@@ -287,10 +271,10 @@ static void add_sums(const struct mlp_gradients *gradients, unsigned char *memor
         add_weight_sums(gradients, &first, b, t, hidden);
     }
     const double *totals = first.channel_totals;
-    add_vector_sums(gradients->bias1, first.bias1, t, b->hidden);
-    add_vector_sums(gradients->norm_weight, totals + NORM_WEIGHT * b->pitch, t, b->channels);
-    add_vector_sums(gradients->norm_bias, totals + NORM_BIAS * b->pitch, t, b->channels);
-    add_vector_sums(gradients->bias2, totals + BIAS2 * b->pitch, t, b->channels);
+    add_thread_sums(gradients->bias1, first.bias1, t, b->hidden);
+    add_thread_sums(gradients->norm_weight, totals + NORM_WEIGHT * b->pitch, t, b->channels);
+    add_thread_sums(gradients->norm_bias, totals + NORM_BIAS * b->pitch, t, b->channels);
+    add_thread_sums(gradients->bias2, totals + BIAS2 * b->pitch, t, b->channels);
 }
 
 void KERNEL(mlp_backward)(struct compute *c, activation *dx, const struct mlp_gradients *gradients,

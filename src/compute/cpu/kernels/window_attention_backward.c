@@ -437,7 +437,7 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
                                        const float *bias_table, const struct attention_shape *s)
 {
     struct attention_sizes z;
-    if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
     const struct backward_rows rows = {

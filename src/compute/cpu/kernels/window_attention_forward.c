@@ -263,7 +263,7 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
                                       const struct attention_shape *s)
 {
     struct attention_sizes z;
-    if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
     order_bias(&z);

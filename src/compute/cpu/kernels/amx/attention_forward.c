@@ -379,7 +379,7 @@ void KERNEL(tile_attention_forward)(struct compute *c, activation *out, float *l
         return;
     }
     struct attention_sizes z;
-    if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
     struct forward_work measured = {.layout = KERNEL(attention_layout)(&z)};

@@ -61,10 +61,7 @@ static ALWAYS_INLINE void plane_products(float *out, size_t out_pitch, int add, 
             _tile_loadd(3, lower_out + tile_columns, sums_pitch);
         }
     } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
+        zero_sums();
     }
     for (int place = 0; place < plane_taps; place++) {
         const activation *from = run + (size_t)place * row * channels;

@@ -41,4 +41,12 @@ static inline __attribute__((always_inline)) void before_tile_loads(void)
     __asm__ volatile("" ::: "memory");
 }
 
+static inline __attribute__((always_inline)) void zero_sums(void)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
 #endif

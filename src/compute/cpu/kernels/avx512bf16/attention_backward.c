@@ -305,7 +305,7 @@ void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float 
         return;
     }
     struct attention_sizes z;
-    if (c->status != VOCO_OK || !KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
     const struct upstream upstream = {.dout = dout, .out = out, .logsumexp = logsumexp};

@@ -24,16 +24,9 @@ static ALWAYS_INLINE void begin_block_two_by_two(const struct block_product *p, 
 {
     const size_t bytes = p->pitch * sizeof *sums, down = tile_rows * p->pitch;
     if (begin == BEGIN_AT_ZERO) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    } else if (begin == BEGIN_AT_BIAS) { /* all rows of a tile share it: there is no step between them */
-        const float *bias = p->bias + (size_t)tile * tile_columns;
-        _tile_loadd(0, bias, 0);
-        _tile_loadd(1, bias + tile_columns, 0);
-        _tile_loadd(2, bias, 0);
-        _tile_loadd(3, bias + tile_columns, 0);
+        zero_sums();
+    } else if (begin == BEGIN_AT_BIAS) {
+        begin_two_by_two(p->bias + (size_t)tile * tile_columns);
     } else {
         _tile_loadd(0, sums, bytes);
         _tile_loadd(1, sums + p->next, bytes);
@@ -47,16 +40,9 @@ static ALWAYS_INLINE void begin_block_four_by_one(const struct block_product *p,
 {
     const size_t bytes = p->pitch * sizeof *sums, down = tile_rows * p->pitch;
     if (begin == BEGIN_AT_ZERO) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
+        zero_sums();
     } else if (begin == BEGIN_AT_BIAS) {
-        const float *bias = p->bias + (size_t)tile * tile_columns;
-        _tile_loadd(0, bias, 0);
-        _tile_loadd(1, bias, 0);
-        _tile_loadd(2, bias, 0);
-        _tile_loadd(3, bias, 0);
+        begin_four_by_one(p->bias + (size_t)tile * tile_columns);
     } else {
         _tile_loadd(0, sums, bytes);
         _tile_loadd(1, sums + down, bytes);
@@ -112,15 +98,9 @@ static ALWAYS_INLINE void multiply_group(float *sums, const struct tile_factors 
                                          int inner, struct beside *b)
 {
     if (bias == NULL) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
+        zero_sums();
     } else {
-        _tile_loadd(0, bias, 0);
-        _tile_loadd(1, bias + tile_columns, 0);
-        _tile_loadd(2, bias, 0);
-        _tile_loadd(3, bias + tile_columns, 0);
+        begin_two_by_two(bias);
     }
     add_two_by_two(f, inner, b);
     _tile_stored(0, sums, tile_row_bytes);

@@ -143,39 +143,6 @@ static void store_sums_3(const struct product *p, struct product_work *work, flo
     STORE_SUMS(3);
 }
 
-/* Sums begin at the bias, which all rows of a tile share: there is no step from one to the next. */
-static void begin_two_by_two(const struct product *p, int tile)
-{
-    if (p->bias == NULL) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        return;
-    }
-    const float *bias = p->bias + (size_t)tile * tile_columns;
-    _tile_loadd(0, bias, 0);
-    _tile_loadd(1, bias + tile_columns, 0);
-    _tile_loadd(2, bias, 0);
-    _tile_loadd(3, bias + tile_columns, 0);
-}
-
-static void begin_four_by_one(const struct product *p, int tile)
-{
-    if (p->bias == NULL) {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-        return;
-    }
-    const float *bias = p->bias + (size_t)tile * tile_columns;
-    _tile_loadd(0, bias, 0);
-    _tile_loadd(1, bias, 0);
-    _tile_loadd(2, bias, 0);
-    _tile_loadd(3, bias, 0);
-}
-
 /* Up to block_rows rows from `first` on. What the rows behind the last one hold reaches no result. */
 static void multiply_block(const struct product *p, struct product_work *work, size_t first, int rows)
 {
@@ -195,7 +162,11 @@ static void multiply_block(const struct product *p, struct product_work *work, s
             float *to = p->out + (first + r) * p->outer + (size_t)tile * tile_columns;
             f.rows[0] = work->rows + r * length;
             f.rows[1] = f.rows[0] + tile_of_rows;
-            begin_two_by_two(p, tile);
+            if (p->bias == NULL) {
+                zero_sums();
+            } else {
+                begin_two_by_two(p->bias + (size_t)tile * tile_columns);
+            }
             add_two_by_two(&f, p->inner, NULL);
             store_sums_0(p, work, to, rows - r, columns);
             store_sums_1(p, work, to + tile_columns, rows - r, columns - tile_columns);
@@ -212,7 +183,11 @@ static void multiply_block(const struct product *p, struct product_work *work, s
         for (int k = 0; k < 4; k++) {
             f.rows[k] = work->rows + k * tile_of_rows;
         }
-        begin_four_by_one(p, tile);
+        if (p->bias == NULL) {
+            zero_sums();
+        } else {
+            begin_four_by_one(p->bias + (size_t)tile * tile_columns);
+        }
         add_four_by_one(&f, p->inner);
         store_sums_0(p, work, to, rows, columns);
         store_sums_1(p, work, to + down, rows - tile_rows, columns);

@@ -4,6 +4,7 @@
 #include "compute/cpu/kernels/bf16x3/sums_over_rows.h"
 #include "compute/cpu/kernels/gelu.h"
 #include "compute/cpu/kernels/layer_norm_rows.h"
+#include "compute/cpu/kernels/thread_sums.h"
 
 enum {
     most_rows = 128,
@@ -387,15 +388,14 @@ static void backward_block(const struct backward_pass *p, const struct backward_
 
 /* ---- sums of all threads ---- */
 
-/* A tile of sums of all threads, `stride` bytes apart, in their order. */
-static void tile_of_threads(__m512 tile[tile_rows], const float *sums, size_t stride, int threads)
+/* A tile of sums of all threads. */
+static void tile_of_threads(__m512 tile[tile_rows], const float *sums, const struct thread_sums *t)
 {
     for (int row = 0; row < tile_rows; row++) {
         const float *from = sums + (size_t)row * tile_columns;
         __m512 sum = _mm512_loadu_ps(from);
-        for (int k = 1; k < threads; k++) {
-            sum = _mm512_add_ps(sum,
-                                _mm512_loadu_ps((const float *)((const unsigned char *)from + k * stride)));
+        for (int k = 1; k < t->threads; k++) {
+            sum = _mm512_add_ps(sum, _mm512_loadu_ps(sums_of_thread(from, t, k)));
         }
         tile[row] = sum;
     }
@@ -409,21 +409,21 @@ static void add_tile(float *to, size_t pitch, const __m512 tile[tile_rows], int 
     }
 }
 
-static void reduce_weights(const struct mlp_gradients *gradients, const struct backward_work *w,
-                           size_t stride, int threads, const struct mlp_sizes *z)
+static void add_weight_sums(const struct mlp_gradients *gradients, const struct backward_work *w,
+                            const struct thread_sums *t, const struct mlp_sizes *z)
 {
     const int count = z->channel_tiles * z->hidden_tiles;
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(t->threads)
     for (int k = 0; k < count; k++) {
         const int ch = k / z->hidden_tiles * tile_rows, hidden = k % z->hidden_tiles * tile_columns;
         const size_t at =
             ((size_t)k / z->hidden_tiles * hidden_tiles_in_fours(z) + k % z->hidden_tiles) * tile_sums;
         __m512 tile[tile_rows];
         __m512i rows[tile_rows], columns[tile_rows];
-        tile_of_threads(tile, w->weight2 + at, stride, threads);
+        tile_of_threads(tile, w->weight2 + at, t);
         add_tile(gradients->weight2 + (size_t)ch * z->hidden + hidden, z->hidden, tile, z->channels - ch,
                  z->hidden - hidden);
-        tile_of_threads(tile, w->weight1 + at, stride, threads);
+        tile_of_threads(tile, w->weight1 + at, t);
         for (int row = 0; row < tile_rows; row++) {
             rows[row] = _mm512_castps_si512(tile[row]);
         }
@@ -436,29 +436,18 @@ static void reduce_weights(const struct mlp_gradients *gradients, const struct b
     }
 }
 
-static void reduce_vector(float *to, const double *totals, size_t stride, int threads, int count)
-{
-    for (int k = 0; k < count; k++) {
-        double sum = 0;
-        for (int piece = 0; piece < threads; piece++) {
-            sum += *(const double *)((const unsigned char *)(totals + k) + piece * stride);
-        }
-        to[k] += (float)sum;
-    }
-}
-
-static void reduce(const struct mlp_gradients *gradients, unsigned char *memory, size_t stride, int threads,
-                   const struct mlp_sizes *z)
+static void add_sums(const struct mlp_gradients *gradients, unsigned char *memory,
+                     const struct thread_sums *t, const struct mlp_sizes *z)
 {
     struct backward_work first;
     size_t sums;
     lay_out_work(&first, memory, z, &sums);
     const double *totals = first.channel_totals;
-    reduce_weights(gradients, &first, stride, threads, z);
-    reduce_vector(gradients->bias1, first.bias1, stride, threads, z->hidden);
-    reduce_vector(gradients->norm_weight, totals, stride, threads, z->channels);
-    reduce_vector(gradients->norm_bias, totals + z->channel_pitch, stride, threads, z->channels);
-    reduce_vector(gradients->bias2, totals + 2 * (size_t)z->channel_pitch, stride, threads, z->channels);
+    add_weight_sums(gradients, &first, t, z);
+    add_thread_sums(gradients->bias1, first.bias1, t, z->hidden);
+    add_thread_sums(gradients->norm_weight, totals, t, z->channels);
+    add_thread_sums(gradients->norm_bias, totals + z->channel_pitch, t, z->channels);
+    add_thread_sums(gradients->bias2, totals + 2 * (size_t)z->channel_pitch, t, z->channels);
 }
 
 void KERNEL(part_mlp_backward)(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
@@ -501,5 +490,5 @@ void KERNEL(part_mlp_backward)(struct compute *c, activation *dx, const struct m
         }
         _tile_release();
     }
-    reduce(gradients, memory + bias, own, threads, &p.z);
+    add_sums(gradients, memory + bias, &(struct thread_sums){own, threads}, &p.z);
 }

@@ -42,6 +42,24 @@ static inline void finish_beside(struct beside *b)
     b->total = b->done = b->products = 0;
 }
 
+/* Sums begin at the bias of their columns, which all rows of a tile share: there is no step from one to the
+ * next. */
+static ALWAYS_INLINE void begin_two_by_two(const float *bias)
+{
+    _tile_loadd(0, bias, 0);
+    _tile_loadd(1, bias + tile_columns, 0);
+    _tile_loadd(2, bias, 0);
+    _tile_loadd(3, bias + tile_columns, 0);
+}
+
+static ALWAYS_INLINE void begin_four_by_one(const float *bias)
+{
+    _tile_loadd(0, bias, 0);
+    _tile_loadd(1, bias, 0);
+    _tile_loadd(2, bias, 0);
+    _tile_loadd(3, bias, 0);
+}
+
 /* Sums 0, 1: rows[0]; 2, 3: rows[1]. The numbers of tiles must be known when this is compiled. */
 #define MULTIPLY_TWO_BY_TWO()                                                                                \
     do {                                                                                                     \
