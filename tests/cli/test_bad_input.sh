@@ -2,7 +2,7 @@
 # Bad files: exit status 1, one line that names the file and the cause, nothing half-written.
 . "$(dirname "$0")/harness.sh"
 
-succeeds "phantoms" "$voco" phantom good --count 3 --size 40x36x40 --spacing 9
+succeeds "phantoms" "$voco" phantom good --count 3 --size 20x18x20 --spacing 9
 image=good/imagesTr/phantom_0000.nii.gz
 mkdir bad
 head -c 5000 "$image" >bad/cut.nii.gz
@@ -22,7 +22,7 @@ for kind in nan:'\000\000\300\177' infinite:'\000\000\200\177'; do
 done
 {
     head -c 352 plain.nii
-    head -c 115200 /dev/zero
+    head -c 14400 /dev/zero
 } >bad/constant.nii
 
 refuse_volume() { # refuse_volume FILE WORDS

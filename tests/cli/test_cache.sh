@@ -8,7 +8,7 @@ counts() { # counts WHAT N PATTERN: so many files
     [ "$2" -eq "$3" ] || complain "$1: $3 files, not $2"
 }
 
-succeeds "phantoms" "$voco" phantom data --count 5 --size 40x36x40 --spacing 9
+succeeds "phantoms" "$voco" phantom data --count 5 --size 20x18x20 --spacing 9
 ls data/imagesTr/*.nii.gz >all.txt
 head -n 3 all.txt >some.txt
 settings="--preset abdomen --roi 48 --jobs 2"
@@ -121,7 +121,7 @@ counts "going on after a signal" 5 'signalled/*.ome.zarr'
 
 # What a run holds out, and that an evaluation measures on all, is no matter of the list: the cache keeps what that said.
 smallest_recipe >smallest.yaml
-succeeds "phantoms with a list of their own" "$voco" phantom listed --count 5 --size 40x36x44 --spacing 9
+succeeds "phantoms with a list of their own" "$voco" phantom listed --count 5 --size 20x18x22 --spacing 9
 succeeds "their cache" "$voco" cache listed --out shared --recipe smallest.yaml
 succeeds "a run on that cache" "$voco" pretrain listed --out trained --cache shared --recipe smallest.yaml --steps 1 --batch 1
 succeeds "an evaluation on all of it" "$voco" eval trained listed --cache shared --all

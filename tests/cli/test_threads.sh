@@ -8,7 +8,7 @@ succeeds "a cache" "$voco" cache data --out cache
 train="cache --steps 3 --batch 2 --seed 3"
 
 # Twice the same, with each number of threads: every byte of the checkpoint, every number of the log.
-for threads in 1 2 3; do
+for threads in 1 3; do
     for run in a b; do
         # shellcheck disable=SC2086
         succeeds "$threads threads" "$voco" pretrain $train --recipe small.yaml --threads $threads \
@@ -21,7 +21,9 @@ for threads in 1 2 3; do
         complain "$threads threads: other metrics the second time"
 done
 
-# Loader threads, batches ahead, chunk cache: only times may change.
+# Loader threads, batches ahead, chunk cache: only times may change, with 2 threads.
+# shellcheck disable=SC2086
+succeeds "2 threads" "$voco" pretrain $train --recipe small.yaml --threads 2 --out a2
 while read -r loaders ahead chunks; do
     { cat small.yaml; printf 'machine: {loader_threads: %s, loader_ahead: %s, chunk_cache: %s}\n' \
         "$loaders" "$ahead" "$chunks"; } >loader.yaml

@@ -1,6 +1,6 @@
-/* A step that ranks share: run by itself, and by mpirun with several ranks (tests/CMakeLists.txt). Each rank
- * makes the same step once more as the only process, on the whole batch, and compares. The same with a device
- * for each rank (dist/ranks_on_device.h). */
+/* A step that ranks share: run by itself, and by mpirun with several ranks (tests/CMakeLists.txt). One of
+ * them makes the same step once more as the only process, on the whole batch, and all compare. The same with
+ * a device for each rank (dist/ranks_on_device.h). */
 #include "dist/ranks.h"
 #include "dist/ranks_on_device.h"
 #include "train/plain_step.h"
@@ -41,16 +41,6 @@ static int open_all(void **state)
         whole.labels[bases * v] = 0.25F * (float)v;
         whole.labels[bases * v + 1] = 1 - 0.25F * (float)v;
     }
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    batch_free(&whole);
-    model_free(&model);
-    close_test_compute(&compute, &ranks);
-    ranks_close(&ranks);
     return 0;
 }
 
@@ -130,6 +120,60 @@ static void end(struct trial *t)
     gradient_exchange_free(&t->exchange);
 }
 
+/* What a step came to, for comparison. */
+struct outcome {
+    struct step_result result;
+    float *gradients;
+};
+
+/* Of all ranks in float32, each with its moments whole: several tests look at its first step. */
+static struct trial shared;
+static struct outcome first_step;
+
+static void keep_outcome(struct outcome *outcome, const struct trial *t)
+{
+    outcome->result = t->result;
+    memcpy(outcome->gradients, t->gradients, model.table.trained * sizeof(float));
+}
+
+/* That of a rank, at every rank. */
+static void tell_outcome(struct outcome *outcome, int rank)
+{
+    ranks_broadcast(&ranks, &outcome->result, sizeof outcome->result, rank);
+    ranks_broadcast(&ranks, outcome->gradients, model.table.trained * sizeof(float), rank);
+}
+
+static struct outcome new_outcome(void)
+{
+    struct outcome outcome = {.gradients = calloc(model.table.trained, sizeof(float))};
+    assert_non_null(outcome.gradients);
+    return outcome;
+}
+
+static int make_first_step(void **state)
+{
+    if (open_all(state) != 0) {
+        return -1;
+    }
+    begin_shared(&shared, 1, RANKS_FLOAT32, 0);
+    run(&shared);
+    first_step = new_outcome();
+    keep_outcome(&first_step, &shared);
+    return 0;
+}
+
+static int close_all(void **state)
+{
+    (void)state;
+    end(&shared);
+    free(first_step.gradients);
+    batch_free(&whole);
+    model_free(&model);
+    close_test_compute(&compute, &ranks);
+    ranks_close(&ranks);
+    return 0;
+}
+
 static double relative_distance(const float *a, const float *b, size_t count)
 {
     double difference = 0, size = 0;
@@ -143,23 +187,27 @@ static double relative_distance(const float *a, const float *b, size_t count)
 static void the_embeddings_of_all_ranks_make_the_step_of_one_process(void **state)
 {
     (void)state;
-    struct trial shared = {0}, one = {0};
-    begin_shared(&shared, 1, RANKS_FLOAT32, 0);
-    begin(&one, &plain, &whole);
-    run(&shared);
-    run(&one);
+    struct outcome one = new_outcome();
+    if (ranks.rank == 0) {
+        struct trial alone = {0};
+        begin(&alone, &plain, &whole);
+        run(&alone);
+        keep_outcome(&one, &alone);
+        end(&alone);
+    }
+    tell_outcome(&one, 0);
     const size_t trained = model.table.trained, backbone = model.table.backbone;
-    assert_float_equal(shared.result.loss.total, one.result.loss.total, 1e-6);
-    assert_float_equal(shared.result.loss.inter, one.result.loss.inter, 1e-6);
-    assert_float_equal(shared.result.gradient_norm / one.result.gradient_norm, 1, 1e-5);
-    assert_int_equal(shared.result.positions.positions, volumes * randoms);
-    assert_float_equal(shared.result.embeddings.effective_rank, one.result.embeddings.effective_rank, 1e-4);
-    assert_true(relative_distance(shared.gradients, one.gradients, trained) < 1e-4);
-    assert_true(relative_distance(shared.gradients, one.gradients, backbone) < 1e-4);
-    assert_true(relative_distance(shared.gradients + backbone, one.gradients + backbone, trained - backbone) <
-                1e-4);
-    end(&shared);
-    end(&one);
+    const struct step_result *result = &first_step.result;
+    const float *gradients = first_step.gradients;
+    assert_float_equal(result->loss.total, one.result.loss.total, 1e-6);
+    assert_float_equal(result->loss.inter, one.result.loss.inter, 1e-6);
+    assert_float_equal(result->gradient_norm / one.result.gradient_norm, 1, 1e-5);
+    assert_int_equal(result->positions.positions, volumes * randoms);
+    assert_float_equal(result->embeddings.effective_rank, one.result.embeddings.effective_rank, 1e-4);
+    assert_true(relative_distance(gradients, one.gradients, trained) < 1e-4);
+    assert_true(relative_distance(gradients, one.gradients, backbone) < 1e-4);
+    assert_true(relative_distance(gradients + backbone, one.gradients + backbone, trained - backbone) < 1e-4);
+    free(one.gradients);
 }
 
 /* The gradient of each part as if there were no others, their mean: what the published code's data-parallel
@@ -170,61 +218,60 @@ static void by_default_each_rank_sees_its_own_part(void **state)
     if (volumes % ranks.size != 0) {
         return;
     }
-    struct trial shared = {0};
-    begin_shared(&shared, 0, RANKS_FLOAT32, 0);
-    run(&shared);
+    struct trial own_parts = {0}, alone = {0};
+    begin_shared(&own_parts, 0, RANKS_FLOAT32, 0);
+    run(&own_parts);
+    struct train_step_settings settings = plain;
+    settings.share = batch_share_of(volumes, ranks.rank, ranks.size);
+    const struct batch part = part_of(&settings.share);
+    begin(&alone, &settings, &part);
+    run(&alone);
     const size_t trained = model.table.trained;
     float *mean = calloc(trained, sizeof *mean);
     assert_non_null(mean);
     double loss = 0;
     for (int rank = 0; rank < ranks.size; rank++) {
-        struct trial one = {0};
-        struct train_step_settings settings = plain;
-        settings.share = batch_share_of(volumes, rank, ranks.size);
-        const struct batch part = part_of(&settings.share);
-        begin(&one, &settings, &part);
-        run(&one);
+        struct outcome one = new_outcome();
+        keep_outcome(&one, &alone);
+        tell_outcome(&one, rank);
         loss += one.result.loss.total / ranks.size;
         for (size_t i = 0; i < trained; i++) {
             mean[i] += one.gradients[i] / (float)ranks.size;
         }
-        end(&one);
+        free(one.gradients);
     }
-    assert_float_equal(shared.result.loss.total, loss, 1e-6);
-    assert_int_equal(shared.result.positions.positions, volumes * randoms);
-    assert_true(relative_distance(shared.gradients, mean, trained) < 1e-6);
+    assert_float_equal(own_parts.result.loss.total, loss, 1e-6);
+    assert_int_equal(own_parts.result.positions.positions, volumes * randoms);
+    assert_true(relative_distance(own_parts.gradients, mean, trained) < 1e-6);
     free(mean);
-    end(&shared);
+    end(&alone);
+    end(&own_parts);
 }
 
 static void sharded_moments_change_no_bit(void **state)
 {
     (void)state;
-    struct trial whole_moments = {0}, sharded = {0};
-    begin_shared(&whole_moments, 1, RANKS_FLOAT32, 0);
+    struct trial sharded = {0};
     begin_shared(&sharded, 1, RANKS_FLOAT32, 1);
-    for (int step = 0; step < 2; step++) {
-        run(&whole_moments);
-        run(&sharded);
-    }
-    assert_memory_equal(whole_moments.state.params, sharded.state.params, model.table.total * sizeof(float));
+    run(&sharded);
+    run(&sharded);
+    run(&shared);
+    assert_int_equal(shared.state.step, 2);
+    assert_memory_equal(shared.state.params, sharded.state.params, model.table.total * sizeof(float));
     assert_true(ranks.size == 1 || sharded.exchange.own_total < model.table.trained * 2 / 3);
     for (int b = 0; b < sharded.exchange.count; b++) {
         const struct gradient_bucket *bucket = &sharded.exchange.buckets[b];
-        assert_memory_equal(whole_moments.state.exp_avg + bucket->own_first,
+        assert_memory_equal(shared.state.exp_avg + bucket->own_first,
                             sharded.state.exp_avg + bucket->own_moments, bucket->own_count * sizeof(float));
     }
-    end(&whole_moments);
     end(&sharded);
 }
 
 static void bf16_costs_the_gradient_little_and_ranks_stay_alike(void **state)
 {
     (void)state;
-    struct trial exact = {0}, rounded = {0};
-    begin_shared(&exact, 1, RANKS_FLOAT32, 0);
+    struct trial rounded = {0};
     begin_shared(&rounded, 1, RANKS_BF16, 0);
-    run(&exact);
     run(&rounded);
     const size_t bytes = model.table.total * sizeof(float);
     float *of_first = malloc(bytes);
@@ -232,11 +279,10 @@ static void bf16_costs_the_gradient_little_and_ranks_stay_alike(void **state)
     memcpy(of_first, rounded.state.params, bytes);
     ranks_broadcast(&ranks, of_first, bytes, 0);
     assert_memory_equal(of_first, rounded.state.params, bytes);
-    const double distance = relative_distance(rounded.gradients, exact.gradients, model.table.trained);
+    const double distance = relative_distance(rounded.gradients, first_step.gradients, model.table.trained);
     assert_true(distance < 6e-3);
     assert_true(ranks.size == 1 || distance > 1e-5);
     free(of_first);
-    end(&exact);
     end(&rounded);
 }
 
@@ -247,28 +293,28 @@ static void a_step_is_skipped_by_all_or_by_none(void **state)
     if (volumes % ranks.size != 0) {
         return;
     }
-    struct trial shared = {0};
-    begin_shared(&shared, 0, RANKS_FLOAT32, 0);
+    struct trial skipping = {0};
+    begin_shared(&skipping, 0, RANKS_FLOAT32, 0);
     if (ranks.rank == ranks.size - 1) {
-        shared.batch.voxels[5] = NAN;
+        skipping.batch.voxels[5] = NAN;
     }
-    run(&shared);
-    assert_true(shared.result.skipped);
-    assert_int_equal(shared.state.step, 1);
-    assert_int_equal(shared.state.optimizer_step, 0);
-    end(&shared);
+    run(&skipping);
+    assert_true(skipping.result.skipped);
+    assert_int_equal(skipping.state.step, 1);
+    assert_int_equal(skipping.state.optimizer_step, 0);
+    end(&skipping);
 }
 
 static void set_voxels(const struct batch *batch, float factor)
 {
-    const size_t side = (size_t)config.roi, count = volumes * crops_of_volume * side * side * side;
+    const size_t side = (size_t)config.roi, count = crops_of_volume * side * side * side;
     for (size_t k = 0; k < count; k++) {
         batch->voxels[k] = factor * whole.voxels[k];
     }
 }
 
-/* Each step on other crops. In one life they are there when it begins; in the other they were brought while
- * the step before was computed, and are gone when the step has looked at them. */
+/* Each step on other crops, of one volume. In one life they are there when it begins; in the other they were
+ * brought while the step before was computed, and are gone when the step has looked at them. */
 static void crops_may_travel_ahead(void **state)
 {
     (void)state;
@@ -276,10 +322,10 @@ static void crops_may_travel_ahead(void **state)
     if (!compute.separate_memory) {
         skip(); /* nothing travels */
     }
-    const struct batch_share all = {volumes, 0, volumes};
+    const struct batch_share one = {volumes, 0, 1};
     struct trial plainly = {0}, ahead = {0};
-    struct batch slots[2] = {part_of(&all), part_of(&all)};
-    const struct batch given = part_of(&all);
+    struct batch slots[2] = {part_of(&one), part_of(&one)};
+    const struct batch given = part_of(&one);
     begin(&plainly, &plain, &given);
     begin(&ahead, &plain, &given);
     set_voxels(&slots[1], 5); /* which no step is made of */
@@ -342,5 +388,5 @@ int main(void)
         cmocka_unit_test(a_step_is_skipped_by_all_or_by_none),
         cmocka_unit_test(crops_may_travel_ahead),
     };
-    return cmocka_run_group_tests(tests, open_all, close_all);
+    return cmocka_run_group_tests(tests, make_first_step, close_all);
 }
