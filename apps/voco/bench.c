@@ -47,8 +47,6 @@ static const struct {
     [PART_REST] = {"rest", "the rest"},
 };
 
-static const char *const precision_names[] = {[PRECISION_FLOAT32] = "float32", [PRECISION_BF16] = "bf16"};
-
 /* ---- for scripts ---- */
 
 static json_t *describe_part(const struct step_measurement *m, int part)
@@ -77,15 +75,16 @@ static enum voco_status print_json(const struct request *request, const struct s
         (void)json_array_append_new(list, describe_part(m, part));
     }
     json_t *report = json_pack(
-        "{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:f, "
-        "s:o}",
+        "{s:s, s:i, s:i, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, "
+        "s:f, s:o}",
         "recipe", request->recipe, "volumes", m->volumes, "crops", m->crops, "precision",
-        precision_names[m->precision], "threads", m->machine.threads, "steps", m->steps, "seconds_per_step",
-        m->seconds, "fastest_step", m->fastest, "slowest_step", m->slowest, "crops_per_second",
-        m->crops / m->seconds, "peak_memory_bytes", (json_int_t)m->peak_memory, "gflop_per_step",
-        m->useful_flops * 1e-9, "gflops_useful", m->useful_flops / m->seconds * 1e-9, "gflop_repeated",
-        m->repeated_flops * 1e-9, "peak_gflops", m->peak_flops * 1e-9, "peak_gflops_float32",
-        m->machine.float32_flops * 1e-9, "peak_gflops_bf16", m->machine.bf16_flops * 1e-9, "vectors",
+        compute_precision_names[m->precision], "threads", m->machine.threads, "steps", m->steps,
+        "seconds_per_step", m->seconds, "fastest_step", m->fastest, "slowest_step", m->slowest,
+        "crops_per_second", m->crops / m->seconds, "peak_memory_bytes", (json_int_t)m->peak_memory,
+        "gflop_per_step", m->useful_flops * 1e-9, "gflops_useful", m->useful_flops / m->seconds * 1e-9,
+        "gflop_repeated", m->repeated_flops * 1e-9, "peak_gflops", m->peak_flops * 1e-9,
+        "peak_gflops_float32", m->machine.float32_flops * 1e-9, "peak_gflops_bf16",
+        m->machine.bf16_flops * 1e-9, "peak_gflops_tf32", m->machine.tf32_flops * 1e-9, "vectors",
         m->machine.isa, "memory_gbytes_per_second", m->machine.bytes_per_second * 1e-9, "parts", list);
     if (report == NULL) {
         return fail(VOCO_NO_MEMORY, "the result cannot be written as JSON");
@@ -121,8 +120,8 @@ static void print_table(const struct request *request, const struct step_measure
 {
     char text[byte_size_room];
     printf("recipe %s, %s, %d thread%s: %d volume%s, %d crops a step\n", request->recipe,
-           precision_names[m->precision], m->machine.threads, m->machine.threads == 1 ? "" : "s", m->volumes,
-           m->volumes == 1 ? "" : "s", m->crops);
+           compute_precision_names[m->precision], m->machine.threads, m->machine.threads == 1 ? "" : "s",
+           m->volumes, m->volumes == 1 ? "" : "s", m->crops);
     printf("%.3f s per step, median of %d after one to warm up (%.3f to %.3f); %.2f crops a second\n\n",
            m->seconds, m->steps, m->fastest, m->slowest, m->crops / m->seconds);
     if (m->parts_seconds != m->seconds) {
@@ -139,6 +138,9 @@ static void print_table(const struct request *request, const struct step_measure
            m->machine.isa);
     if (m->machine.bf16_flops > 0) {
         printf(", %.1f in bf16", m->machine.bf16_flops * 1e-9);
+    }
+    if (m->machine.tf32_flops > 0) {
+        printf(", %.1f in tf32", m->machine.tf32_flops * 1e-9);
     }
     printf("; %.1f GB/s to and from memory.\n", m->machine.bytes_per_second * 1e-9);
     printf("A step needs %.1f GFLOP.", m->useful_flops * 1e-9);
@@ -199,7 +201,7 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"batch", OPTION_INT, &request.batch, "V", "volumes per step; the recipe's where not given", 1, 1024},
         {"steps", OPTION_INT, &request.settings.steps, "N", "how many steps, of which the median is shown", 1,
          10000},
-        {"precision", OPTION_TEXT, &request.precision, "float32|bf16",
+        {"precision", OPTION_TEXT, &request.precision, "float32|bf16|tf32",
          "of the encoder, in place of the recipe's", 0, 0},
         {"device", OPTION_TEXT, &request.device, "cpu|cuda", "where to compute; cuda: an NVIDIA GPU", 0, 0},
         {"memory", OPTION_BYTES, &request.memory, "SIZE",

@@ -233,7 +233,8 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"device", OPTION_TEXT, &request.compute, "cpu|cuda", "where to compute; cuda: an NVIDIA GPU", 0, 0},
         {"compute", OPTION_TEXT, &request.compute, "cpu|cuda|reference",
          "the same; reference is plain and slow, for comparison", 0, 0},
-        {"precision", OPTION_TEXT, &request.precision, "float32|bf16", "in place of the checkpoint's", 0, 0},
+        {"precision", OPTION_TEXT, &request.precision, "float32|bf16|tf32", "in place of the checkpoint's", 0,
+         0},
         {"json", OPTION_FLAG, &request.json, NULL, "the result as JSON", 0, 0},
         {0},
     };

@@ -164,8 +164,10 @@ static int run_rank(const struct verb *verb, int argc, char **argv, const struct
          "where to compute; cuda: an NVIDIA GPU, of several processes one for each", 0, 0},
         {"compute", OPTION_TEXT, &given.compute, "cpu|cuda|reference",
          "the same; reference is plain and slow, for comparison", 0, 0},
-        {"precision", OPTION_TEXT, &given.precision, "float32|bf16",
-         "bf16: half the memory for activations, faster where the processor multiplies it", 0, 0},
+        {"precision", OPTION_TEXT, &given.precision, "float32|bf16|tf32",
+         "bf16: half the memory for activations, faster where the processor multiplies it; tf32: float32 "
+         "with products on a GPU's tensor cores",
+         0, 0},
         {"sync-bn", OPTION_FLAG, &given.sync_bn, NULL,
          "of several processes: BatchNorm and loss over all their volumes, as in one process", 0, 0},
         {"reduce", OPTION_TEXT, &given.reduce, "float32|bf16",

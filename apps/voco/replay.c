@@ -86,7 +86,7 @@ static int run(const struct verb *verb, int argc, char **argv)
         {"device", OPTION_TEXT, &options.compute, "cpu|cuda", "where to compute; cuda: an NVIDIA GPU", 0, 0},
         {"compute", OPTION_TEXT, &options.compute, "cpu|cuda|reference",
          "the same; reference is plain and slow, for comparison", 0, 0},
-        {"precision", OPTION_TEXT, &options.precision, "float32|bf16",
+        {"precision", OPTION_TEXT, &options.precision, "float32|bf16|tf32",
          "in place of the checkpoint's; weights alone have float32", 0, 0},
         {"json", OPTION_FLAG, &as_json, NULL, "losses and signals as JSON", 0, 0},
         {0},

@@ -10,7 +10,7 @@ from rewritten import rewrite_attention, rewrite_rest
 from safetensors.torch import load_file
 from workload import Workload
 
-AUTOCAST = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"float32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_model(workload: Workload, choices: Choices, device: str = "cpu") -> VoCo:

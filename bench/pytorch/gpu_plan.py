@@ -48,6 +48,8 @@ IN_FP16 = replace(AS_PUBLISHED, name="as published, fp16", precision="fp16")
 
 _fused = Choices(fused_attention=True)
 _best = Choices(channels_last=True, fused_attention=True, rewritten=True)
+# voco's tf32: everything in float32, products of convolutions and linear layers (and here of attention) in TF32.
+IN_TF32 = Setting("TF32", _fused, precision="tf32", best=False, steps=3)
 _compiled = {"needs": 25, "limit": 130}
 
 # The compiled ones last: they are compiled ahead while the others are measured.
@@ -59,6 +61,7 @@ PLAN = (
     Setting("fused attention, channels last", replace(_fused, channels_last=True)),
     Setting("rewritten, channels last", _best),
     IN_FP16,
+    IN_TF32,
     Setting("rewritten, channels last, compiled", replace(_best, compiled=True), **_compiled),
     Setting("rewritten, channels last, own attention, compiled", replace(_best, fused_attention=False, compiled=True), **_compiled),
     Setting("fused attention, compiled", replace(_fused, compiled=True), **_compiled),

@@ -16,8 +16,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT / "bench"))
 from report import Check, Section, exit_status, machine, markdown, write  # noqa: E402
 
-PRECISIONS = ("bf16", "float32")
-MOST_LOSS_DIFFERENCE = {"float32": 1e-4, "bf16": 2e-2}
+PRECISIONS = ("bf16", "tf32", "float32")
+MOST_LOSS_DIFFERENCE = {"float32": 1e-4, "tf32": 5e-3, "bf16": 2e-2}
 
 
 def _json(file: Path) -> dict | None:
@@ -56,7 +56,6 @@ class Comparison:
             " slowest). voco's step includes its data and its own drop, PyTorch's has its batch on the GPU and no drop.",
             ["", "seconds", "TFLOP/s", "of the peak in bf16", "GiB", "times as long as voco"],
         )
-        ours = self.bench["bf16"]["seconds_per_step"] if self.bench["bf16"] else None
         for precision, bench in self.bench.items():
             if bench:
                 took = f"{bench['seconds_per_step']:.4f} ({bench['fastest_step']:.4f} to {bench['slowest_step']:.4f})"
@@ -64,13 +63,14 @@ class Comparison:
                 section.rows.append([f"voco, {precision}", took, *self._rate(bench["seconds_per_step"]), memory, ""])
         best = fastest(self.pytorch)
         theirs = {"PyTorch at its best, bf16": best, "PyTorch as published, bf16": self.row("as published")}
-        theirs |= {"PyTorch as published, fp16": self.row("as published, fp16")}
+        theirs |= {"PyTorch as published, fp16": self.row("as published, fp16"), "PyTorch, TF32": self.row("TF32")}
         for title, row in theirs.items():
             if row is None:
                 section.rows.append([title, "not measured", "", "", "", ""])
                 continue
             took = f"{row['median_seconds']:.4f} ({min(row['seconds']):.4f} to {max(row['seconds']):.4f})"
-            times = f"**{row['median_seconds'] / ours:.2f}**" if ours else ""
+            ours = self.bench["tf32" if row["precision"] == "tf32" else "bf16"]
+            times = f"**{row['median_seconds'] / ours['seconds_per_step']:.2f}**" if ours else ""
             section.rows.append([title, took, *self._rate(row["median_seconds"]), _gib(row["peak_memory_bytes"]), times])
         return section
 
@@ -103,7 +103,7 @@ class Comparison:
             " The second step comes after each program's own update.",
             ["precision", "step", "voco", "PyTorch", "difference", "gradient norm, voco", "PyTorch"],
         )
-        pytorch = {"float32": self.row("float32"), "bf16": fastest(self.pytorch) or self.row("as published")}
+        pytorch = {"float32": self.row("float32"), "tf32": self.row("TF32"), "bf16": fastest(self.pytorch) or self.row("as published")}
         for precision in PRECISIONS:
             ours, theirs = self.replay[precision], pytorch[precision]
             if not ours or not theirs:

@@ -13,13 +13,18 @@
 #include <stdio.h>
 #include <string.h>
 
+const char *const compute_precision_names[compute_precisions + 1] = {
+    [PRECISION_FLOAT32] = "float32", [PRECISION_BF16] = "bf16", [PRECISION_TF32] = "tf32"};
+
 enum voco_status compute_precision_from_name(enum compute_precision *precision, const char *name)
 {
-    if (strcmp(name, "float32") != 0 && strcmp(name, "bf16") != 0) {
-        return fail(VOCO_BAD_INPUT, "no precision is called \"%s\" (there are: float32, bf16)", name);
+    for (int k = 0; k < compute_precisions; k++) {
+        if (strcmp(name, compute_precision_names[k]) == 0) {
+            *precision = (enum compute_precision)k;
+            return VOCO_OK;
+        }
     }
-    *precision = strcmp(name, "bf16") == 0 ? PRECISION_BF16 : PRECISION_FLOAT32;
-    return VOCO_OK;
+    return fail(VOCO_BAD_INPUT, "no precision is called \"%s\" (there are: float32, bf16, tf32)", name);
 }
 
 enum voco_status compute_status(struct compute *c)

@@ -36,6 +36,9 @@ typedef struct activation activation;
 enum compute_precision {
     PRECISION_FLOAT32, /* as reals (double in the tests' build in double) */
     PRECISION_BF16,    /* as the upper half of a float, rounded to nearest even */
+    PRECISION_TF32,    /* as reals; what convolutions and linear layers multiply is rounded to TF32's 11
+                          significant bits where tensor cores do it, all else is as with PRECISION_FLOAT32 */
+    compute_precisions
 };
 
 enum { relative_table_window = 7 }; /* the table is always that of a 7^3 window ... */
@@ -152,8 +155,8 @@ struct compute {
     size_t activation_size; /* bytes of an activation */
     int multiplies_bf16;    /* the machine does; where it does not, PRECISION_BF16 saves memory, not time */
 
-    /* The same implementation with activations that are reals, for what stays in full precision whatever the
-     * encoder does; itself where its own are. It shares state and threads and is closed with c. Its failures
+    /* The same implementation with PRECISION_FLOAT32, for what stays in full precision whatever the encoder
+     * does; itself where that is its own. It shares state and threads and is closed with c. Its failures
      * are compute_status's of either. */
     struct compute *full;
 
@@ -442,7 +445,10 @@ struct compute {
     char message[256];
 };
 
-/* "float32", "bf16"; anything else is VOCO_BAD_INPUT. */
+/* By enum compute_precision, then NULL. */
+extern const char *const compute_precision_names[];
+
+/* One of these names; anything else is VOCO_BAD_INPUT. */
 enum voco_status compute_precision_from_name(enum compute_precision *precision, const char *name);
 
 /* VOCO_OK, or the first failure inside an operation since the last call, with its message as the thread's
@@ -454,7 +460,7 @@ void compute_failed(struct compute *c, enum voco_status status, const char *what
 
 /* Opens an implementation by name. threads: 0 takes what OpenMP would (OMP_NUM_THREADS, else all cores).
  * VOCO_BAD_INPUT for an unknown name, VOCO_UNSUPPORTED for a precision that it does not have (reference has
- * PRECISION_FLOAT32 only). *c must stay where it is until compute_close. */
+ * PRECISION_FLOAT32 only, cpu no PRECISION_TF32). *c must stay where it is until compute_close. */
 enum voco_status compute_open(struct compute *c, const char *name, int threads,
                               enum compute_precision precision);
 

@@ -10,7 +10,7 @@
 
 struct pretrained_encoder_settings {
     const char *compute;       /* "cpu", "reference"; NULL: cpu */
-    const char *precision;     /* "float32", "bf16"; NULL: float32 */
+    const char *precision;     /* "float32", "bf16", "tf32"; NULL: float32 */
     const char *patch_merging; /* for a file of weights that does not say it; NULL: legacy then */
     int threads;               /* as compute_open has it */
     uint64_t memory;           /* bytes that the process may take; 0: not looked at */

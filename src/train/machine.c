@@ -6,12 +6,19 @@
 
 #include <string.h>
 
-enum voco_status machine_check(const char *implementation)
+enum voco_status machine_check(const char *implementation, enum compute_precision precision)
 {
     const char *why = NULL;
-    return strcmp(implementation, "cuda") == 0 && gpu_count(&why) == 0
-               ? fail(VOCO_UNSUPPORTED, "there is no GPU to compute on: %s", why)
-               : VOCO_OK;
+    struct compute c;
+    if (strcmp(implementation, "cuda") == 0) {
+        return gpu_count(&why) == 0 ? fail(VOCO_UNSUPPORTED, "there is no GPU to compute on: %s", why)
+                                    : VOCO_OK;
+    }
+    const enum voco_status status = compute_open(&c, implementation, 1, precision);
+    if (status == VOCO_OK) {
+        compute_close(&c);
+    }
+    return status;
 }
 
 static void *allocate(void *context, size_t bytes)

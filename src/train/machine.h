@@ -5,9 +5,9 @@
 #include "compute/compute.h"
 #include "data/batch.h"
 
-/* Whether there is anything to open, at no cost: for before long work. VOCO_UNSUPPORTED, with the cause,
- * where a GPU is asked for and there is none. */
-enum voco_status machine_check(const char *implementation);
+/* Whether there is anything to open, at little cost: for before long work. VOCO_UNSUPPORTED, with the cause,
+ * where a GPU is asked for and there is none; else what compute_open says, but of a GPU. */
+enum voco_status machine_check(const char *implementation, enum compute_precision precision);
 
 /* As compute_open, which it calls. Says so in a log line where bf16 is asked of a machine that does not
  * multiply it. */

@@ -42,7 +42,7 @@ static enum voco_status settle_folder(struct run *run)
         status = recipe_check(&run->folder.recipe);
     }
     if (status == VOCO_OK && options->dump_batch < 0) {
-        status = machine_check(run->folder.recipe.compute);
+        status = machine_check(run->folder.recipe.compute, run->folder.recipe.precision);
     }
     if (status == VOCO_OK) {
         const struct recipe *recipe = &run->folder.recipe;

@@ -16,8 +16,7 @@ static const char *const answers[] = {"no", "yes", NULL};
 static const char *const windows[] = {"preset", "crop", "resize", NULL}; /* enum recipe_window */
 static const char *const presets[] = {"abdomen", "chest", "headneck", "mr", NULL};
 static const char *const computes[] = {"cpu", "cuda", "reference", NULL};
-static const char *const precisions[] = {"float32", "bf16",
-                                         NULL}; /* enum compute_precision, enum ranks_form */
+static const char *const gradient_forms[] = {"float32", "bf16", NULL}; /* enum ranks_form */
 
 #define AT(field) offsetof(struct recipe, field)
 
@@ -63,11 +62,11 @@ const struct recipe_setting recipe_settings[] = {
     {"run", "tensorboard", SETTING_CHOICE, 1, AT(tensorboard), 0, 0, answers, "yes: event files for tensorboard --logdir beside metrics.jsonl; no: none"},
 
     {"ranks", "sync_bn", SETTING_CHOICE, 1, AT(sync_bn), 0, 0, answers, "yes: BatchNorm and loss see the volumes of all processes; no: of each its own, as published"},
-    {"ranks", "reduce", SETTING_CHOICE, 1, AT(reduce), 0, 0, precisions, "how gradients travel between processes: float32, or bf16: half the bytes"},
+    {"ranks", "reduce", SETTING_CHOICE, 1, AT(reduce), 0, 0, gradient_forms, "how gradients travel between processes: float32, or bf16: half the bytes"},
     {"ranks", "shard_optimizer", SETTING_CHOICE, 1, AT(shard_optimizer), 0, 0, answers, "yes: each process keeps its part of the optimiser's moments; no: all of them"},
 
     {"machine", "compute", SETTING_WORD, 1, AT(compute), 0, 0, computes, "cpu; cuda: an NVIDIA GPU; reference: slow, for comparison"},
-    {"machine", "precision", SETTING_CHOICE, 1, AT(precision), 0, 0, precisions, "of activations and products: float32, or bf16: half the memory, faster where the processor multiplies it"},
+    {"machine", "precision", SETTING_CHOICE, 1, AT(precision), 0, 0, compute_precision_names, "of activations and products: float32; bf16: half the memory, faster where the processor multiplies it; tf32: float32 with products on a GPU's tensor cores"},
     {"machine", "crops_at_once", SETTING_INT, 1, AT(crops_at_once), 0, 65536, NULL, "through the backbone; 0: what suits their size"},
     {"machine", "memory", SETTING_BYTES, 1, AT(memory), 0, 1e15, NULL, "the most that the program takes, such as 16G; 0: three quarters of what is free"},
     {"machine", "loader_threads", SETTING_INT, 1, AT(loader_threads), 0, 256, NULL, "that make batches beside the computation"},

@@ -18,7 +18,7 @@ struct replay_options {
     uint64_t memory;       /* bytes that the process may take; 0: most of what the machine has free */
     int threads;           /* as compute_open has it */
     const char *compute;   /* "cpu", "reference"; NULL: cpu */
-    const char *precision; /* "float32", "bf16"; NULL: the checkpoint's recipe's, float32 for weights */
+    const char *precision; /* compute_precision_names; NULL: the checkpoint's recipe's, float32 for weights */
 };
 
 enum { replay_most_steps = 1000 };

@@ -307,8 +307,10 @@ static enum voco_status measure_machine(struct step_measurement *m, struct run *
     const enum voco_status status = c->measure_peak != NULL
                                         ? c->measure_peak(c, &m->machine)
                                         : machine_peak_measure(&m->machine, r->settings->threads);
-    m->peak_flops = m->precision == PRECISION_BF16 && m->machine.bf16_flops > 0 ? m->machine.bf16_flops
-                                                                                : m->machine.float32_flops;
+    const double of_precision[] = {[PRECISION_FLOAT32] = m->machine.float32_flops,
+                                   [PRECISION_BF16] = m->machine.bf16_flops,
+                                   [PRECISION_TF32] = m->machine.tf32_flops};
+    m->peak_flops = of_precision[m->precision] > 0 ? of_precision[m->precision] : m->machine.float32_flops;
     return status;
 }
 
@@ -323,7 +325,7 @@ enum voco_status step_measurement_take(struct step_measurement *measurement, con
         status = fail(VOCO_NO_MEMORY, "no memory for the account of %d steps", settings->steps);
         goto done;
     }
-    status = machine_check(recipe->compute);
+    status = machine_check(recipe->compute, recipe->precision);
     if (status == VOCO_OK) {
         log_line(LOG_PROGRESS, "drawing a phantom");
         status = open_phantom(&r);

@@ -47,6 +47,12 @@ if "$voco" info --devices | grep -q '^because'; then
     refuses "a GPU where there is none" 1 'there is no GPU to compute on: .+' "$voco" pretrain nothing --out run --device cuda $train
     refuses "a measurement of no GPU" 1 'there is no GPU to compute on: .+' "$voco" bench --recipe tiny --device cuda
 fi
+refuses "tf32 on a processor" 1 'float32 or bf16, not in tf32, which is for GPUs' \
+    "$voco" pretrain nothing --out run $train --precision tf32
+printf 'machine:\n  precision: tf32\n' | cat smallest.yaml - >tf32.yaml
+refuses "tf32 by a recipe" 1 'float32 or bf16, not in tf32' "$voco" bench --recipe tf32.yaml --steps 1
+refuses "tf32 by the reference" 1 'in float32 only, not in tf32' \
+    "$voco" pretrain nothing --out run --recipe tf32.yaml --compute reference
 refuses "an empty directory" 1 'nothing.*(no|empty)' "$voco" pretrain nothing --out run $train
 printf 'good/imagesTr/phantom_0000.nii.gz\nmissing.nii.gz\n' >list.txt
 refuses "a list that names a missing file" 1 'list.txt.*missing.nii.gz' "$voco" pretrain list.txt --out run $train
@@ -65,6 +71,8 @@ grep -q 'cut.nii.gz' err || complain "the skipped volume is not reported"
 checkpoint=$(ls mixed/checkpoint-*.safetensors | tail -n 1)
 head -c 20000 "$checkpoint" >cut.safetensors
 refuses "eval of a checkpoint cut short" 1 'cut.safetensors.*(short|promises|bytes)' "$voco" eval cut.safetensors good
+refuses "eval in tf32 on a processor" 1 'not in tf32' "$voco" eval mixed good --precision tf32
+refuses "encoding in tf32 on a processor" 1 'not in tf32' "$voco" encode mixed good --out x.csv --precision tf32
 refuses "info of a checkpoint cut short" 1 'cut.safetensors.*(short|promises|bytes)' "$voco" info cut.safetensors
 sed 's/projector: 16/projector: 32/' smallest.yaml >wider.yaml
 refuses "resuming another model size" 1 '(projector|size|shape)' \

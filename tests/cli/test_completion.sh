@@ -40,7 +40,7 @@ offers "$(list $(cat verbs) help --help --version)" voco ''
 offers "$(list phantom prepare pretrain | grep '^pre')" voco pre
 offers "" voco zzz
 offers "$(list --precision --preset)" voco pretrain scans --pre
-offers "$(list bf16 float32)" voco pretrain --precision ''
+offers "$(list bf16 float32 tf32)" voco pretrain --precision ''
 offers bf16 voco pretrain --precision b
 offers "$(list fixed legacy v2)" voco convert a b --patch-merging ''
 offers "$(list chest)" voco prepare --preset = ch
@@ -119,7 +119,7 @@ lists() { # lists LINE WORD...: after LINE and tabs, zsh shows each WORD
 }
 lists 'voco pretr' 'voco pretrain'
 lists 'voco pretrain --prec' '--precision'
-lists 'voco pretrain --precision ' float32 bf16
+lists 'voco pretrain --precision ' float32 bf16 tf32
 lists 'voco pretrain --recipe ' tiny huge mine.yaml
 lists 'voco info scans/' a.nii.gz 'c.nii.gz'
 lists 'voco convert a b --names=' voco monai

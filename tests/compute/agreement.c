@@ -190,7 +190,7 @@ void raise_differences(double worst[results_max], const struct results *found, c
     }
 }
 
-void print_differences(const char *name, int in_bf16, const double worst[results_max],
+void print_differences(const char *name, enum compute_precision precision, const double worst[results_max],
                        const struct results *r)
 {
     char line[256];
@@ -199,7 +199,7 @@ void print_differences(const char *name, int in_bf16, const double worst[results
     for (int i = 0; i < r->count && used < sizeof line; i++) {
         used += (size_t)snprintf(line + used, sizeof line - used, " %s %.1e", r->result[i].name, worst[i]);
     }
-    print_message("    %s%s:%s\n", name, in_bf16 ? ", bf16" : "", line);
+    print_message("    %s, %s:%s\n", name, compute_precision_names[precision], line);
 }
 
 const struct result *beyond_tolerance(const double worst[results_max], const struct results *r,

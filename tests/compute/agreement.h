@@ -61,7 +61,7 @@ void require_same_bits(const char *name, const struct results *a, const struct r
 void raise_differences(double worst[results_max], const struct results *found,
                        const struct results *expected);
 
-void print_differences(const char *name, int in_bf16, const double worst[results_max],
+void print_differences(const char *name, enum compute_precision precision, const double worst[results_max],
                        const struct results *r);
 
 /* What results may differ by. */

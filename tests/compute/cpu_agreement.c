@@ -64,7 +64,7 @@ static void hold(const char *name, operation run, const void *shape, enum comput
         free_results(&first);
         compute_close(&cpu);
     }
-    print_differences(name, in_bf16, worst, &expected);
+    print_differences(name, precision, worst, &expected);
     const struct result *wrong = beyond_tolerance(worst, &expected, tolerance);
     if (wrong != NULL) {
         fail_msg("%s: %s of cpu and reference differ by %g", name, wrong->name,

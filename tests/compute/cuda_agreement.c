@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-/* One case in one precision. */
+/* One case with inputs of one precision. */
 struct trial {
     const struct operation_case *it;
     int in_bf16;
@@ -23,8 +23,24 @@ static int is_of(const struct trial *t, const char *family)
     return strcmp(t->it->family, family) == 0;
 }
 
+/* TF32 has 11 significant bits, so that a factor is off by 2^-11 of itself at most, or by 2^-10 where tensor
+ * cores cut off what they are not given rounded; a product of two by 2^-9. Sums over terms of either sign
+ * (inputs are normal) lose the same part of themselves in L2. One product lies between an input and a result,
+ * in an MLP up to three. */
+static double bound_in_tf32(const struct trial *t)
+{
+    const int products = is_of(t, "mlp") ? 3 : 1;
+    return products * 0x1p-9;
+}
+
+static int multiplies(const struct trial *t)
+{
+    return is_of(t, "conv3d") || is_of(t, "normed_conv3d") || is_of(t, "linear") ||
+           is_of(t, "fused_linear") || is_of(t, "mlp") || is_of(t, "normed_linear");
+}
+
 /* Sums in float over many elements lose a little more than those of the reference, in double. */
-static struct tolerance tolerance_of(const struct trial *t)
+static struct tolerance tolerance_of(const struct trial *t, enum compute_precision precision)
 {
     if (is_of(t, "sum_in_order") || is_of(t, "mask")) {
         return (struct tolerance){0, 0};
@@ -40,6 +56,10 @@ static struct tolerance tolerance_of(const struct trial *t)
             return (struct tolerance){1e-2, 1.2e-2};
         }
         return (struct tolerance){1e-2, exact ? 1e-5 : 4e-3};
+    }
+    if (precision == PRECISION_TF32 && multiplies(t)) {
+        const double most = bound_in_tf32(t);
+        return (struct tolerance){most, most};
     }
     if (is_of(t, "patch_merge") || is_of(t, "add")) {
         return (struct tolerance){0, 0};
@@ -113,11 +133,11 @@ static int disagrees(struct compute *c, const struct trial *t)
 {
     struct results first, again;
     double worst[results_max] = {0};
-    const struct tolerance tolerance = tolerance_of(t);
+    const struct tolerance tolerance = tolerance_of(t, c->precision);
     compute_results(c, t->it->run, t->it->shape, t->in_bf16, &first);
     compute_results(c, t->it->run, t->it->shape, t->in_bf16, &again);
     raise_differences(worst, &first, &t->expected);
-    print_differences(t->it->name, t->in_bf16, worst, &t->expected);
+    print_differences(t->it->name, c->precision, worst, &t->expected);
     const struct result *wrong = beyond_tolerance(worst, &t->expected, &tolerance);
     int result = differs_when_computed_again(&first, &again);
     if (wrong != NULL) {
@@ -133,15 +153,17 @@ static int disagrees(struct compute *c, const struct trial *t)
     return result;
 }
 
-int count_disagreements(struct compute *float32, struct compute *bf16, const char *filter, double max_work)
+int count_disagreements(struct compute *float32, struct compute *bf16, struct compute *tf32,
+                        const char *filter, double max_work)
 {
     static struct operation_case cases[operation_cases_max];
     static struct trial trials[2 * operation_cases_max];
+    struct compute *const of_floats[] = {float32, tf32}, *const of_bf16[] = {bf16, NULL};
     const size_t all = list_operation_cases(cases, operation_cases_max);
-    int count = 0, wrong = 0;
+    int count = 0, computed = 0, wrong = 0;
     for (size_t k = 0; k < all; k++) {
         for (int in_bf16 = 0; in_bf16 < 2; in_bf16++) {
-            const struct compute *c = in_bf16 ? bf16 : float32;
+            const struct compute *c = in_bf16 ? bf16 : float32 != NULL ? float32 : tf32;
             if (c != NULL && is_wanted(&cases[k], c, filter, max_work)) {
                 trials[count++] = (struct trial){.it = &cases[k], .in_bf16 = in_bf16};
             }
@@ -151,9 +173,15 @@ int count_disagreements(struct compute *float32, struct compute *bf16, const cha
     ask_the_oracle(trials, count);
     qsort(trials, (size_t)count, sizeof *trials, by_order);
     for (int k = 0; k < count; k++) {
-        wrong += disagrees(trials[k].in_bf16 ? bf16 : float32, &trials[k]);
+        struct compute *const *computes = trials[k].in_bf16 ? of_bf16 : of_floats;
+        for (int i = 0; i < 2; i++) {
+            if (computes[i] != NULL) {
+                wrong += disagrees(computes[i], &trials[k]);
+                computed++;
+            }
+        }
         free_results(&trials[k].expected);
     }
-    printf("%d of %d cases disagree with the reference\n", wrong, count);
+    printf("%d of %d cases disagree with the reference\n", wrong, computed);
     return wrong;
 }

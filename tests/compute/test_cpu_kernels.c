@@ -43,6 +43,22 @@ static void instruction_sets_are_chosen_by_name(void **state)
     assert_int_equal(unsetenv("VOCO_ISA"), 0);
 }
 
+static void what_lacks_a_precision_says_so(void **state)
+{
+    (void)state;
+    struct compute c;
+    assert_int_equal(compute_open(&c, "cpu", 1, PRECISION_TF32), VOCO_UNSUPPORTED);
+    assert_string_equal(
+        voco_error_message(),
+        "the cpu implementation computes in float32 or bf16, not in tf32, which is for GPUs (cuda)");
+    assert_int_equal(compute_open(&c, "reference", 1, PRECISION_TF32), VOCO_UNSUPPORTED);
+    assert_string_equal(voco_error_message(),
+                        "the reference implementation computes in float32 only, not in tf32");
+    assert_int_equal(compute_open(&c, "reference", 1, PRECISION_BF16), VOCO_UNSUPPORTED);
+    assert_string_equal(voco_error_message(),
+                        "the reference implementation computes in float32 only, not in bf16");
+}
+
 static void convolve(struct compute *c, const void *shape, struct results *r)
 {
     const struct conv3d_shape *s = shape;
@@ -412,6 +428,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(instruction_sets_are_chosen_by_name),
+        cmocka_unit_test(what_lacks_a_precision_says_so),
         cmocka_unit_test(narrow_convolutions_agree),
         cmocka_unit_test(gradients_on_small_grids_agree),
         cmocka_unit_test(nan_comes_through),

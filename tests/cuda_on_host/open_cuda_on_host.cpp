@@ -184,7 +184,7 @@ void open_cuda_on_host(struct compute *c, enum compute_precision precision)
     state->minor = gpu_on_host.minor;
     state->shared_per_block = gpu_on_host.shared_per_block;
     state->sum = (double *)malloc(sizeof *state->sum);
-    if (precision == PRECISION_BF16) {
+    if (precision != PRECISION_FLOAT32) {
         state->full = *c;
         state->full.precision = PRECISION_FLOAT32;
         state->full.activation_size = sizeof(float);

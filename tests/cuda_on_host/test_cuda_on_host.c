@@ -13,7 +13,7 @@ int main(int argc, char **argv)
     const double max_work = argc > 2 ? atof(argv[2]) : 1.2e7;
     open_cuda_on_host(&float32, PRECISION_FLOAT32);
     open_cuda_on_host(&bf16, PRECISION_BF16);
-    const int wrong = count_disagreements(&float32, &bf16, argc > 1 ? argv[1] : NULL, max_work);
+    const int wrong = count_disagreements(&float32, &bf16, NULL, argc > 1 ? argv[1] : NULL, max_work);
     compute_close(&float32);
     compute_close(&bf16);
     return wrong > 0;

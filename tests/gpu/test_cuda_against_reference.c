@@ -1,7 +1,7 @@
 /* Every operation of the cuda implementation on this machine's GPU against the reference, forward and
- * backward, in float32 and bf16, on odd sizes and on those of the network, twice for equal bits. Skipped,
- * with 77, where there is no GPU. Arguments: a part of a case's name or family, and how much work a case may
- * be at most. */
+ * backward, in float32, bf16 and TF32, on odd sizes and on those of the network, twice for equal bits.
+ * Skipped, with 77, where there is no GPU. Arguments: a part of a case's name or family, and how much work a
+ * case may be at most. */
 #include "compute/cuda_agreement.h"
 
 #include "base/error.h"
@@ -25,14 +25,16 @@ static int open_cuda(struct compute *c, enum compute_precision precision, int *r
 
 int main(int argc, char **argv)
 {
-    struct compute float32, bf16;
+    struct compute float32, bf16, tf32;
     int result;
     const double max_work = argc > 2 ? atof(argv[2]) : INFINITY;
-    if (!open_cuda(&float32, PRECISION_FLOAT32, &result) || !open_cuda(&bf16, PRECISION_BF16, &result)) {
+    if (!open_cuda(&float32, PRECISION_FLOAT32, &result) || !open_cuda(&bf16, PRECISION_BF16, &result) ||
+        !open_cuda(&tf32, PRECISION_TF32, &result)) {
         return result;
     }
-    result = count_disagreements(&float32, &bf16, argc > 1 ? argv[1] : NULL, max_work) > 0;
+    result = count_disagreements(&float32, &bf16, &tf32, argc > 1 ? argv[1] : NULL, max_work) > 0;
     compute_close(&float32);
     compute_close(&bf16);
+    compute_close(&tf32);
     return result;
 }

@@ -133,8 +133,9 @@ static int is_near(const char *what, const struct outcome *found, const struct o
  * gradient. The cpu implementation is as far from the reference. */
 int main(void)
 {
-    static const struct limits exact = {steps, 1e-3, 1e-2, 8e-2}, rounded = {1, 0.3, 1.2, 1.5};
-    struct compute float32, bf16, reference;
+    static const struct limits exact = {steps, 1e-3, 1e-2, 8e-2}, rounded = {1, 0.3, 1.2, 1.5},
+                               less_rounded = {1, 0.1, 0.6, 0.8};
+    struct compute float32, bf16, tf32, reference;
     struct outcome expected, found, again;
     const enum voco_status status = compute_open(&float32, "cuda", 0, PRECISION_FLOAT32);
     if (status == VOCO_UNSUPPORTED) {
@@ -143,15 +144,21 @@ int main(void)
     }
     require_ok(status);
     require_ok(compute_open(&bf16, "cuda", 0, PRECISION_BF16));
+    require_ok(compute_open(&tf32, "cuda", 0, PRECISION_TF32));
     require_ok(compute_open(&reference, "reference", 1, PRECISION_FLOAT32));
     take_steps(&expected, &reference, 8, 1);
     int wrong = 0;
-    for (int in_bf16 = 0; in_bf16 < 2; in_bf16++) {
-        struct compute *c = in_bf16 ? &bf16 : &float32;
-        take_steps(&found, c, 2, 1);
-        take_steps(&again, c, 2, (size_t)1 << 30);
+    struct {
+        struct compute *compute;
+        const char *name;
+        const struct limits *limits;
+    } of[] = {
+        {&float32, "in float32", &exact}, {&bf16, "in bf16", &rounded}, {&tf32, "in TF32", &less_rounded}};
+    for (size_t k = 0; k < sizeof of / sizeof of[0]; k++) {
+        take_steps(&found, of[k].compute, 2, 1);
+        take_steps(&again, of[k].compute, 2, (size_t)1 << 30);
         wrong += !same_bits(&found, &again);
-        wrong += !is_near(in_bf16 ? "in bf16" : "in float32", &found, &expected, in_bf16 ? &rounded : &exact);
+        wrong += !is_near(of[k].name, &found, &expected, of[k].limits);
         free_outcome(&found);
         free_outcome(&again);
     }
@@ -161,6 +168,7 @@ int main(void)
     free_outcome(&expected);
     compute_close(&float32);
     compute_close(&bf16);
+    compute_close(&tf32);
     compute_close(&reference);
     return wrong > 0;
 }

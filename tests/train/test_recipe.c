@@ -231,6 +231,8 @@ static void what_is_wrong_is_named_with_its_line(void **state)
         {"training:\n  drop_rate: nan\n", "f:2: training.drop_rate: \"nan\" is not a number"},
         {"optimiser:\n\n  learning_rate: fast\n", "f:3: optimiser.learning_rate: \"fast\" is not a number"},
         {"optimiser:\n  beta1: 1.0\n", "f:2: optimiser.beta1: \"1.0\" is not between 0 and 0.999999"},
+        {"machine:\n  precision: fp8\n", "f:2: machine.precision: \"fp8\" is not float32, bf16 or tf32"},
+        {"ranks:\n  reduce: tf32\n", "f:2: ranks.reduce: \"tf32\" is not float32 or bf16"},
         {"data:\n  preset: ct\n", "f:2: data.preset: \"ct\" is not abdomen, chest, headneck or mr"},
         {"sampling:\n  base_grid: [3]\n", "f:2: sampling.base_grid: a list of 2 values is expected"},
         {"sampling:\n  base_grid: [3, 3, 3]\n", "f:2: sampling.base_grid: a list of 2 values is expected"},
@@ -336,6 +338,13 @@ static void words_mean_what_other_floors_call_them(void **state)
         struct preset preset;
         assert_int_equal(preset_from_name(&preset, words[i]), VOCO_OK);
     }
+    words = recipe_setting_find("machine", "precision", reason)->choices;
+    for (int i = 0; i < compute_precisions; i++) {
+        enum compute_precision precision;
+        assert_int_equal(compute_precision_from_name(&precision, words[i]), VOCO_OK);
+        assert_int_equal(precision, i);
+    }
+    assert_null(words[compute_precisions]);
 }
 
 /* Changes of a written recipe, in characters that mean something to YAML or JSON. */

@@ -113,6 +113,10 @@ static void fill(struct compute *c, struct cpu_state *state, enum compute_precis
 enum voco_status cpu_compute_open(struct compute *c, int threads, enum compute_precision precision)
 {
     enum isa isa;
+    if (precision == PRECISION_TF32) {
+        return fail(VOCO_UNSUPPORTED, "the cpu implementation computes in float32 or bf16, not in tf32, "
+                                      "which is for GPUs (cuda)");
+    }
     const enum voco_status status = isa_choose(&isa);
     if (status != VOCO_OK) {
         return status;

@@ -14,6 +14,7 @@ struct machine_peak {
     double bf16_flops;       /* FLOP/s of AVX512_BF16's products, summed in float32; 0 where there is no such
                                 instruction. Matrix units (AMX) are not measured. Of a GPU those of a large matrix
                                 product of random numbers */
+    double tf32_flops;       /* FLOP/s of a GPU's large product of floats that are rounded to TF32; else 0 */
     double bytes_per_second; /* to and from memory: a = b + s c on arrays far larger than the caches, as
                                 STREAM counts, 12 bytes an element */
 };

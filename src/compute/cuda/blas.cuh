@@ -15,6 +15,7 @@ struct matrix_product {
     int a_transposed; /* a lies in memory as (depth, rows) */
     int b_transposed; /* b lies in memory as (columns, depth) */
     int bf16_inputs;  /* a and b are bf16; else float */
+    int tf32;         /* floats may be rounded to TF32 before they are multiplied */
     int bf16_output;
     int accumulates; /* d += a b */
 };

@@ -1,6 +1,7 @@
 #include "compute/cuda/blas_library.cuh"
 #include "compute/cuda/measured.cuh"
 
+#include <initializer_list>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,8 @@ static cublasStatus_t describe(const struct blas_functions *f, struct blas_plan 
     const size_t b_columns = p->b_transposed ? p->columns : p->depth;
     const size_t a_rows = p->a_transposed ? p->rows : p->depth;
     const size_t a_columns = p->a_transposed ? p->depth : p->rows;
-    cublasStatus_t error = f->operation_create(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const cublasComputeType_t arithmetic = p->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    cublasStatus_t error = f->operation_create(&plan->operation, arithmetic, CUDA_R_32F);
     if (error == CUBLAS_STATUS_SUCCESS) {
         error = f->operation_set(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first);
     }
@@ -170,7 +172,10 @@ static int measure(struct compute *c, const struct blas_plan *plan, const struct
     }
     if (measuring_is_verbose()) {
         fprintf(stderr, "cuBLASLt %zu x %zu, depth %zu%s:%s ms, takes %d\n", p->rows, p->columns, p->depth,
-                p->bf16_inputs ? " bf16" : "", times, best);
+                p->bf16_inputs ? " bf16"
+                : p->tf32      ? " tf32"
+                               : "",
+                times, best);
     }
     return best;
 }
@@ -256,7 +261,7 @@ static struct measured_key key_of(const struct blas_plan *plan)
     const struct matrix_product *p = &plan->product;
     const size_t flags = (size_t)p->a_transposed | (size_t)p->b_transposed << 1 |
                          (size_t)p->bf16_inputs << 2 | (size_t)p->bf16_output << 3 |
-                         (size_t)p->accumulates << 4 | (size_t)plan->bias << 5;
+                         (size_t)p->accumulates << 4 | (size_t)plan->bias << 5 | (size_t)p->tf32 << 6;
     return measured_key{{'b', p->rows, p->columns, p->depth, flags, plan->alignment}};
 }
 

@@ -130,9 +130,9 @@ int conv_may_be_own(const struct compute *c, const struct conv3d_shape *s)
     return (way == ANY_WAY || way == ONLY_OWN) && own_conv3d_fits(c, s);
 }
 
-#ifndef __CUDACC__
+#if !defined(__CUDACC__) && !defined(LIBRARIES_ON_HOST)
 
-/* tests/cuda_on_host: there is no cuDNN, and no time worth measuring. */
+/* tests/cuda_on_host without its stand-in for cuDNN, and no time worth measuring. */
 void convolve(struct compute *c, const struct conv_call *call)
 {
     if (!is_direct(call) && conv_may_be_own(c, call->shape)) {
@@ -251,7 +251,7 @@ static int memory_suffices(struct compute *c, const struct conv_choice *candidat
 /* Where plain kernels may beat cuDNN. */
 static int direct_may_win(const struct compute *c, const struct conv3d_shape *s)
 {
-    return c->precision == PRECISION_FLOAT32 || s->in_channels % 8 != 0 || s->out_channels % 8 != 0;
+    return c->precision != PRECISION_BF16 || s->in_channels % 8 != 0 || s->out_channels % 8 != 0;
 }
 
 static void collect(struct compute *c, const struct conv_call *call, struct candidates *all)
@@ -306,8 +306,7 @@ static void print_times(const struct compute *c, const struct conv_call *call, c
     }
     fprintf(stderr, "convolution %s %d x %d x %d x %d, %d -> %d, kernel %d, stride %d, %s%s:",
             directions[call->direction], s->n, s->d, s->h, s->w, s->in_channels, s->out_channels, s->kernel,
-            s->stride, c->precision == PRECISION_BF16 ? "bf16" : "float32",
-            call->norm != NULL ? ", normed" : "");
+            s->stride, compute_precision_names[c->precision], call->norm != NULL ? ", normed" : "");
     for (int k = 0; k < all->count; k++) {
         fprintf(stderr, " %s%s %.3f", method_names[all->of[k].method], k == best ? "*" : "",
                 (double)all->milliseconds[k]);
@@ -320,6 +319,7 @@ static void print_times(const struct compute *c, const struct conv_call *call, c
 static struct measured_key key_of(const struct compute *c, const struct conv_call *call)
 {
     const struct conv3d_shape *s = call->shape;
+    static_assert(compute_precisions <= 4, "a precision has two bits");
     const size_t normed = call->norm != NULL;
     const size_t flags = (size_t)call->direction | (size_t)c->precision << 2 | normed << 4 |
                          (size_t)(call->mean != NULL) << 5 | (size_t)s->kernel << 6 |

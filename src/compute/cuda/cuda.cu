@@ -217,7 +217,7 @@ enum voco_status cuda_compute_open(struct compute *c, int gpu, enum compute_prec
         *c = compute{};
         return status;
     }
-    if (precision == PRECISION_BF16) {
+    if (precision != PRECISION_FLOAT32) {
         state->full = *c;
         state->full.precision = PRECISION_FLOAT32;
         state->full.activation_size = sizeof(float);

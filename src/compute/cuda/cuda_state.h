@@ -21,7 +21,7 @@ struct weight_forms;
 
 struct cuda_state {
     struct CUstream_st *stream; /* of all operations and copies */
-    struct compute full;        /* where activations are not floats: the compute whose are */
+    struct compute full;        /* where precision is another than float32: the compute whose it is */
     int gpu;                    /* its number among those that this process sees */
     int multiprocessors;
     int major, minor;        /* compute capability */

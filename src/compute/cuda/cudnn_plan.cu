@@ -147,8 +147,9 @@ static int is_exact(cudnnBackendNumericalNote_t note, enum compute_precision pre
         return 0;
     case CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP:
         return 1;
-    default: /* tensor cores, which mean TF32 in float32; and Winograd's and Fourier's transforms, which lose
-                digits */
+    case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: /* TF32 in float32 */
+        return precision != PRECISION_FLOAT32;
+    default: /* Winograd's and Fourier's transforms, which lose digits */
         return precision == PRECISION_BF16;
     }
 }
@@ -261,7 +262,7 @@ int cudnn_make_plans(const struct cudnn *cudnn, struct cudnn_plan *plans, int mo
                      enum compute_precision precision)
 {
     int count = 0;
-    if (precision == PRECISION_FLOAT32) {
+    if (precision != PRECISION_BF16) {
         return add_plans_of_graph(cudnn, plans, 0, most, shape, direction, precision, CUDNN_DATA_FLOAT);
     }
     if (direction == CONV_WEIGHT_GRADIENT) {

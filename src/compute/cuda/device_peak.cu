@@ -49,15 +49,19 @@ template <typename Work> static double median_seconds(struct compute *c, Work wo
     return milliseconds[repetitions / 2] * 1e-3;
 }
 
-template <typename T> static double product_flops(struct compute *c, int side, T *a, T *b, T *out)
+/* Of matrices of side^2, all three in `memory`. */
+template <typename T>
+static double product_flops(struct compute *c, int side, int tf32, unsigned char *memory)
 {
     const size_t count = (size_t)side * (size_t)side;
+    T *a = (T *)memory, *b = a + count, *out = b + count;
     const struct matrix_product product = {.rows = (size_t)side,
                                            .columns = (size_t)side,
                                            .depth = (size_t)side,
                                            .a_transposed = 0,
                                            .b_transposed = 1,
                                            .bf16_inputs = sizeof(T) == sizeof(bf16),
+                                           .tf32 = tf32,
                                            .bf16_output = sizeof(T) == sizeof(bf16),
                                            .accumulates = 0};
     launch(c, fill_with_noise<T>, dim3((unsigned)divide_up(count, 256)), dim3(256), 0, a, count);
@@ -78,10 +82,10 @@ enum voco_status cuda_measure_peak(struct compute *c, struct machine_peak *peak)
     peak->isa = gpu.name;
     peak->threads = 1;
     if (memory != NULL && status == VOCO_OK) {
-        const size_t array = (size_t)product_side * product_side * sizeof(bf16);
-        bf16 *a = (bf16 *)memory, *b = (bf16 *)(memory + array), *out = (bf16 *)(memory + 2 * array);
-        peak->bf16_flops = product_flops(c, product_side, a, b, out);
-        peak->float32_flops = product_flops(c, product_side / 2, (float *)a, (float *)b, (float *)out);
+        static_assert(3ull * product_side * product_side * sizeof(float) <= copied_bytes, "they fit");
+        peak->bf16_flops = product_flops<bf16>(c, product_side, 0, memory);
+        peak->tf32_flops = product_flops<float>(c, product_side, 1, memory);
+        peak->float32_flops = product_flops<float>(c, product_side / 2, 0, memory);
         peak->bytes_per_second =
             2.0 * half / median_seconds(c, [&] { cuda_copy(c, memory + half, memory, half); });
     }

@@ -88,6 +88,7 @@ static void library_forward(struct compute *c, enum narrow_finish finish, activa
     p.depth = (size_t)sizes->in_features;
     p.b_transposed = 1;
     p.bf16_inputs = p.bf16_output = bf16_too;
+    p.tf32 = c->precision == PRECISION_TF32;
     if (!blas_product(c, &p, out, inp, weight, fused)) {
         plain_product(c, &p, out, inp, weight, bias);
     } else if (bias != NULL && fused == NULL) {
@@ -161,6 +162,7 @@ static void input_gradient(struct compute *c, enum narrow_finish finish, activat
     p.columns = (size_t)sizes->in_features;
     p.depth = (size_t)sizes->out_features;
     p.bf16_inputs = p.bf16_output = bf16_too;
+    p.tf32 = c->precision == PRECISION_TF32;
     const void *values = cuda_weights(c, weight, WEIGHTS_PLAIN, sizes->out_features, sizes->in_features, 1);
     const void *turned = values;
     if (bf16_too) {
@@ -199,6 +201,7 @@ static int library_parameter_gradients(struct compute *c, float *dweight, float 
     p.depth = sizes->rows;
     p.a_transposed = 1;
     p.bf16_inputs = c->precision == PRECISION_BF16;
+    p.tf32 = c->precision == PRECISION_TF32;
     p.accumulates = 1;
     product(c, &p, dweight, dout, inp);
     if (dbias != NULL) {

@@ -212,7 +212,7 @@ const void *cuda_weights(struct compute *c, const float *weight, enum weight_for
                          int taps)
 {
     struct cuda_state *state = cuda_state(c);
-    if (c->status != VOCO_OK || (form == WEIGHTS_PLAIN && c->precision == PRECISION_FLOAT32)) {
+    if (c->status != VOCO_OK || (form == WEIGHTS_PLAIN && c->precision != PRECISION_BF16)) {
         return weight;
     }
     if (state->weights == NULL) {

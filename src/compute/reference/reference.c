@@ -23,7 +23,8 @@ static void no_derived_parameters(struct compute *c)
 enum voco_status reference_compute_open(struct compute *c, enum compute_precision precision)
 {
     if (precision != PRECISION_FLOAT32) {
-        return fail(VOCO_UNSUPPORTED, "the reference implementation computes in float32 only, not in bf16");
+        return fail(VOCO_UNSUPPORTED, "the reference implementation computes in float32 only, not in %s",
+                    compute_precision_names[precision]);
     }
     *c = (struct compute){
         .name = "reference",
