@@ -2,6 +2,7 @@
  * guard, it is included more than once. */
 OPERATION(activations_from_reals);
 OPERATION(reals_from_activations);
+OPERATION(transform_crops);
 OPERATION(conv3d_forward);
 OPERATION(conv3d_backward);
 OPERATION(normed_conv3d_forward);

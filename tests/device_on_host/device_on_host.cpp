@@ -352,6 +352,7 @@ static void fill(struct compute *c, device *d, enum compute_precision precision)
 #define LATER(operation) c->operation = later<&compute::operation>::call
     LATER(activations_from_reals);
     LATER(reals_from_activations);
+    LATER(transform_crops);
     LATER(conv3d_forward);
     LATER(conv3d_backward);
     LATER(normed_conv3d_forward);
