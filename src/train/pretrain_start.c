@@ -339,7 +339,7 @@ static enum voco_status open_loader(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
     const enum voco_status status =
-        chunk_cache_open(&run->chunks, run->chunk_cache, chunk_bytes(levels_of_bits(recipe->bits)));
+        chunk_cache_open(&run->chunks, run->chunk_cache, chunk_bytes(run->volumes.levels));
     const struct batch_source source = run_batch_source(run);
     return status != VOCO_OK ? status
                              : loader_open(&run->loader, &source, (uint64_t)run->state.step,
