@@ -1,7 +1,9 @@
 /* How many augmented crops a second come out of a cache.
  *     bench_sampling CACHE [--threads N] [--seconds S] [--roi R] [--volumes V] [--chunk-cache BYTES]
+ *                    [--stored]
  * Makes batches as training does (2 random and 9 base crops a volume, the published augmentation) with N
- * loader threads and nothing that uses them. The last line is JSON. */
+ * loader threads and nothing that uses them; with --stored as they travel to a GPU, which changes them there.
+ * The last line is JSON. */
 #include "base/clock.h"
 #include "data/dataset.h"
 #include "data/loader.h"
@@ -18,6 +20,7 @@ struct options {
     int roi;
     int volumes;
     unsigned long long chunk_cache;
+    int stored;
 };
 
 static int parse(struct options *options, int argc, char **argv)
@@ -27,6 +30,10 @@ static int parse(struct options *options, int argc, char **argv)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (argv[i][0] != '-') {
             options->cache = argv[i];
+            continue;
+        }
+        if (strcmp(argv[i], "--stored") == 0) {
+            options->stored = 1;
             continue;
         }
         if (value == NULL) {
@@ -77,11 +84,14 @@ static enum voco_status measure(const struct options *options, const struct batc
         if (source->chunks != NULL) {
             chunk_cache_count(&found, &missed, source->chunks);
         }
-        printf("{\"crops_per_second\": %.1f, \"threads\": %d, \"seconds\": %.2f, \"volumes\": %zu, "
+        const size_t crops_of_batch = (size_t)options->volumes * 11;
+        printf("{\"crops_per_second\": %.1f, \"bytes_per_crop\": %zu, \"threads\": %d, \"seconds\": %.2f, "
+               "\"volumes\": %zu, "
                "\"chunk_cache\": %llu, "
                "\"chunks_found\": %llu, \"chunks_missed\": %llu}\n",
-               (double)crops / seconds, options->threads, seconds, source->count, options->chunk_cache,
-               (unsigned long long)found, (unsigned long long)missed);
+               (double)crops / seconds, (size_t)batch_source_crop_bytes(source) / crops_of_batch,
+               options->threads, seconds, source->count, options->chunk_cache, (unsigned long long)found,
+               (unsigned long long)missed);
     }
     return status;
 }
@@ -99,12 +109,13 @@ static enum voco_status run(const struct options *options)
         dataset_free(&dataset);
         return VOCO_NO_MEMORY;
     }
-    status = chunk_cache_open(&chunks, options->chunk_cache, chunk_voxels);
+    status = chunk_cache_open(&chunks, options->chunk_cache, chunk_bytes(dataset.levels));
     const struct batch_source source = {
         .paths = (const char *const *)paths,
         .count = dataset.count,
         .chunks = options->chunk_cache > 0 ? chunks : NULL,
         .volumes = options->volumes,
+        .form = options->stored ? stored_voxel_form(dataset.levels) : VOXELS_FLOAT,
         .sampling = {.roi = options->roi, .crops = 2, .base_grid = {3, 3}},
         .augmentation = augmentation_default,
         .seed = 1,
@@ -127,7 +138,7 @@ int main(int argc, char **argv)
     if (!parse(&options, argc, argv)) {
         (void)fprintf(stderr,
                       "usage: bench_sampling CACHE [--threads N] [--seconds S] [--roi R] [--volumes V] "
-                      "[--chunk-cache BYTES]\n");
+                      "[--chunk-cache BYTES] [--stored]\n");
         return 2;
     }
     if (run(&options) != VOCO_OK) {

@@ -23,6 +23,7 @@
 #ifndef COMPUTE_COMPUTE_H
 #define COMPUTE_COMPUTE_H
 
+#include "compute/crop_transform.h"
 #include "compute/real.h"
 #include "voco/status.h"
 
@@ -206,6 +207,13 @@ struct compute {
     /* Between reals and activations, count of them. */
     void (*activations_from_reals)(struct compute *c, activation *out, const real *inp, size_t count);
     void (*reals_from_activations)(struct compute *c, real *out, const activation *inp, size_t count);
+
+    /* out (n, side, side, side): crops as the network takes them, from `stored`, the voxels of as many, of
+     * voxel_bytes (1 or 2) each. transforms (n) is an array of the operation like the others. The product
+     * with the scale and the sum with the shift are rounded one after the other, so that every implementation
+     * gives the same bits. */
+    void (*transform_crops)(struct compute *c, real *out, const void *stored, int voxel_bytes,
+                            const struct crop_transform *transforms, int n, int side);
 
     /* out (n, d/s, h/s, w/s, out_channels) from inp (n, d, h, w, in_channels), weight (O, I, k, k, k), bias
      * (O) or NULL. */

@@ -135,6 +135,15 @@ static void reals_from_activations(struct compute *c, real *out, const activatio
     end(&call, 0, activation_bytes(&call, 1, (double)count) + real_bytes(1, count));
 }
 
+static void transform_crops(struct compute *c, real *out, const void *stored, int voxel_bytes,
+                            const struct crop_transform *transforms, int n, int side)
+{
+    const struct call call = begin(c, OPERATION_ELEMENTWISE);
+    const double voxels = (double)n * side * side * side;
+    call.timed->transform_crops(call.timed, out, stored, voxel_bytes, transforms, n, side);
+    end(&call, 0, voxels * (voxel_bytes + (double)sizeof(real)));
+}
+
 static void conv3d_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                            const real *bias, const struct conv3d_shape *shape)
 {
@@ -536,6 +545,7 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .wait = wait_for_all,
         .activations_from_reals = activations_from_reals,
         .reals_from_activations = reals_from_activations,
+        .transform_crops = transform_crops,
         .conv3d_forward = conv3d_forward,
         .conv3d_backward = conv3d_backward,
         .normed_conv3d_forward = normed_conv3d_forward,

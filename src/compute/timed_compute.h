@@ -10,7 +10,8 @@ enum operation_kind {
     OPERATION_LINEAR, /* with the norm, the GELU or the sum that an operation takes along */
     OPERATION_ATTENTION,
     OPERATION_NORM, /* layer and instance norm, with the activation and the residual that they take along */
-    OPERATION_ELEMENTWISE, /* GELU, sums, patch merging's gathering, pooling, conversions, masks, the loss */
+    OPERATION_ELEMENTWISE, /* GELU, sums, patch merging's gathering, pooling, conversions, crops, masks, the
+                              loss */
     OPERATION_OPTIMISER,   /* AdamW, moving average, sum of squares */
     operation_kinds
 };

@@ -5,6 +5,7 @@
 #define DATA_AUGMENT_H
 
 #include "base/philox.h"
+#include "compute/crop_transform.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -41,13 +42,16 @@ struct crop_part {
     int extent[3];       /* its voxels along x, y, z */
 };
 
-/* Copies the box to its place in the changed crop out (roi, roi, roi), axes x, y, z with z fastest: out =
- * scale * stored + change->shift. Boxes that tile a crop give all of it; nothing else of `out` is written. */
-void copy_crop_part(float *out, int roi, const struct crop_part *part, float scale,
-                    const struct crop_change *change);
+/* The change as a place and a line: scale is that of the stored voxels, 1 / levels. */
+struct crop_transform crop_transform_of(const struct crop_change *change, float scale, int roi);
 
-/* The same as bfloat16, rounded to the nearest, halves to even. */
-void copy_crop_part_bf16(uint16_t *out, int roi, const struct crop_part *part, float scale,
-                         const struct crop_change *change);
+/* Copies the box to its place in the changed crop `out` (roi, roi, roi), axes x, y, z with z fastest. Boxes
+ * that tile a crop give all of it; nothing else of `out` is written. Product and sum are each rounded: the
+ * same bits as transform_crops (compute/compute.h) gives. */
+void copy_crop_part(float *out, const struct crop_part *part, const struct crop_transform *transform);
+
+/* Copies it unchanged to its place in the crop as it is stored, of voxel_bytes a voxel, as many as the part's
+ * or more. */
+void copy_stored_part(void *out, int voxel_bytes, int roi, const struct crop_part *part);
 
 #endif

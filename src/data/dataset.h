@@ -60,6 +60,7 @@ struct dataset {
     int set_count;
     int is_cache; /* DATA is a cache: an entry's path is that of a cached volume (store/volume_cache.h), and
                      its set says how it was prepared */
+    int levels;   /* then the most that any of its volumes has (store/volume_attributes.h) */
 };
 
 /* Reads DATA. VOCO_BAD_INPUT or VOCO_IO, naming the file and the line where there is one: nothing of that

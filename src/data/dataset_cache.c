@@ -87,6 +87,7 @@ static enum voco_status add_volume(struct dataset *dataset, const char *folder, 
         const enum dataset_split split = split_of(attributes.split);
         const struct dataset_entry entry = {
             .path = path, .name = attributes.name, .split = split, .listed = split, .set = set};
+        dataset->levels = attributes.levels > dataset->levels ? attributes.levels : dataset->levels;
         status = set < 0 ? VOCO_NO_MEMORY : dataset_append(dataset, &entry);
         if (status == VOCO_OK) { /* they belong to the list now */
             path = NULL;

@@ -30,17 +30,24 @@ static int own_volumes(const struct batch_source *source)
     return source->part_volumes > 0 ? source->part_volumes : source->volumes;
 }
 
-uint64_t batch_source_bytes(const struct batch_source *source)
+uint64_t batch_source_crop_bytes(const struct batch_source *source)
 {
     const struct sampling *sampling = &source->sampling;
-    const uint64_t side = (uint64_t)sampling->roi, bases = (uint64_t)sampling_bases(sampling);
-    const uint64_t crops = (uint64_t)sampling->crops, volumes = (uint64_t)own_volumes(source);
-    return volumes * ((crops + bases) * side * side * side + crops * bases) * sizeof(float);
+    const size_t of_volume = (size_t)sampling->crops + (size_t)sampling_bases(sampling);
+    return crops_bytes(source->form, (size_t)own_volumes(source) * of_volume, sampling->roi);
+}
+
+uint64_t batch_source_bytes(const struct batch_source *source)
+{
+    const uint64_t crops = (uint64_t)source->sampling.crops;
+    const uint64_t pairs =
+        (uint64_t)own_volumes(source) * crops * (uint64_t)sampling_bases(&source->sampling);
+    return batch_source_crop_bytes(source) + pairs * sizeof(float);
 }
 
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source)
 {
-    return batch_create_in(batch, &source->memory, own_volumes(source), source->sampling.crops,
+    return batch_create_in(batch, &source->memory, source->form, own_volumes(source), source->sampling.crops,
                            sampling_bases(&source->sampling), source->sampling.roi);
 }
 
@@ -83,37 +90,48 @@ static enum voco_status sample_open(struct sample *sample, const struct batch_so
     return status;
 }
 
+/* Where the window of a sample lies, and what is drawn for its crops. */
+struct window {
+    int start[3];
+    float scale; /* of what is stored */
+    const struct augmentation *augmentation;
+    const struct random_key *place;
+};
+
 /* Crop `crop` of the volume's S + K, at `corner` (x, y) of the window, to place `index` of the batch. */
-static struct wanted_crop want(const struct batch *out, size_t index, const int window[3],
-                               const int corner[2], const struct augmentation *augmentation,
-                               const struct random_key *place, int crop)
+static struct wanted_crop want(struct batch *out, size_t index, const struct window *window,
+                               const int corner[2], int crop)
 {
-    const size_t roi = (size_t)out->roi;
-    const size_t first = index * roi * roi * roi;
-    return (struct wanted_crop){.start = {window[0] + corner[0], window[1] + corner[1], window[2]},
-                                .change = draw_crop_change(augmentation, place, crop),
-                                .out = out->voxels != NULL ? out->voxels + first : NULL,
-                                .out_bf16 = out->voxels_bf16 != NULL ? out->voxels_bf16 + first : NULL};
+    const int *start = window->start;
+    const struct crop_change change = draw_crop_change(window->augmentation, window->place, crop);
+    const struct crop_transform transform = crop_transform_of(&change, window->scale, out->roi);
+    if (out->form != VOXELS_FLOAT) {
+        out->transforms[index] = transform;
+    }
+    return (struct wanted_crop){.start = {start[0] + corner[0], start[1] + corner[1], start[2]},
+                                .form = out->form,
+                                .out = batch_crop(out, index),
+                                .transform = transform};
 }
 
 /* Volume `index` of the batch: its S random crops with their labels, then its K bases. */
 static void draw_crops(struct sample *sample, struct batch *out, int index, const struct sampling *sampling,
                        const struct augmentation *augmentation, const struct random_key *place)
 {
-    int window[3];
+    struct window window = {
+        .scale = 1.0F / (float)sample->shard->levels, .augmentation = augmentation, .place = place};
     int corner[2];
-    random_window_start(window, sample->shard->size, sampling, place);
+    random_window_start(window.start, sample->shard->size, sampling, place);
     for (int crop = 0; crop < out->crops; crop++) {
         const size_t at = batch_random_index(out, index, crop);
         random_crop_start(corner, sampling, place, crop);
         position_label(out->labels + at * (size_t)out->bases, corner, sampling);
-        sample->crops[crop] = want(out, at, window, corner, augmentation, place, crop);
+        sample->crops[crop] = want(out, at, &window, corner, crop);
     }
     for (int base = 0; base < out->bases; base++) {
         const int crop = out->crops + base;
         base_crop_start(corner, sampling, base);
-        sample->crops[crop] =
-            want(out, batch_base_index(out, index, base), window, corner, augmentation, place, crop);
+        sample->crops[crop] = want(out, batch_base_index(out, index, base), &window, corner, crop);
     }
 }
 
@@ -134,6 +152,10 @@ static enum voco_status begin_sample(struct sample *sample, struct batch *out, i
                     "%s: a volume of %d x %d x %d voxels does not hold a window of %d x %d x %d",
                     source->shards != NULL ? sample->shard->name : source->paths[volume], has[0], has[1],
                     has[2], size[0], size[1], size[2]);
+    }
+    if (stored_voxel_bytes(sample->shard->levels) > voxel_form_bytes(out->form)) {
+        return fail(VOCO_BAD_INPUT, "%s: a volume of 16 bits a voxel among those that have 8 at most",
+                    source->shards != NULL ? sample->shard->name : source->paths[volume]);
     }
     draw_crops(sample, out, index, &source->sampling, augmentation, place);
     window_prefetch(sample->shard, sample->crops, out->crops + out->bases, out->roi);

@@ -28,7 +28,8 @@ struct batch_source {
     int volumes; /* V, volumes per batch */
     int part_first, part_volumes; /* to make only volumes part_first, part_first + 1, ... of each batch, as
                                      they are in the whole of it; part_volumes 0: the whole */
-    struct batch_memory memory;   /* of the batches that are made for this source; zero: the heap */
+    enum voxel_form form;         /* of the batches that are made for this source */
+    struct batch_memory memory;   /* of these; zero: the heap */
     struct sampling sampling;
     struct augmentation augmentation;
     uint64_t seed;
@@ -45,19 +46,20 @@ void batch_maker_free(struct batch_maker *maker);
 /* VOCO_BAD_INPUT where the sampling is not valid, there is no volume, V < 1, or the part lies beyond V. */
 enum voco_status batch_source_check(const struct batch_source *source);
 
-/* Bytes of a batch of this source, and at most of a maker beside the thread's stack: a decoded chunk, its
- * compressed bytes, the decoder's state. */
+/* Bytes of the crops of a batch of this source, of the batch, and at most of a maker beside the thread's
+ * stack: a decoded chunk, its compressed bytes, the decoder's state. */
+uint64_t batch_source_crop_bytes(const struct batch_source *source);
 uint64_t batch_source_bytes(const struct batch_source *source);
 enum { batch_maker_bytes = 2 << 20 };
 
 /* Allocates the batch that make_batch fills for this source. Free with batch_free. */
 enum voco_status batch_source_create_batch(struct batch *batch, const struct batch_source *source);
 
-/* Fills `out`, of floats or bfloat16, with the batch of step t: its volume v is sample t V + v of
+/* Fills `out`, in its form, with the batch of step t: its volume v is sample t V + v of
  * data/shuffle.h, of a part sample t V + part_first + v. Only the chunks that a window touches are read,
  * those of the next volume while this one's are decoded, and they go straight to their places in the crops. A
- * volume that is missing, damaged in what is read of it, or smaller than the window is an error that names
- * it. */
+ * volume that is missing, damaged in what is read of it, smaller than the window or stored in more bits than
+ * `out` holds is an error that names it. */
 enum voco_status make_batch(struct batch *out, const struct batch_source *source, struct batch_maker *maker,
                             uint64_t step);
 

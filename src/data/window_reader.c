@@ -81,16 +81,15 @@ static int shared_part(struct crop_part *part, const int corner[3], const struct
 static void spread_chunk(const void *voxels, const struct shard *shard, const int corner[3],
                          const struct wanted_crop *crops, int count, int roi)
 {
-    const float scale = 1.0F / (float)shard->levels;
     for (int i = 0; i < count; i++) {
         struct crop_part part = {.voxels = voxels, .voxel_bytes = (int)stored_voxel_bytes(shard->levels)};
         if (!shared_part(&part, corner, &crops[i], roi)) {
             continue;
         }
-        if (crops[i].out != NULL) {
-            copy_crop_part(crops[i].out, roi, &part, scale, &crops[i].change);
+        if (crops[i].form == VOXELS_FLOAT) {
+            copy_crop_part(crops[i].out, &part, &crops[i].transform);
         } else {
-            copy_crop_part_bf16(crops[i].out_bf16, roi, &part, scale, &crops[i].change);
+            copy_stored_part(crops[i].out, (int)voxel_form_bytes(crops[i].form), roi, &part);
         }
     }
 }

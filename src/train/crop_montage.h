@@ -14,7 +14,7 @@ struct crop_montage {
     unsigned char *pixels; /* (height, width), from the top; owned, to be freed */
 };
 
-/* VOCO_NO_MEMORY. The batch is one of floats. */
+/* VOCO_NO_MEMORY. */
 enum voco_status crop_montage_make(struct crop_montage *montage, const struct batch *batch);
 
 #endif

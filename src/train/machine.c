@@ -38,6 +38,11 @@ struct batch_memory machine_batch_memory(struct compute *c)
     return c->separate_memory ? (struct batch_memory){allocate, release, c} : (struct batch_memory){0};
 }
 
+enum voxel_form machine_voxel_form(const struct compute *c, int levels)
+{
+    return c->separate_memory ? stored_voxel_form(levels) : VOXELS_FLOAT;
+}
+
 enum voco_status machine_open(struct compute *c, const char *implementation, int threads,
                               enum compute_precision precision)
 {

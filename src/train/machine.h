@@ -22,4 +22,8 @@ enum voco_status machine_open_on_gpu(struct compute *c, const char *implementati
  * open until they are freed. */
 struct batch_memory machine_batch_memory(struct compute *c);
 
+/* Their form, of volumes of at most so many levels: as stored where they are copied, which is a quarter or
+ * half of the bytes, and less for the host to do. */
+enum voxel_form machine_voxel_form(const struct compute *c, int levels);
+
 #endif

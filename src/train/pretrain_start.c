@@ -116,6 +116,7 @@ struct batch_source run_batch_source(struct run *run)
                                  .volumes = recipe->volumes,
                                  .part_first = run->share.first,
                                  .part_volumes = run->share.count,
+                                 .form = machine_voxel_form(&run->compute, run->volumes.levels),
                                  .memory = machine_batch_memory(&run->compute),
                                  .sampling = recipe->sampling,
                                  .augmentation = recipe->augmentation,
@@ -249,6 +250,7 @@ static enum voco_status plan_step(struct run *run)
                           ? evaluation_memory(&run->model.config, &evaluation, run->volumes.held_out.count)
                           : 0,
         .projection = projection_memory(run),
+        .travelling = batch_source_crop_bytes(&source),
         .crops = crops,
         .crops_at_once = settings.crops_at_once,
     };
@@ -339,7 +341,7 @@ static enum voco_status open_loader(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
     const enum voco_status status =
-        chunk_cache_open(&run->chunks, run->chunk_cache, chunk_bytes(levels_of_bits(recipe->bits)));
+        chunk_cache_open(&run->chunks, run->chunk_cache, chunk_bytes(run->volumes.levels));
     const struct batch_source source = run_batch_source(run);
     return status != VOCO_OK ? status
                              : loader_open(&run->loader, &source, (uint64_t)run->state.step,

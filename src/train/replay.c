@@ -259,6 +259,7 @@ static enum voco_status open_step(struct replayer *r, const struct memory_limit 
     struct memory_demand demand = {
         .projection =
             train_step_projection_bytes(&r->model.config, batch->volumes, batch->crops, batch->bases),
+        .travelling = crops_bytes(batch->form, batch_crop_count(batch), batch->roi),
         .crops = crops,
         .crops_at_once = settings.crops_at_once,
     };

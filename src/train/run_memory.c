@@ -143,7 +143,7 @@ static enum voco_status plan_device_memory(struct memory_plan *plan, struct memo
         .limit = limit->asked_for ? limit->bytes : free_memory - kept_free + demand->state,
         .resident = demand->state,
         .state = demand->state,
-        .projection = demand->projection + 2 * voxels * sizeof(real), /* the next batch travels meanwhile */
+        .projection = demand->projection + demand->travelling + voxels * sizeof(real),
         .crop_kept = step->crop_kept,
         .crop_peak = step->crop_peak,
         .crops = demand->crops,

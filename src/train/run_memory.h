@@ -27,7 +27,8 @@ struct memory_limit memory_limit_among(uint64_t setting, int processes);
 enum voco_status check_memory_for_state(const struct memory_limit *limit, const struct model *model,
                                         size_t moments);
 
-/* Of demand, the caller fills batches, chunk_cache, evaluation, projection, crops and crops_at_once. `step`
+/* Of demand, the caller fills batches, chunk_cache, evaluation, projection, travelling, crops and
+ * crops_at_once. `step`
  * was made for 1 crop at once; it is resized as planned, after passes of every size that the run will make:
  * of 1 crop, crops_at_once and what these leave of the batch. Where operations work in separate memory it is
  * that memory which is planned. Where the limit was asked for and does not hold the least, VOCO_BAD_INPUT

@@ -12,6 +12,7 @@ enum voco_status gather_pass(struct batch_pass *whole, struct batch *batch, cons
     *batch = *pass->batch;
     batch->volumes = share->volumes;
     batch->voxels = NULL;
+    batch->stored = NULL;
     batch->labels = arena_push_host(pass->arena, pairs * sizeof *batch->labels);
     *whole = *pass;
     whole->batch = batch;

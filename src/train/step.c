@@ -368,6 +368,7 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
     double since = seconds_now();
     const real *voxels = NULL;
     *result = (struct step_result){0};
+    begin_phase(step, STEP_ENCODER_FORWARD);
     enum voco_status status = step_crops_take(step, batch, &voxels);
     struct batch_pass pass = {.model = step->model,
                               .compute = step->compute,
@@ -381,6 +382,7 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
     if (status == VOCO_OK) {
         status = pass_begin(&pass);
     }
+    count_time(&result->seconds.encoder_forward, &since);
     if (status == VOCO_OK) {
         begin_phase(step, STEP_OPTIMISER);
         move_teacher(step);

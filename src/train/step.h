@@ -79,7 +79,8 @@ struct step_seconds {
     double communication;      /* waiting for other ranks, and for what they send */
 };
 
-/* The parts of a step in their order; the optimiser's comes twice, first to move the teacher. */
+/* The parts of a step in their order. Two of them begin once more before that: the encoder's, where crops are
+ * made ready for it, and the optimiser's, to move the teacher. */
 enum step_phase {
     STEP_OPTIMISER,
     STEP_ENCODER_FORWARD,
@@ -103,13 +104,14 @@ struct working_state {
     real *params, *exp_avg, *exp_avg_sq, *max_exp_avg_sq;
 };
 
-/* The crops of a step where operations cannot read the batch's own, and those of the next one, which travel
- * meanwhile. */
+/* The crops of a step where operations cannot read the batch's own, or not as voxels, and those of the next
+ * one, which travel meanwhile. Both at the bottom of the step's arena. */
 struct travelling_crops {
-    real *buffers[2];              /* at the bottom of the step's arena */
-    size_t bytes;                  /* of each */
-    int free;                      /* the buffer that the next crops go to */
-    const struct batch *under_way; /* there, and not yet taken; NULL: none */
+    void *landed;                  /* crops in the form of their batch */
+    size_t bytes;                  /* that there is room for */
+    real *voxels;                  /* the step's, made of what had landed */
+    size_t count;                  /* that there is room for */
+    const struct batch *under_way; /* its crops land, or have landed and are not yet taken; NULL: none */
 };
 
 struct train_step {
@@ -163,7 +165,7 @@ void train_step_take_gradients(struct train_step *step);
 void train_step_join(struct train_step *step, struct gradient_exchange *exchange);
 
 /* What a step with a batch of V volumes, S crops and K bases each, takes of the arena beside the encoder's
- * activations, at most; in separate memory also the voxels of two batches. */
+ * activations, at most; in separate memory also the next batch's crops in its form, and its own as reals. */
 size_t train_step_projection_bytes(const struct model_config *config, int volumes, int crops, int bases);
 
 /* The crops of a step's batch set out for separate memory while what was asked for before is computed: the
@@ -187,9 +189,9 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
                                       struct step_result *result, const struct batch_outputs *outputs);
 enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result);
 
-/* Forward only, without drop: embeddings, projections, loss and signals of a batch. Parameters stay as they
- * are, the teacher's as well. Of `result` loss, positions, embeddings and seconds are filled. Uses the arena
- * above its present mark and releases that. params are as operations take them. Tell
+/* Forward only, without drop: embeddings, projections, loss and signals of a batch of floats. Parameters stay
+ * as they are, the teacher's as well. Of `result` loss, positions, embeddings and seconds are filled. Uses
+ * the arena above its present mark and releases that. params are as operations take them. Tell
  * compute->parameters_changed before, when anything but a step has changed params. */
 enum voco_status evaluate_batch(const struct model *model, struct compute *compute, struct arena *arena,
                                 const real *params, const struct batch *batch, int crops_at_once,

@@ -2,19 +2,18 @@
 
 #include "base/error.h"
 
-static size_t voxel_bytes(const struct batch *batch)
+static size_t voxel_count(const struct batch *batch)
 {
     const size_t side = (size_t)batch->roi;
-    return (size_t)batch->volumes * (size_t)(batch->crops + batch->bases) * side * side * side * sizeof(real);
+    return batch_crop_count(batch) * side * side * side;
 }
 
 /* On an arena without anything else: the same places each time. */
 static int push_buffers(struct train_step *step)
 {
     struct travelling_crops *crops = &step->crops;
-    for (int k = 0; k < 2 && crops->bytes > 0; k++) {
-        crops->buffers[k] = arena_push(&step->arena, crops->bytes);
-    }
+    crops->landed = crops->bytes > 0 ? arena_push(&step->arena, crops->bytes) : NULL;
+    crops->voxels = crops->count > 0 ? arena_push(&step->arena, crops->count * sizeof(real)) : NULL;
     return !step->arena.exhausted;
 }
 
@@ -24,24 +23,33 @@ void step_crops_alone(struct train_step *step)
     (void)push_buffers(step);
 }
 
-/* Larger buffers; what is in the old ones goes. */
-static enum voco_status make_room(struct train_step *step, size_t bytes)
+/* Larger buffers where they must be; then what is in the old ones goes. */
+static enum voco_status make_room(struct train_step *step, const struct batch *batch)
 {
+    struct travelling_crops *crops = &step->crops;
+    const size_t count = voxel_count(batch);
+    const size_t bytes =
+        step->compute->separate_memory ? crops_bytes(batch->form, batch_crop_count(batch), batch->roi) : 0;
+    if (bytes <= crops->bytes && count <= crops->count) {
+        return VOCO_OK;
+    }
     step->compute->wait(step->compute);
     enum voco_status status = copy_queue_wait(&step->copies);
-    step->crops = (struct travelling_crops){.bytes = bytes};
+    *crops = (struct travelling_crops){.bytes = bytes > crops->bytes ? bytes : crops->bytes,
+                                       .count = count > crops->count ? count : crops->count};
     arena_reset(&step->arena);
     if (status == VOCO_OK && !push_buffers(step)) {
-        step->crops = (struct travelling_crops){0};
+        status =
+            fail(VOCO_NO_MEMORY, "the crops of a batch, %zu bytes and %zu voxels, do not fit into the arena",
+                 crops->bytes, crops->count);
+        *crops = (struct travelling_crops){0};
         arena_reset(&step->arena);
-        status = fail(VOCO_NO_MEMORY, "the crops of two batches, %zu bytes each, do not fit into the arena",
-                      bytes);
     }
     return status;
 }
 
-/* The free buffer was read by the step before the one that is computed, which has ended when copies begin:
- * they follow what was asked for before that. */
+/* What has landed is made voxels of when its step begins, and copies follow that: the next crops can land
+ * while the step is computed. */
 enum voco_status train_step_bring(struct train_step *step, const struct batch *batch)
 {
     struct travelling_crops *crops = &step->crops;
@@ -53,34 +61,48 @@ enum voco_status train_step_bring(struct train_step *step, const struct batch *b
     if (batch == NULL || !step->compute->separate_memory || batch->roi != step->model->config.roi) {
         return status;
     }
-    if (voxel_bytes(batch) > crops->bytes) {
-        status = make_room(step, voxel_bytes(batch));
-    }
+    status = make_room(step, batch);
     if (status == VOCO_OK) {
-        copy_to_device(&step->copies, crops->buffers[crops->free], batch->voxels, voxel_bytes(batch));
+        copy_to_device(&step->copies, crops->landed, batch_crop(batch, 0),
+                       crops_bytes(batch->form, batch_crop_count(batch), batch->roi));
         crops->under_way = batch;
     }
     return status;
 }
 
+/* From the piece of memory that holds the batch's crops where operations can read it. */
+static void make_voxels(struct train_step *step, const struct batch *batch, const char *piece)
+{
+    struct compute *c = step->compute;
+    real *voxels = step->crops.voxels;
+    if (batch->form == VOXELS_FLOAT) {
+        c->copy(c, voxels, piece, voxel_count(batch) * sizeof *voxels);
+        return;
+    }
+    const ptrdiff_t behind = (const char *)batch->transforms - (const char *)batch->stored;
+    c->transform_crops(c, voxels, piece, (int)voxel_form_bytes(batch->form),
+                       (const struct crop_transform *)(const void *)(piece + behind),
+                       (int)batch_crop_count(batch), batch->roi);
+}
+
 enum voco_status step_crops_take(struct train_step *step, const struct batch *batch, const real **voxels)
 {
     struct travelling_crops *crops = &step->crops;
-    enum voco_status status = VOCO_OK;
+    const int travels = step->compute->separate_memory;
     *voxels = batch->voxels;
-    if (!step->compute->separate_memory) {
+    if (batch->roi != step->model->config.roi || (!travels && batch->form == VOXELS_FLOAT)) {
         return VOCO_OK;
     }
-    *voxels = NULL;
-    copies_follow_operations(&step->copies);
-    if (crops->under_way != batch) {
+    enum voco_status status = make_room(step, batch);
+    if (status == VOCO_OK && travels && crops->under_way != batch) {
         status = train_step_bring(step, batch);
     }
-    if (status == VOCO_OK && crops->under_way == batch) {
+    if (status == VOCO_OK) {
         operations_follow_copies(&step->copies);
-        *voxels = crops->buffers[crops->free];
-        crops->free = 1 - crops->free;
+        make_voxels(step, batch, travels ? crops->landed : batch->stored);
+        copies_follow_operations(&step->copies);
         crops->under_way = NULL;
+        *voxels = crops->voxels;
     }
     return status;
 }

@@ -4,9 +4,10 @@
 
 #include "train/step.h"
 
-/* *voxels of the batch as operations that are asked for from now on take them: the batch's own, or a copy,
- * brought now where train_step_bring has not; NULL where the batch is not of the model's crops.
- * VOCO_NO_MEMORY where the arena has no room for two batches. */
+/* *voxels of the batch as operations that are asked for from now on take them: the batch's own where they can
+ * read these and they are floats, else what is made of them here, after they were brought where
+ * train_step_bring has not. VOCO_NO_MEMORY where the arena has no room for that. Nothing is made of a batch
+ * that is not of the model's crops: the step fails. */
 enum voco_status step_crops_take(struct train_step *step, const struct batch *batch, const real **voxels);
 
 /* Empties the step's arena of everything else. */

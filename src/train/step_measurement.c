@@ -65,6 +65,7 @@ static struct batch_source source_of(struct run *r)
     return (struct batch_source){.shards = &r->phantom,
                                  .count = 1,
                                  .volumes = r->recipe->volumes,
+                                 .form = machine_voxel_form(&r->compute, r->phantom.levels),
                                  .memory = machine_batch_memory(&r->compute),
                                  .sampling = r->recipe->sampling,
                                  .augmentation = r->recipe->augmentation,
@@ -118,12 +119,10 @@ static enum voco_status open_step(struct run *r)
     const int bases = sampling_bases(&recipe->sampling);
     const int crops = recipe->volumes * (recipe->sampling.crops + bases);
     const struct memory_limit limit = memory_limit_of(recipe->memory);
-    const struct batch_source source = source_of(r);
     struct train_step_settings settings = train_step_settings_of(recipe, crops);
     struct memory_demand demand = {
         .projection =
             train_step_projection_bytes(&recipe->model, recipe->volumes, recipe->sampling.crops, bases),
-        .batches = loader_memory(&source, recipe->loader_threads, recipe->loader_ahead),
         .crops = crops,
         .crops_at_once = settings.crops_at_once,
     };
@@ -139,6 +138,9 @@ static enum voco_status open_step(struct run *r)
         r->free_memory = r->compute.free_memory(&r->compute);
     }
     if (status == VOCO_OK) {
+        const struct batch_source source = source_of(r);
+        demand.batches = loader_memory(&source, recipe->loader_threads, recipe->loader_ahead);
+        demand.travelling = batch_source_crop_bytes(&source);
         training_state_place(&r->state, &r->model.table, &r->compute);
         parameters_initialise(r->state.params, &r->model.table, recipe->seed);
         status = train_step_create(&r->step, &r->model, &r->compute, &r->state, &settings);
@@ -331,10 +333,10 @@ enum voco_status step_measurement_take(struct step_measurement *measurement, con
         status = open_phantom(&r);
     }
     if (status == VOCO_OK) {
-        status = time_batches(&measurement->seconds_per_batch, &r);
-    }
-    if (status == VOCO_OK) {
         status = open_step(&r);
+    }
+    if (status == VOCO_OK) { /* which are of the form that the step takes */
+        status = time_batches(&measurement->seconds_per_batch, &r);
     }
     if (status == VOCO_OK) {
         status = take_steps(&r);

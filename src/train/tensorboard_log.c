@@ -60,7 +60,7 @@ void tensorboard_log_crops(struct tensorboard_log *log, long long step, const st
     struct crop_montage montage = {0};
     unsigned char *png = NULL;
     size_t size = 0;
-    if (log->events == NULL || batch->voxels == NULL) {
+    if (log->events == NULL) {
         return;
     }
     enum voco_status status = crop_montage_make(&montage, batch);

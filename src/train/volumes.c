@@ -130,6 +130,7 @@ enum voco_status prepared_volumes_open_among(struct prepared_volumes *volumes, c
     *volumes = (struct prepared_volumes){0};
     struct dataset *dataset = &volumes->dataset;
     enum voco_status status = dataset_open(dataset, data);
+    volumes->levels = dataset->is_cache ? dataset->levels : levels_of_bits(recipe->bits);
     if (status == VOCO_OK) {
         status = dataset_hold_out(dataset, recipe->held_out);
     }

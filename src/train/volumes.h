@@ -29,6 +29,7 @@ struct volume_part {
 
 struct prepared_volumes {
     struct dataset dataset;
+    int levels; /* the most that any of them has (store/volume_attributes.h) */
     struct volume_part training;
     struct volume_part held_out;
 };

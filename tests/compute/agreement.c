@@ -109,6 +109,15 @@ activation *given_activations(struct results *r, real *values, size_t count)
     return keep_input(r, input);
 }
 
+void *given_bytes(struct results *r, void *values, size_t bytes)
+{
+    void *input = r->compute->allocate(r->compute, bytes);
+    r->compute->to_device(r->compute, input, values, bytes);
+    r->compute->wait(r->compute);
+    free(values);
+    return keep_input(r, input);
+}
+
 void change_reals(struct results *r, real *input, real *values, size_t count)
 {
     struct compute *c = r->compute;

@@ -40,6 +40,9 @@ real *new_number(struct results *r, const char *name);
 real *given_reals(struct results *r, real *values, size_t count);
 activation *given_activations(struct results *r, real *values, size_t count);
 
+/* An input of `bytes` bytes, of any type, which are freed. */
+void *given_bytes(struct results *r, void *values, size_t bytes);
+
 /* Writes other values into an input, and frees them. */
 void change_reals(struct results *r, real *input, real *values, size_t count);
 

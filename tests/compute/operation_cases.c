@@ -12,10 +12,11 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 const char *const operation_families[] = {
-    "conv3d",        "normed_conv3d", "linear",        "fused_linear", "mlp",           "normed_linear",
-    "layer_norm",    "instance_norm", "norm_in_steps", "pooled_norm",  "attention",     "large_scores",
-    "channel_scale", "gelu",          "gelu_sweep",    "patch_merge",  "add",           "optimiser",
-    "sum_in_order",  "not_finite",    "parameters",    "mask",         "contrast_loss", NULL};
+    "conv3d",        "normed_conv3d", "linear",        "fused_linear",  "mlp",
+    "normed_linear", "layer_norm",    "instance_norm", "norm_in_steps", "pooled_norm",
+    "attention",     "large_scores",  "channel_scale", "gelu",          "gelu_sweep",
+    "patch_merge",   "add",           "optimiser",     "sum_in_order",  "not_finite",
+    "parameters",    "mask",          "contrast_loss", "crops",         NULL};
 
 /* Cases are appended here. `large`: how many of a family's last ones are. */
 struct list {
@@ -500,6 +501,27 @@ static void list_losses(struct list *list)
     }
 }
 
+static int has_transform_crops(const struct compute *c)
+{
+    return c->transform_crops != NULL;
+}
+
+static void list_stored_crops(struct list *list)
+{
+    static const struct stored_crops shapes[] = {
+        {1, 1, 1},  {17, 5, 1}, {16, 8, 1},  {19, 7, 2},  {16, 12, 2},
+        {3, 33, 1}, {2, 64, 1}, {44, 64, 1}, {16, 48, 2},
+    };
+    enum { first_large = 7 };
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        const struct stored_crops *s = &shapes[i];
+        struct operation_case *it =
+            append(list, "crops", transform, s, 4.0 * s->n * s->side * s->side * s->side, i >= first_large);
+        NAME(it, "%d stored crops of %d^3, %d bits", s->n, s->side, 8 * s->voxel_bytes);
+        it->is_there = has_transform_crops;
+    }
+}
+
 static int has_linear_and_conv3d(const struct compute *c)
 {
     return c->linear_forward != NULL && c->conv3d_forward != NULL;
@@ -553,5 +575,6 @@ size_t list_operation_cases(struct operation_case *cases, size_t max)
     list_patch_mergings(&list);
     list_updates(&list);
     list_losses(&list);
+    list_stored_crops(&list);
     return list.count;
 }

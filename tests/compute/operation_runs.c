@@ -477,6 +477,41 @@ void contrast(struct compute *c, const void *chosen, struct results *r)
     free(of_volumes);
 }
 
+/* Bits 0 to 2 of k are flips, bit 3 is a turn. */
+static struct crop_transform transform_of(int k, int side)
+{
+    const int plane = side * side, turned = k >> 3 & 1;
+    struct crop_transform t = {.step = {turned ? side : plane, turned ? plane : side, 1},
+                               .scale = 1.0F / (float)(200 + k),
+                               .shift = 0.01F * (float)(k % 5 - 2)};
+    for (int axis = 0; axis < 3; axis++) {
+        if (k >> axis & 1) {
+            t.origin += (side - 1) * t.step[axis];
+            t.step[axis] = -t.step[axis];
+        }
+    }
+    return t;
+}
+
+void transform(struct compute *c, const void *chosen, struct results *r)
+{
+    const struct stored_crops *s = chosen;
+    const size_t count = (size_t)s->n * s->side * s->side * s->side, bytes = count * s->voxel_bytes;
+    const size_t transform_bytes = s->n * sizeof(struct crop_transform);
+    unsigned char *voxels = (unsigned char *)filled_tensor(bytes / sizeof(real) + 1, 0);
+    struct crop_transform *transforms =
+        (struct crop_transform *)filled_tensor(transform_bytes / sizeof(real), 0);
+    for (size_t k = 0; k < bytes; k++) {
+        voxels[k] = (unsigned char)(k * 2654435761U >> 13);
+    }
+    for (int k = 0; k < s->n; k++) {
+        transforms[k] = transform_of(k, s->side);
+    }
+    const void *stored = given_bytes(r, voxels, bytes);
+    const struct crop_transform *given = given_bytes(r, transforms, transform_bytes);
+    c->transform_crops(c, new_result(r, "crops", count, 77), stored, s->voxel_bytes, given, s->n, s->side);
+}
+
 void add_parts(struct compute *c, const void *chosen, struct results *r)
 {
     const struct parts *t = chosen;

@@ -78,6 +78,12 @@ struct channel_scale {
 };
 void scale_channels(struct compute *c, const void *chosen, struct results *r);
 
+/* All flips, of crops that are turned and that are not, where there are 16 and more. */
+struct stored_crops {
+    int n, side, voxel_bytes;
+};
+void transform(struct compute *c, const void *chosen, struct results *r);
+
 /* The shape is a count, a size_t. */
 void apply_gelu(struct compute *c, const void *chosen, struct results *r);
 void sweep_gelu(struct compute *c, const void *chosen, struct results *r);

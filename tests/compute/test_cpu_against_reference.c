@@ -29,10 +29,11 @@ static int is_any_of(const struct operation_case *it, const char *a, const char 
     return strcmp(it->family, a) == 0 || strcmp(it->family, b) == 0;
 }
 
-/* Patch merging and addition only copy and add pairs, and sums in order have theirs: nothing may differ. */
+/* Patch merging and addition only copy and add pairs, sums in order and crops have theirs: nothing may
+ * differ. */
 static double float32_tolerance(const struct operation_case *it)
 {
-    return is_any_of(it, "patch_merge", "add") || is_any_of(it, "sum_in_order", "") ? 0 : tolerance;
+    return is_any_of(it, "patch_merge", "add") || is_any_of(it, "sum_in_order", "crops") ? 0 : tolerance;
 }
 
 static struct tolerance tolerance_in_bf16(const struct operation_case *it)
@@ -52,7 +53,7 @@ static struct tolerance tolerance_in_bf16(const struct operation_case *it)
     if (is_any_of(it, "attention", "pooled_norm")) {
         return (struct tolerance){bf16_tolerance, after_rounding};
     }
-    return (struct tolerance){bf16_tolerance, is_any_of(it, "sum_in_order", "") ? 0 : tolerance};
+    return (struct tolerance){bf16_tolerance, is_any_of(it, "sum_in_order", "crops") ? 0 : tolerance};
 }
 
 static void agrees(void **family)

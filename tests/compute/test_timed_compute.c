@@ -200,6 +200,8 @@ static void work_elementwise(struct compute *c, const struct arrays *a)
     c->add(c, a->out[0], a->out[0], a->in[1], size);
     c->sum_in_order(c, a->grads[0], a->in[0], 2, size / 2, 1);
     c->apply_mask(c, a->grads[0], a->grads[0], a->weight, size);
+    const struct crop_transform transforms[2] = {{0, {25, 5, 1}, 1, 0}, {124, {-25, -5, -1}, 2, 1}};
+    c->transform_crops(c, a->grads[0], a->in[0], 2, transforms, 2, 5);
     double terms[2 * contrast_terms];
     double *work = calloc(contrast_loss_work(&contrast), sizeof *work);
     assert_non_null(work);
@@ -268,10 +270,12 @@ static void operations_are_added_to_their_kind(void **state)
     require_total(&totals[OPERATION_NORM], 14, 0, arrays * size * (double)sizeof(real));
     /* 2 x 2 x 3 merged tokens of 8 channels each. */
     const double merging = size + n * 2 * 2 * 3 * 8 * channels;
-    /* The mask: three arrays. The loss: 10 rows of two arrays in, one out. */
-    require_total(&totals[OPERATION_ELEMENTWISE], 10, 0,
-                  ((2 + 2 + 2 + 3 + 3 + 3) * size + 2 * merging + 3 * (size / 2) + 3 * 10 * 7) *
-                      (double)sizeof(real));
+    /* The mask: three arrays. The loss: 10 rows of two arrays in, one out. The crops: two bytes in, a real
+     * out. */
+    require_total(&totals[OPERATION_ELEMENTWISE], 11, 0,
+                  ((2 + 2 + 2 + 3 + 3 + 3) * size + 2 * merging + 3 * (size / 2) + 3 * 10 * 7 + 2 * 125) *
+                          (double)sizeof(real) +
+                      2 * 125 * 2);
     require_total(&totals[OPERATION_OPTIMISER], 4, 0, (9 + 3 + 1 + 1) * size * (double)sizeof(real));
     free_arrays(&a);
 }

@@ -92,26 +92,9 @@ __attribute__((weak)) int blas_product(struct compute *, const struct matrix_pro
 
 /* ---- struct compute ---- */
 
-#define EVERY_OPERATION(does)                                                                                \
-    does(activations_from_reals) does(reals_from_activations) does(conv3d_forward) does(conv3d_backward)     \
-        does(normed_conv3d_forward) does(normed_conv3d_backward) does(normed_conv3d_pair_backward)           \
-            does(normed_conv3d_work) does(linear_forward) does(linear_backward) does(linear_gelu_forward)    \
-                does(linear_gelu_backward) does(linear_add_forward) does(mlp_forward) does(mlp_backward)     \
-                    does(mlp_fits) does(normed_linear_forward) does(normed_linear_backward)                  \
-                        does(normed_linear_fits) does(layer_norm_forward) does(layer_norm_backward)          \
-                            does(instance_norm_forward) does(instance_norm_backward)                         \
-                                does(instance_norm_moments) does(instance_norm_apply)                        \
-                                    does(pooled_norm_forward) does(pooled_norm_backward)                     \
-                                        does(channel_scale_forward) does(channel_scale_backward)             \
-                                            does(window_attention_forward) does(window_attention_backward)   \
-                                                does(gelu_forward) does(gelu_backward)                       \
-                                                    does(patch_merge_forward) does(patch_merge_backward)     \
-                                                        does(add) does(adamw_step) does(moving_average)      \
-                                                            does(apply_mask) does(contrast_loss) does(zero)  \
-                                                                does(sum_in_order) does(sum_of_squares)
-
-#define MAY_BE_MISSING(operation) extern decltype(cuda_##operation) cuda_##operation __attribute__((weak));
-EVERY_OPERATION(MAY_BE_MISSING)
+#define OPERATION(operation) extern decltype(cuda_##operation) cuda_##operation __attribute__((weak))
+#include "every_operation.h"
+#undef OPERATION
 extern decltype(cuda_weights_changed) cuda_weights_changed __attribute__((weak));
 extern decltype(cuda_weights_free) cuda_weights_free __attribute__((weak));
 
@@ -171,8 +154,9 @@ void open_cuda_on_host(struct compute *c, enum compute_precision precision)
     c->to_host = cuda_to_host;
     c->copy = cuda_copy;
     c->wait = cuda_wait;
-#define FILL(operation) c->operation = cuda_##operation;
-    EVERY_OPERATION(FILL)
+#define OPERATION(operation) c->operation = cuda_##operation
+#include "every_operation.h"
+#undef OPERATION
     if (c->activations_from_reals == NULL) {
         c->activations_from_reals = own_activations_from_reals;
         c->reals_from_activations = own_reals_from_activations;

@@ -119,9 +119,10 @@ static void *gathered(int n, const uint16_t *voxels, const int size[3], const in
     return out;
 }
 
-/* Copies the crop in up to eight boxes, cut at a third of each axis. */
-static void copy_in_parts(float *out, uint16_t *out_bf16, int n, const void *voxels, int bytes, float scale,
-                          const struct crop_change *change)
+/* Copies the crop in up to eight boxes, cut at a third of each axis, and unchanged to `stored` and, in two
+ * bytes a voxel, `wide`. */
+static void copy_in_parts(float *out, void *stored, uint16_t *wide, int n, const void *voxels, int bytes,
+                          const struct crop_transform *transform)
 {
     const int cut = n / 3;
     for (int box = 0; box < 8; box++) {
@@ -133,18 +134,11 @@ static void copy_in_parts(float *out, uint16_t *out_bf16, int n, const void *vox
         }
         part.voxels = (const char *)voxels + at(n, part.at[0], part.at[1], part.at[2]) * (size_t)bytes;
         if (part.extent[0] > 0 && part.extent[1] > 0 && part.extent[2] > 0) {
-            copy_crop_part(out, n, &part, scale, change);
-            copy_crop_part_bf16(out_bf16, n, &part, scale, change);
+            copy_crop_part(out, &part, transform);
+            copy_stored_part(stored, bytes, n, &part);
+            copy_stored_part(wide, 2, n, &part);
         }
     }
-}
-
-static float from_bf16(uint16_t value)
-{
-    const uint32_t bits = (uint32_t)value << 16;
-    float out;
-    memcpy(&out, &bits, sizeof out);
-    return out;
 }
 
 static void check_crop(int n, const int size[3], const int start[3], const struct crop_change *change)
@@ -158,16 +152,20 @@ static void check_crop(int n, const int size[3], const int start[3], const struc
         }
         float *expected = oracle_crop(n, voxels, size, start, change);
         float *crop = new_crop(n);
-        uint16_t *bf16 = (uint16_t *)new_crop(n);
-        void *part = gathered(n, voxels, size, start, bytes);
-        copy_in_parts(crop, bf16, n, part, bytes, bytes == 1 ? 1.0F / 255.0F : 1.0F / 65535.0F, change);
+        void *stored = new_crop(n);
+        uint16_t *wide = (uint16_t *)new_crop(n);
+        const unsigned char *part = gathered(n, voxels, size, start, bytes);
+        const struct crop_transform transform =
+            crop_transform_of(change, bytes == 1 ? 1.0F / 255.0F : 1.0F / 65535.0F, n);
+        copy_in_parts(crop, stored, wide, n, part, bytes, &transform);
         for (size_t i = 0; i < (size_t)n * (size_t)n * (size_t)n; i++) {
             assert_true(fabsf(crop[i] - expected[i]) < 1e-6F);
-            /* 8 bits of mantissa, the first implied: half of the last is 2^-8 of the value. */
-            assert_true(fabsf(from_bf16(bf16[i]) - crop[i]) <= fabsf(crop[i]) * 0x1p-8F + 1e-30F);
+            assert_int_equal(wide[i], bytes == 1 ? part[i] : part[2 * i] | part[2 * i + 1] << 8);
         }
-        free(part);
-        free(bf16);
+        assert_memory_equal(stored, part, (size_t)n * (size_t)n * (size_t)n * (size_t)bytes);
+        free((void *)part);
+        free(wide);
+        free(stored);
         free(crop);
         free(expected);
     }

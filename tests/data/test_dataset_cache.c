@@ -19,7 +19,8 @@ static char folder[64];
 
 static void add(const char *name, const char *set, const char *split, int repeat, enum window_kind window)
 {
-    struct cache_settings settings = {.window = {9, 9, 3}, .levels = 255, .level = 1};
+    const int levels = strcmp(name, "c") == 0 ? 4095 : 255;
+    struct cache_settings settings = {.window = {9, 9, 3}, .levels = levels, .level = 1};
     assert_int_equal(preset_from_name(&settings.preset, "abdomen"), VOCO_OK);
     settings.preset.window = window;
     struct volume volume = {.size = {9, 9, 3}, .spacing = {1, 1, 1}};
@@ -51,6 +52,7 @@ static void volumes_are_as_they_were_listed(void **state)
     assert_true(dataset.is_cache);
     assert_int_equal(dataset.count, 5);
     assert_int_equal(dataset.set_count, 3);
+    assert_int_equal(dataset.levels, 4095);
     static const char *const names[] = {"a", "b", "c", "e", "d"};
     char **arrays = dataset_array_paths(&dataset);
     assert_non_null(arrays);

@@ -182,6 +182,49 @@ static void random_and_base_crops_are_augmented_independently(void **state)
     remove_cached_set(&set);
 }
 
+/* Crop by crop the same bits; of a set of 16 bits. */
+static void a_batch_as_stored_becomes_that_of_floats(void **state)
+{
+    (void)state;
+    enum { size = 64 };
+    struct cached_set set;
+    struct batch floats, stored;
+    struct batch_maker maker = {0};
+    float crop[size];
+    make_cached_set(&set, 5);
+    struct batch_source source = source_of(&set, 3);
+    source.augmentation =
+        (struct augmentation){.flip = {0.5F, 0.5F, 0.5F}, .rotate = 0.7F, .shift = 0.5F, .shift_range = 0.1F};
+    assert_int_equal(batch_source_create_batch(&floats, &source), VOCO_OK);
+    const uint64_t float_bytes = batch_source_bytes(&source);
+    source.form = VOXELS_16_BITS;
+    assert_int_equal(batch_source_create_batch(&stored, &source), VOCO_OK);
+    assert_null(stored.voxels);
+    assert_true(batch_source_bytes(&source) < float_bytes);
+    assert_int_equal(batch_source_crop_bytes(&source),
+                     crops_bytes(VOXELS_16_BITS, batch_crop_count(&stored), 4));
+    for (uint64_t step = 0; step < 5; step++) {
+        assert_int_equal(make_batch(&floats, &source, &maker, step), VOCO_OK);
+        assert_int_equal(make_batch(&stored, &source, &maker, step), VOCO_OK);
+        assert_memory_equal(floats.labels, stored.labels, (size_t)3 * 2 * 9 * sizeof(float));
+        for (size_t k = 0; k < batch_crop_count(&floats); k++) {
+            batch_read_crop(crop, &stored, k);
+            assert_memory_equal(crop, floats.voxels + k * size, sizeof crop);
+            batch_read_crop(crop, &floats, k);
+            assert_memory_equal(crop, floats.voxels + k * size, sizeof crop);
+        }
+    }
+    batch_free(&stored);
+    source.form = VOXELS_8_BITS;
+    assert_int_equal(batch_source_create_batch(&stored, &source), VOCO_OK);
+    assert_int_equal(make_batch(&stored, &source, &maker, 0), VOCO_BAD_INPUT);
+    assert_non_null(strstr(voco_error_message(), "a volume of 16 bits a voxel among those that have 8"));
+    batch_maker_free(&maker);
+    batch_free(&floats);
+    batch_free(&stored);
+    remove_cached_set(&set);
+}
+
 static void evaluation_takes_the_volumes_named_whatever_their_company(void **state)
 {
     (void)state;
@@ -329,6 +372,7 @@ int main(void)
         cmocka_unit_test(crops_and_labels_tell_the_same_place),
         cmocka_unit_test(a_batch_depends_on_seed_and_step_alone),
         cmocka_unit_test(random_and_base_crops_are_augmented_independently),
+        cmocka_unit_test(a_batch_as_stored_becomes_that_of_floats),
         cmocka_unit_test(evaluation_takes_the_volumes_named_whatever_their_company),
         cmocka_unit_test(a_volume_too_small_or_gone_is_named),
         cmocka_unit_test(sources_without_a_batch_are_refused),

@@ -55,12 +55,13 @@ static void fixture_close(struct fixture *fixture)
 }
 
 /* Crops at odd places, the first at one corner of the volume and the second at the other. */
-static void want_crops(struct wanted_crop crops[crop_count], float *room)
+static void want_crops(struct wanted_crop crops[crop_count], float *room, int levels)
 {
     for (int i = 0; i < crop_count; i++) {
         const struct random_key key = {.seed = 9, .step = (uint64_t)i, .purpose = RANDOM_TEST};
-        crops[i] =
-            (struct wanted_crop){.out = room + (size_t)i * roi * roi * roi, .change = {.shift = 0.25F}};
+        const struct crop_change change = {.shift = 0.25F};
+        crops[i] = (struct wanted_crop){.out = room + (size_t)i * roi * roi * roi,
+                                        .transform = crop_transform_of(&change, 1.0F / (float)levels, roi)};
         for (int axis = 0; axis < 3; axis++) {
             const int most = size[axis] - roi;
             crops[i].start[axis] =
@@ -79,7 +80,8 @@ static void check_crops(const struct wanted_crop crops[crop_count], const struct
                     const size_t at = ((size_t)(start[2] + z) * (size_t)size[1] + (size_t)(start[1] + y)) *
                                           (size_t)size[0] +
                                       (size_t)(start[0] + x);
-                    const float got = crops[i].out[((size_t)x * roi + (size_t)y) * roi + (size_t)z];
+                    const float *crop = crops[i].out;
+                    const float got = crop[((size_t)x * roi + (size_t)y) * roi + (size_t)z];
                     if (fabsf(got - 0.25F - volume->data[at]) > 1e-6F) {
                         fail_msg("crop %d, voxel %d %d %d: %g instead of %g", i, x, y, z, (double)got - 0.25,
                                  (double)volume->data[at]);
@@ -102,7 +104,7 @@ static void crops_are_the_voxels_written_at_all_bits(void **state)
         struct window_reader *reader = NULL;
         struct wanted_crop crops[crop_count];
         fixture_open(&fixture, levels[i]);
-        want_crops(crops, room);
+        want_crops(crops, room, levels[i]);
         assert_int_equal(shard_open(&shard, fixture.path, size, levels[i], "x"), VOCO_OK);
         assert_int_equal(window_reader_open(&reader), VOCO_OK);
         memset(room, 0xff, sizeof(float) * crop_count * roi * roi * roi);
@@ -114,6 +116,52 @@ static void crops_are_the_voxels_written_at_all_bits(void **state)
         fixture_close(&fixture);
     }
     free(room);
+}
+
+static int stored_number(const struct wanted_crop *crop, size_t at)
+{
+    return crop->form == VOXELS_8_BITS ? ((const uint8_t *)crop->out)[at] : ((const uint16_t *)crop->out)[at];
+}
+
+static void crops_can_be_had_as_they_are_stored(void **state)
+{
+    (void)state;
+    static const struct {
+        int levels;
+        enum voxel_form form;
+    } cases[] = {
+        {255, VOXELS_8_BITS}, {255, VOXELS_16_BITS}, {4095, VOXELS_16_BITS}, {65535, VOXELS_16_BITS}};
+    enum { voxels = roi * roi * roi };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const int levels = cases[i].levels;
+        struct fixture fixture;
+        struct shard shard;
+        struct window_reader *reader = NULL;
+        struct wanted_crop floats[crop_count], stored[crop_count];
+        float *room = malloc(2 * sizeof(float) * crop_count * voxels);
+        assert_non_null(room);
+        fixture_open(&fixture, levels);
+        want_crops(floats, room, levels);
+        want_crops(stored, room + (size_t)crop_count * voxels, levels);
+        for (int k = 0; k < crop_count; k++) {
+            stored[k].form = cases[i].form;
+        }
+        assert_int_equal(shard_open(&shard, fixture.path, size, levels, "x"), VOCO_OK);
+        assert_int_equal(window_reader_open(&reader), VOCO_OK);
+        assert_int_equal(window_read(reader, &shard, floats, crop_count, roi, NULL, NULL), VOCO_OK);
+        assert_int_equal(window_read(reader, &shard, stored, crop_count, roi, NULL, NULL), VOCO_OK);
+        for (int k = 0; k < crop_count; k++) {
+            const float *crop = floats[k].out;
+            for (size_t at = 0; at < voxels; at++) {
+                assert_int_equal(stored_number(&stored[k], at),
+                                 (int)lrintf((crop[at] - 0.25F) * (float)levels));
+            }
+        }
+        window_reader_close(reader);
+        shard_close(&shard);
+        fixture_close(&fixture);
+        free(room);
+    }
 }
 
 struct reading {
@@ -130,7 +178,7 @@ static void *read_often(void *context)
     struct window_reader *reader = NULL;
     struct wanted_crop crops[crop_count];
     assert_non_null(room);
-    want_crops(crops, room);
+    want_crops(crops, room, 255);
     reading->status = window_reader_open(&reader);
     for (int i = 0; reading->status == VOCO_OK && i < 8; i++) {
         reading->status =
@@ -177,6 +225,7 @@ static void threads_share_a_cache_of_any_size(void **state)
 static void a_changed_byte_of_a_chunk_that_is_read_is_an_error_and_of_another_is_not(void **state)
 {
     (void)state;
+    static const struct crop_change unchanged;
     struct fixture fixture;
     fixture_open(&fixture, 255);
     float *room = malloc(sizeof(float) * roi * roi * roi);
@@ -193,7 +242,7 @@ static void a_changed_byte_of_a_chunk_that_is_read_is_an_error_and_of_another_is
         assert_int_equal(fseek(stream, -1, SEEK_CUR), 0);
         assert_int_not_equal(fputc(byte ^ 4, stream), EOF);
         assert_int_equal(fclose(stream), 0);
-        const struct wanted_crop crop = {.out = room};
+        const struct wanted_crop crop = {.out = room, .transform = crop_transform_of(&unchanged, 1, roi)};
         assert_int_equal(window_reader_open(&reader), VOCO_OK);
         const enum voco_status status = window_read(reader, &shard, &crop, 1, roi, NULL, NULL);
         assert_int_equal(status, touched ? VOCO_BAD_INPUT : VOCO_OK);
@@ -210,6 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crops_are_the_voxels_written_at_all_bits),
+        cmocka_unit_test(crops_can_be_had_as_they_are_stored),
         cmocka_unit_test(threads_share_a_cache_of_any_size),
         cmocka_unit_test(a_changed_byte_of_a_chunk_that_is_read_is_an_error_and_of_another_is_not),
     };

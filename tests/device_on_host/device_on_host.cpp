@@ -328,20 +328,6 @@ static void close_device(struct compute *c)
 
 static enum voco_status open_beside(struct compute *c, struct compute *beside);
 
-#define EVERY_OPERATION(does)                                                                                \
-    does(activations_from_reals) does(reals_from_activations) does(conv3d_forward) does(conv3d_backward)     \
-        does(normed_conv3d_forward) does(normed_conv3d_backward) does(normed_conv3d_pair_backward)           \
-            does(linear_forward) does(linear_backward) does(linear_gelu_forward) does(linear_gelu_backward)  \
-                does(linear_add_forward) does(layer_norm_forward) does(layer_norm_backward)                  \
-                    does(instance_norm_forward) does(instance_norm_backward) does(instance_norm_moments)     \
-                        does(instance_norm_apply) does(pooled_norm_forward) does(pooled_norm_backward)       \
-                            does(channel_scale_forward) does(channel_scale_backward)                         \
-                                does(window_attention_forward) does(window_attention_backward)               \
-                                    does(gelu_forward) does(gelu_backward) does(patch_merge_forward)         \
-                                        does(patch_merge_backward) does(add) does(adamw_step)                \
-                                            does(moving_average) does(apply_mask) does(contrast_loss)        \
-                                                does(zero) does(sum_in_order) does(parameters_changed)
-
 static void fill(struct compute *c, device *d, enum compute_precision precision)
 {
     *c = compute{};
@@ -363,8 +349,45 @@ static void fill(struct compute *c, device *d, enum compute_precision precision)
     c->follow = follow;
     c->done = done;
     c->queue = queue_of;
-#define FILL(operation) c->operation = later<&compute::operation>::call;
-    EVERY_OPERATION(FILL)
+#define LATER(operation) c->operation = later<&compute::operation>::call
+    LATER(activations_from_reals);
+    LATER(reals_from_activations);
+    LATER(transform_crops);
+    LATER(conv3d_forward);
+    LATER(conv3d_backward);
+    LATER(normed_conv3d_forward);
+    LATER(normed_conv3d_backward);
+    LATER(normed_conv3d_pair_backward);
+    LATER(linear_forward);
+    LATER(linear_backward);
+    LATER(linear_gelu_forward);
+    LATER(linear_gelu_backward);
+    LATER(linear_add_forward);
+    LATER(layer_norm_forward);
+    LATER(layer_norm_backward);
+    LATER(instance_norm_forward);
+    LATER(instance_norm_backward);
+    LATER(instance_norm_moments);
+    LATER(instance_norm_apply);
+    LATER(pooled_norm_forward);
+    LATER(pooled_norm_backward);
+    LATER(channel_scale_forward);
+    LATER(channel_scale_backward);
+    LATER(window_attention_forward);
+    LATER(window_attention_backward);
+    LATER(gelu_forward);
+    LATER(gelu_backward);
+    LATER(patch_merge_forward);
+    LATER(patch_merge_backward);
+    LATER(add);
+    LATER(adamw_step);
+    LATER(moving_average);
+    LATER(apply_mask);
+    LATER(contrast_loss);
+    LATER(zero);
+    LATER(sum_in_order);
+    LATER(parameters_changed);
+#undef LATER
     c->normed_conv3d_work = normed_conv3d_work;
     c->sum_of_squares = sum_of_squares;
 }

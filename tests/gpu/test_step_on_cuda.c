@@ -1,6 +1,6 @@
 /* Training steps on this machine's GPU: gradient, moments and loss against the reference's, the same bits
- * whatever activations are kept and when computed again; in bf16 the loss. Skipped, with 77, where there is
- * no GPU. */
+ * whatever activations are kept, when computed again, and whether crops come as floats or as they are stored;
+ * in bf16 the loss. Skipped, with 77, where there is no GPU. */
 #include "train/plain_step.h"
 
 #include "base/error.h"
@@ -46,24 +46,31 @@ static void make_state(struct training_state *state, const struct parameter_tabl
     parameters_initialise(state->params, table, 17);
 }
 
-static void take_steps(struct outcome *out, struct compute *c, int crops_at_once, size_t activation_budget)
+/* V = 2, S = 2, K = 2: 8 crops. */
+static struct batch new_batch(enum voxel_form form)
+{
+    static const struct batch_memory heap;
+    struct batch batch;
+    require_ok(batch_create_in(&batch, &heap, form, 2, 2, 2, config.roi));
+    memcpy(batch.labels, labels, sizeof labels);
+    return batch;
+}
+
+static void take_steps(struct outcome *out, struct compute *c, const struct batch *batch, int crops_at_once,
+                       size_t activation_budget)
 {
     struct train_step_settings settings = plain_step;
     struct model model;
-    struct batch batch; /* V = 2, S = 2, K = 2: 8 crops */
     struct train_step step;
     struct step_result result;
     settings.crops_at_once = crops_at_once;
     settings.activation_budget = activation_budget;
     require_ok(model_create(&model, &config));
-    require_ok(batch_create(&batch, 2, 2, 2, config.roi));
-    fill_voxels(&batch);
-    memcpy(batch.labels, labels, sizeof labels);
     make_state(&out->state, &model.table);
     out->gradients = zeroes(model.table.trained);
     require_ok(train_step_create(&step, &model, c, &out->state, &settings));
     for (int k = 0; k < steps; k++) {
-        require_ok(train_step_gradients(&step, &batch, &result, NULL));
+        require_ok(train_step_gradients(&step, batch, &result, NULL));
         const real *gradients = train_step_host_gradients(&step);
         assert_non_null(gradients);
         if (k == 0) {
@@ -76,7 +83,6 @@ static void take_steps(struct outcome *out, struct compute *c, int crops_at_once
     }
     require_ok(train_step_fetch_state(&step));
     train_step_free(&step);
-    batch_free(&batch);
     out->table = model.table;
     model.table = (struct parameter_table){0};
     model_free(&model);
@@ -92,7 +98,7 @@ static void free_outcome(struct outcome *out)
     parameter_table_free(&out->table);
 }
 
-static int same_bits(const struct outcome *a, const struct outcome *b)
+static int same_bits(const char *when, const struct outcome *a, const struct outcome *b)
 {
     const size_t trained = a->table.trained * sizeof(float);
     const int same = memcmp(a->state.params, b->state.params, a->table.total * sizeof(float)) == 0 &&
@@ -100,7 +106,7 @@ static int same_bits(const struct outcome *a, const struct outcome *b)
                      memcmp(a->state.max_exp_avg_sq, b->state.max_exp_avg_sq, trained) == 0 &&
                      memcmp(a->gradients, b->gradients, trained) == 0;
     if (!same) {
-        printf("    other bits when activations are kept    WRONG\n");
+        printf("    other bits when %s    WRONG\n", when);
     }
     return same;
 }
@@ -146,7 +152,11 @@ int main(void)
     require_ok(compute_open(&bf16, "cuda", 0, PRECISION_BF16));
     require_ok(compute_open(&tf32, "cuda", 0, PRECISION_TF32));
     require_ok(compute_open(&reference, "reference", 1, PRECISION_FLOAT32));
-    take_steps(&expected, &reference, 8, 1);
+    struct batch batch = new_batch(VOXELS_FLOAT), floats = new_batch(VOXELS_FLOAT);
+    struct batch stored = new_batch(VOXELS_8_BITS);
+    fill_voxels(&batch);
+    fill_both(&stored, &floats);
+    take_steps(&expected, &reference, &batch, 8, 1);
     int wrong = 0;
     struct {
         struct compute *compute;
@@ -155,17 +165,26 @@ int main(void)
     } of[] = {
         {&float32, "in float32", &exact}, {&bf16, "in bf16", &rounded}, {&tf32, "in TF32", &less_rounded}};
     for (size_t k = 0; k < sizeof of / sizeof of[0]; k++) {
-        take_steps(&found, of[k].compute, 2, 1);
-        take_steps(&again, of[k].compute, 2, (size_t)1 << 30);
-        wrong += !same_bits(&found, &again);
+        struct compute *c = of[k].compute;
+        take_steps(&found, c, &floats, 8, 1);
+        take_steps(&again, c, &stored, 8, 1);
+        wrong += !same_bits("crops come as they are stored", &found, &again);
+        free_outcome(&found);
+        free_outcome(&again);
+        take_steps(&found, c, &batch, 2, 1);
+        take_steps(&again, c, &batch, 2, (size_t)1 << 30);
+        wrong += !same_bits("activations are kept", &found, &again);
         wrong += !is_near(of[k].name, &found, &expected, of[k].limits);
         free_outcome(&found);
         free_outcome(&again);
     }
-    take_steps(&found, &float32, 8, (size_t)1 << 30);
+    take_steps(&found, &float32, &batch, 8, (size_t)1 << 30);
     wrong += !is_near("in float32, all crops at once", &found, &expected, &exact);
     free_outcome(&found);
     free_outcome(&expected);
+    batch_free(&batch);
+    batch_free(&floats);
+    batch_free(&stored);
     compute_close(&float32);
     compute_close(&bf16);
     compute_close(&tf32);

@@ -10,4 +10,8 @@ extern const struct train_step_settings plain_step;
 /* Fills the voxels: noise, and in each crop stripes along x of its own. */
 void fill_voxels(struct batch *batch);
 
+/* Fills one as stored, with another change for each of 16 crops, and one of floats with what that comes to.
+ */
+void fill_both(struct batch *stored, struct batch *floats);
+
 #endif

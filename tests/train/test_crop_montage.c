@@ -17,17 +17,33 @@ static float value_at(size_t n, int x, int y, int z)
     return (float)((n * 31 + (size_t)(x * 7 + y * 5 + z * 3)) % 64) / 48.0F - 0.1F;
 }
 
-static void check_batch(int volumes, int rows)
+static void fill(const struct batch *batch)
 {
-    struct batch batch;
-    struct crop_montage montage;
-    assert_int_equal(batch_create(&batch, volumes, crops, bases, roi), VOCO_OK);
-    float *voxel = batch.voxels;
-    for (size_t n = 0; n < (size_t)volumes * columns; n++) {
+    for (size_t n = 0; n < batch_crop_count(batch); n++) {
+        float *floats = batch_crop(batch, n);
+        unsigned char *bytes = batch_crop(batch, n);
         for (int i = 0; i < roi * roi * roi; i++) {
-            *voxel++ = value_at(n, i / roi / roi, i / roi % roi, i % roi);
+            const float value = value_at(n, i / roi / roi, i / roi % roi, i % roi);
+            if (batch->form == VOXELS_FLOAT) {
+                floats[i] = value;
+            } else {
+                bytes[i] = (unsigned char)((value + 0.1F) * 48.0F + 0.5F);
+            }
+        }
+        if (batch->form != VOXELS_FLOAT) {
+            batch->transforms[n] =
+                (struct crop_transform){.step = {roi * roi, roi, 1}, .scale = 1.0F / 48.0F, .shift = -0.1F};
         }
     }
+}
+
+static void check_batch(enum voxel_form form, int volumes, int rows)
+{
+    static const struct batch_memory heap;
+    struct batch batch;
+    struct crop_montage montage;
+    assert_int_equal(batch_create_in(&batch, &heap, form, volumes, crops, bases, roi), VOCO_OK);
+    fill(&batch);
     assert_int_equal(crop_montage_make(&montage, &batch), VOCO_OK);
     assert_int_equal(montage.width, columns * step - 1);
     assert_int_equal(montage.height, rows * step - 1);
@@ -53,14 +69,15 @@ static void check_batch(int volumes, int rows)
 static void every_crop_is_drawn_in_its_place(void **state)
 {
     (void)state;
-    check_batch(1, 1);
-    check_batch(3, 3);
+    check_batch(VOXELS_FLOAT, 1, 1);
+    check_batch(VOXELS_FLOAT, 3, 3);
+    check_batch(VOXELS_8_BITS, 3, 3);
 }
 
 static void many_volumes_are_cut_to_four_rows(void **state)
 {
     (void)state;
-    check_batch(6, crop_montage_rows);
+    check_batch(VOXELS_FLOAT, 6, crop_montage_rows);
 }
 
 int main(void)

@@ -358,6 +358,32 @@ static void crops_may_travel_ahead(void **state)
     batch_free(&slots[1]);
 }
 
+/* The rank's part, as it is stored and as floats: the same step to the bit. */
+static void crops_may_come_as_they_are_stored(void **state)
+{
+    (void)state;
+    static const struct batch_memory heap;
+    if (!compute.separate_memory) {
+        skip(); /* they come as floats, and test_stored_crops.c has the other case */
+    }
+    struct trial of_floats = {0}, of_stored = {0};
+    begin_shared(&of_floats, 1, RANKS_FLOAT32, 0);
+    begin_shared(&of_stored, 1, RANKS_FLOAT32, 0);
+    struct batch *floats = &of_floats.batch, stored;
+    assert_int_equal(
+        batch_create_in(&stored, &heap, VOXELS_8_BITS, floats->volumes, randoms, bases, config.roi), VOCO_OK);
+    fill_both(&stored, floats);
+    memcpy(stored.labels, floats->labels, (size_t)floats->volumes * randoms * bases * sizeof(float));
+    batch_free(&of_stored.batch);
+    of_stored.batch = stored;
+    run(&of_floats);
+    run(&of_stored);
+    assert_true(!of_stored.result.skipped && of_stored.result.loss.total == of_floats.result.loss.total);
+    assert_memory_equal(of_stored.gradients, of_floats.gradients, model.table.trained * sizeof(float));
+    end(&of_floats);
+    end(&of_stored);
+}
+
 static void every_gradient_is_in_one_bucket(void **state)
 {
     (void)state;
@@ -387,6 +413,7 @@ int main(void)
         cmocka_unit_test(bf16_costs_the_gradient_little_and_ranks_stay_alike),
         cmocka_unit_test(a_step_is_skipped_by_all_or_by_none),
         cmocka_unit_test(crops_may_travel_ahead),
+        cmocka_unit_test(crops_may_come_as_they_are_stored),
     };
     return cmocka_run_group_tests(tests, make_first_step, close_all);
 }

@@ -89,6 +89,7 @@ static void fill(struct compute *c, struct cpu_state *state, enum compute_precis
         .state = state,
         .precision = precision,
         .multiplies_bf16 = isa >= ISA_AVX512BF16,
+        .transform_crops = reference_transform_crops, /* a host's crops come changed (data/augment.h) */
         .conv3d_forward = cpu_conv3d_forward,
         .conv3d_backward = cpu_conv3d_backward,
         .normed_conv3d_forward = cpu_normed_conv3d_forward,

@@ -106,6 +106,7 @@ static void fill_operations(struct compute *c)
     c->queue = cuda_queue;
     c->activations_from_reals = cuda_activations_from_reals;
     c->reals_from_activations = cuda_reals_from_activations;
+    c->transform_crops = cuda_transform_crops;
     c->conv3d_forward = cuda_conv3d_forward;
     c->conv3d_backward = cuda_conv3d_backward;
     c->normed_conv3d_forward = cuda_normed_conv3d_forward;

@@ -102,6 +102,8 @@ void cuda_add_rounded_weight_gradient(struct compute *c, float *dweight, const v
 
 void cuda_activations_from_reals(struct compute *c, activation *out, const float *inp, size_t count);
 void cuda_reals_from_activations(struct compute *c, float *out, const activation *inp, size_t count);
+void cuda_transform_crops(struct compute *c, float *out, const void *stored, int voxel_bytes,
+                          const struct crop_transform *transforms, int n, int side);
 void cuda_add(struct compute *c, activation *out, const activation *a, const activation *b, size_t count);
 void cuda_apply_mask(struct compute *c, float *out, const float *inp, const float *mask, size_t count);
 void cuda_contrast_loss(struct compute *c, double *terms, float *dz, float *similarity, const float *z,

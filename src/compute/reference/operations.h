@@ -15,6 +15,9 @@ double *zeroed_doubles(struct compute *c, size_t count);
 void reference_activations_from_reals(struct compute *c, activation *out, const real *inp, size_t count);
 void reference_reals_from_activations(struct compute *c, real *out, const activation *inp, size_t count);
 
+void reference_transform_crops(struct compute *c, real *out, const void *stored, int voxel_bytes,
+                               const struct crop_transform *transforms, int n, int side);
+
 void reference_conv3d_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
                               const real *bias, const struct conv3d_shape *shape);
 void reference_conv3d_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,

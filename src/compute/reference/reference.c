@@ -32,6 +32,7 @@ enum voco_status reference_compute_open(struct compute *c, enum compute_precisio
         .activation_size = sizeof(activation),
         .activations_from_reals = reference_activations_from_reals,
         .reals_from_activations = reference_reals_from_activations,
+        .transform_crops = reference_transform_crops,
         .conv3d_forward = reference_conv3d_forward,
         .conv3d_backward = reference_conv3d_backward,
         .normed_conv3d_forward = reference_normed_conv3d_forward,
