@@ -18,11 +18,11 @@
 
 enum { batches_timed = 5 };
 
-/* The first step creates what later ones reuse. On a device two are asked for operation by operation, and two
- * recorded (train/step_recording.h). */
+/* The first step creates what later ones reuse. Where a device makes recordings, the second one is recorded
+ * (train/step_recording.h). */
 static int warm_up_steps(const struct compute *c)
 {
-    return c->record_begin != NULL ? 4 : 1;
+    return c->record_begin != NULL ? 2 : 1;
 }
 
 /* What one step took. */

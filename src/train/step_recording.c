@@ -12,7 +12,7 @@ struct recorded_step {
     struct recording *passes[step_passes];
 };
 
-/* Crops may travel to two places by turns. */
+/* At the most that are kept: two sizes of batches by turns, say. */
 enum { recorded_steps = 2 };
 
 struct step_recordings {
