@@ -122,7 +122,7 @@ static void print_table(const struct request *request, const struct step_measure
     printf("recipe %s, %s, %d thread%s: %d volume%s, %d crops a step\n", request->recipe,
            compute_precision_names[m->precision], m->machine.threads, m->machine.threads == 1 ? "" : "s",
            m->volumes, m->volumes == 1 ? "" : "s", m->crops);
-    printf("%.3f s per step, median of %d after one to warm up (%.3f to %.3f); %.2f crops a second\n\n",
+    printf("%.3f s per step, median of %d after a warm-up (%.3f to %.3f); %.2f crops a second\n\n",
            m->seconds, m->steps, m->fastest, m->slowest, m->crops / m->seconds);
     if (m->parts_seconds != m->seconds) {
         printf("Parts of a step of %.3f s in which each operation was waited for:\n", m->parts_seconds);

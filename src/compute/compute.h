@@ -138,6 +138,7 @@ struct adamw_settings {
 };
 
 struct machine_peak; /* compute/cpu/machine_peak.h */
+struct recording;    /* the implementation's own */
 
 /* What take_choices found in a text. */
 enum choices_taken {
@@ -203,6 +204,27 @@ struct compute {
 
     /* c's queue as the device's own libraries take it: of a GPU, its cudaStream_t. */
     void *(*queue)(struct compute *c);
+
+    /* Recordings: operations that are asked for again and again, which a device then starts one after the
+     * other by itself. These five are NULL where there are none.
+     *
+     * Between record_begin, where c has not failed, and record_end nothing is done: what c and c->full are
+     * asked for is kept. It may be operations that take arrays and return nothing, `zero` and `copy` too;
+     * each must have been done before with the same arrays, so that all is known that is found out when sizes
+     * are first met. What else c does makes the recording fail: allocating and releasing, copies from and to
+     * the host, waiting, following and being followed, sums that are returned, parameters_changed.
+     *
+     * record_end gives the recording, to be freed before c closes; or the first failure since record_begin,
+     * and NULL. Either way c goes on as if nothing had been asked for since. */
+    void (*record_begin)(struct compute *c);
+    enum voco_status (*record_end)(struct compute *c, struct recording **recording);
+
+    /* Asks for all of it again, at its turn among the operations: for the same bits as one by one, from what
+     * its arrays then hold. Only while can_replay is not 0, which other operations may change for good: where
+     * they make memory of the implementation's own move. */
+    void (*replay)(struct compute *c, struct recording *recording);
+    int (*can_replay)(struct compute *c, const struct recording *recording);
+    void (*recording_free)(struct compute *c, struct recording *recording); /* NULL: nothing */
 
     /* Between reals and activations, count of them. */
     void (*activations_from_reals)(struct compute *c, activation *out, const real *inp, size_t count);

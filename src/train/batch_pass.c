@@ -158,6 +158,11 @@ enum voco_status pass_project(const struct batch_pass *pass, enum parameter_grou
                              pass->rows, kept);
 }
 
+void pass_send_labels(const struct batch_pass *pass)
+{
+    pass_send(pass, pass->labels, pass->batch->labels, pairs_of(pass->batch) * sizeof(float));
+}
+
 enum voco_status pass_loss(const struct batch_pass *pass)
 {
     const struct batch *batch = pass->batch;
@@ -168,10 +173,8 @@ enum voco_status pass_loss(const struct batch_pass *pass)
     if (work == NULL) {
         return fail(VOCO_NO_MEMORY, "the loss of %d crops does not fit into the arena", pass->rows);
     }
-    pass_send(pass, pass->labels, batch->labels, pairs_of(batch) * sizeof(float));
     pass->compute->contrast_loss(pass->compute, pass->terms, pass->dstudent, pass->similarity, pass->student,
                                  pass->teacher, pass->labels, work, &shape);
-    copies_follow_operations(pass->copies);
     arena_release(pass->arena, mark);
     return VOCO_OK;
 }
@@ -260,6 +263,7 @@ enum voco_status evaluate_batch(const struct model *model, struct compute *compu
         status = pass_project(&pass, GROUP_TEACHER, pass.teacher, pass.embedding, NULL);
     }
     if (status == VOCO_OK) {
+        pass_send_labels(&pass);
         status = pass_loss(&pass);
     }
     if (status == VOCO_OK) {

@@ -71,8 +71,10 @@ enum voco_status pass_backward(const struct batch_pass *pass, real *gradients, c
 enum voco_status pass_project(const struct batch_pass *pass, enum parameter_group group, real *z,
                               const real *embedding, struct projector_activations **kept);
 
-/* Asks for loss, similarities and dstudent, and sends the labels for it. From then on it can be measured,
- * while operations that are asked for later go on. */
+/* The labels, to where pass_loss reads them. */
+void pass_send_labels(const struct batch_pass *pass);
+
+/* Asks for loss, similarities and dstudent. */
 enum voco_status pass_loss(const struct batch_pass *pass);
 
 /* Fetches the embeddings that were asked for, and waits for them. */

@@ -8,6 +8,7 @@
 #include "train/shared_step.h"
 #include "train/step_arrays.h"
 #include "train/step_crops.h"
+#include "train/step_recording.h"
 
 #include <float.h>
 #include <math.h>
@@ -110,6 +111,7 @@ static enum voco_status open_arena(struct train_step *step, int measured)
     const int exact = measured && step->compute->separate_memory && step->batch_room > 0;
     (void)train_step_bring(step, NULL);
     step->crops = (struct travelling_crops){0};
+    step_recordings_forget(step->recordings);
     compute_arena_close(&step->arena, step->compute);
     return compute_arena_open(&step->arena, step->compute, exact ? exact_memory(step) : address_space(step));
 }
@@ -119,6 +121,7 @@ enum voco_status train_step_create(struct train_step *step, const struct model *
                                    const struct train_step_settings *settings)
 {
     *step = (struct train_step){.model = model, .compute = compute, .state = state, .settings = *settings};
+    step->recordings = step_recordings_create(compute);
     enum voco_status status = step_arrays_create(step);
     if (status == VOCO_OK) {
         status = copy_queue_open(&step->copies, compute);
@@ -146,7 +149,7 @@ enum voco_status train_step_resize(struct train_step *step, int crops_at_once, s
     return status;
 }
 
-/* In the order of src: pass_begin, fill_gradients, embeddings_to_gradient; there the student's projector
+/* In the order of src: pass_begin, fill_gradients, ask_projection; there the student's projector
  * keeps 4 arrays, and the teacher's, the loss and the signals take turns. */
 size_t train_step_projection_bytes(const struct model_config *config, int volumes, int crops, int bases)
 {
@@ -172,6 +175,7 @@ void train_step_join(struct train_step *step, struct gradient_exchange *exchange
 
 void train_step_free(struct train_step *step)
 {
+    step_recordings_free(step->recordings);
     copy_queue_close(&step->copies);
     if (step->compute != NULL) {
         compute_arena_close(&step->arena, step->compute);
@@ -225,10 +229,28 @@ static void send_mask(const struct train_step *step, const struct batch_pass *pa
     pass_send(pass, pass->mask, pass->host.mask, rows * features * sizeof(real));
 }
 
-/* Projectors and loss on the embeddings, and back: dembedding (N, E) is written. */
-static enum voco_status own_embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
-                                                   real *dembedding)
+/* What the passes of a step work on. */
+struct passes {
+    struct train_step *step;
+    const struct batch_pass *pass;
+    real *dembedding;        /* (N, E) */
+    struct kept_chunk *kept; /* (kept_chunks) */
+    int kept_chunks;
+};
+
+static enum voco_status ask_forward(void *context)
 {
+    const struct passes *p = context;
+    struct compute *c = p->pass->compute;
+    c->zero(c, p->step->gradients, p->step->model->table.trained);
+    return pass_forward(p->pass, p->kept, p->kept_chunks);
+}
+
+/* Projectors and loss on the embeddings, and back. */
+static enum voco_status ask_projection(void *context)
+{
+    const struct passes *p = context;
+    const struct batch_pass *pass = p->pass;
     struct compute *c = pass->compute;
     const size_t values = (size_t)pass->rows * (size_t)model_embedding_size(&pass->model->config);
     const struct arena_mark mark = arena_mark(pass->arena);
@@ -237,7 +259,6 @@ static enum voco_status own_embeddings_to_gradient(struct train_step *step, cons
     if (dropped == NULL) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
-    send_mask(step, pass);
     c->apply_mask(c, dropped, pass->embedding, pass->mask, values);
     enum voco_status status = pass_project(pass, GROUP_STUDENT, pass->student, dropped, &kept);
     if (status == VOCO_OK) {
@@ -247,20 +268,47 @@ static enum voco_status own_embeddings_to_gradient(struct train_step *step, cons
         status = pass_loss(pass);
     }
     if (status == VOCO_OK) {
-        status = projector_backward(pass->model, c, pass->arena, step->gradients, pass->params, GROUP_STUDENT,
-                                    dembedding, pass->dstudent, dropped, pass->rows, kept);
+        status = projector_backward(pass->model, c, pass->arena, p->step->gradients, pass->params,
+                                    GROUP_STUDENT, p->dembedding, pass->dstudent, dropped, pass->rows, kept);
     }
     if (status == VOCO_OK) {
-        c->apply_mask(c, dembedding, dembedding, pass->mask, values);
+        c->apply_mask(c, p->dembedding, p->dembedding, pass->mask, values);
     }
     arena_release(pass->arena, mark);
     return status;
 }
 
-/* The same on the embeddings of all ranks, of which dembedding gets the own. */
-static enum voco_status all_embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
-                                                   real *dembedding, struct step_result *result)
+static void send_part(void *context, int part)
 {
+    struct train_step *step = context;
+    gradient_exchange_start(step->exchange, step->gradients, part);
+}
+
+static enum voco_status ask_backward(void *context)
+{
+    const struct passes *p = context;
+    const struct backward_listener listener = {send_part, p->step};
+    return pass_backward(p->pass, p->step->gradients, p->dembedding, p->kept, p->kept_chunks,
+                         p->step->exchange != NULL ? &listener : NULL);
+}
+
+/* From then on loss and signals can be measured, while operations that are asked for later go on. */
+static enum voco_status own_embeddings_to_gradient(struct passes *passes)
+{
+    const struct batch_pass *pass = passes->pass;
+    send_mask(passes->step, pass);
+    pass_send_labels(pass);
+    const enum voco_status status =
+        step_recordings_pass(passes->step->recordings, PASS_PROJECTION, pass->arena, ask_projection, passes);
+    copies_follow_operations(pass->copies);
+    return status;
+}
+
+/* The same on the embeddings of all ranks, of which dembedding gets the own. */
+static enum voco_status all_embeddings_to_gradient(const struct passes *own, struct step_result *result)
+{
+    struct train_step *step = own->step;
+    const struct batch_pass *pass = own->pass;
     const size_t features = (size_t)model_embedding_size(&pass->model->config);
     const struct arena_mark mark = arena_mark(pass->arena);
     struct batch_pass whole;
@@ -271,7 +319,8 @@ static enum voco_status all_embeddings_to_gradient(struct train_step *step, cons
         status = fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", whole.rows);
     }
     if (status == VOCO_OK) {
-        status = own_embeddings_to_gradient(step, &whole, of_all);
+        struct passes passes = {.step = step, .pass = &whole, .dembedding = of_all};
+        status = own_embeddings_to_gradient(&passes);
     }
     if (status == VOCO_OK) {
         status = pass_fetch_measures(&whole);
@@ -280,7 +329,7 @@ static enum voco_status all_embeddings_to_gradient(struct train_step *step, cons
         status = pass_measure(&whole, result);
     }
     if (status == VOCO_OK) {
-        take_own_rows(step, pass, &whole, dembedding, of_all);
+        take_own_rows(step, pass, &whole, own->dembedding, of_all);
         leave_student_to_first(step);
     }
     arena_release(pass->arena, mark);
@@ -292,26 +341,36 @@ static int is_together(const struct train_step *step)
     return step->exchange != NULL && step->settings.sync_bn;
 }
 
-static void send_part(void *context, int part)
+static enum voco_status embeddings_to_gradient(struct passes *passes, struct step_result *result)
 {
-    struct train_step *step = context;
-    gradient_exchange_start(step->exchange, step->gradients, part);
-}
-
-static enum voco_status embeddings_to_gradient(struct train_step *step, const struct batch_pass *pass,
-                                               real *dembedding, struct step_result *result)
-{
+    struct train_step *step = passes->step;
     double since = seconds_now();
     const double waited = result->seconds.communication;
-    const enum voco_status status = is_together(step)
-                                        ? all_embeddings_to_gradient(step, pass, dembedding, result)
-                                        : own_embeddings_to_gradient(step, pass, dembedding);
+    const enum voco_status status =
+        is_together(step) ? all_embeddings_to_gradient(passes, result) : own_embeddings_to_gradient(passes);
     if (status == VOCO_OK && step->exchange != NULL) {
         send_part(step, backbone_parts);
     }
     count_time(&result->seconds.projector_and_loss, &since);
     result->seconds.projector_and_loss -= result->seconds.communication - waited;
     return status;
+}
+
+/* A step of one process, whose operations are not told apart, is always the same. */
+static void begin_recording(struct train_step *step, const struct batch_pass *pass, int kept_chunks)
+{
+    const struct batch *batch = pass->batch;
+    const struct pass_places places = {
+        .voxels = pass->voxels,
+        .embedding = pass->embedding,
+        .volumes = batch->volumes,
+        .crops = batch->crops,
+        .bases = batch->bases,
+        .crops_at_once = pass->crops_at_once,
+        .kept_chunks = kept_chunks,
+    };
+    const int recorded = step->exchange == NULL && step->compute->record_begin != NULL;
+    step_recordings_begin(step->recordings, recorded ? &places : NULL);
 }
 
 /* Forward, loss, backward, with the teacher where it is. */
@@ -321,28 +380,32 @@ static enum voco_status fill_gradients(struct train_step *step, struct batch_pas
     const size_t features = (size_t)model_embedding_size(&pass->model->config);
     const int count = chunks_to_keep(step, pass);
     double since = seconds_now();
-    real *dembedding = arena_push(pass->arena, (size_t)pass->rows * features * sizeof *dembedding);
-    struct kept_chunk *kept = arena_push_host(pass->arena, (size_t)count * sizeof *kept);
-    if (dembedding == NULL || kept == NULL) {
+    struct passes passes = {
+        .step = step,
+        .pass = pass,
+        .dembedding = arena_push(pass->arena, (size_t)pass->rows * features * sizeof(real)),
+        .kept = arena_push_host(pass->arena, (size_t)count * sizeof *passes.kept),
+        .kept_chunks = count,
+    };
+    if (passes.dembedding == NULL || passes.kept == NULL) {
         return fail(VOCO_NO_MEMORY, "the embeddings of %d crops do not fit into the arena", pass->rows);
     }
+    begin_recording(step, pass, count);
     begin_phase(step, STEP_ENCODER_FORWARD);
-    step->compute->zero(step->compute, step->gradients, step->model->table.trained);
-    enum voco_status status = pass_forward(pass, kept, count);
+    enum voco_status status =
+        step_recordings_pass(step->recordings, PASS_FORWARD, pass->arena, ask_forward, &passes);
     if (status == VOCO_OK && is_together(step)) {
         status = pass_fetch_embeddings(pass);
     }
     count_time(&result->seconds.encoder_forward, &since);
     if (status == VOCO_OK) {
         begin_phase(step, STEP_PROJECTOR_AND_LOSS);
-        status = embeddings_to_gradient(step, pass, dembedding, result);
+        status = embeddings_to_gradient(&passes, result);
         since = seconds_now();
     }
     if (status == VOCO_OK) {
         begin_phase(step, STEP_ENCODER_BACKWARD);
-        const struct backward_listener listener = {send_part, step};
-        status = pass_backward(pass, step->gradients, dembedding, kept, count,
-                               step->exchange != NULL ? &listener : NULL);
+        status = step_recordings_pass(step->recordings, PASS_BACKWARD, pass->arena, ask_backward, &passes);
         count_time(&result->seconds.encoder_backward, &since);
     }
     if (status == VOCO_OK && !is_together(step)) {

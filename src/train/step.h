@@ -114,6 +114,8 @@ struct travelling_crops {
     const struct batch *under_way; /* its crops land, or have landed and are not yet taken; NULL: none */
 };
 
+struct step_recordings;
+
 struct train_step {
     const struct model *model;
     struct compute *compute;
@@ -128,6 +130,7 @@ struct train_step {
                                            take them, and the next one too */
     real *previous_teacher;             /* (table.total - table.trained): as it was before the step */
     real *host_gradients;               /* see train_step_host_gradients */
+    struct step_recordings *recordings; /* of the passes, see train/step_recording.h; NULL: none are made */
     struct gradient_exchange *exchange; /* with the other ranks; NULL: there are none. Borrowed */
     size_t batch_room; /* bytes of the arena that a batch takes beside the encoder's activations,
                           where that is known: separate memory is not taken in vain then */

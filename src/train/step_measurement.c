@@ -16,7 +16,14 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { warm_up_steps = 1, batches_timed = 5 };
+enum { batches_timed = 5 };
+
+/* The first step creates what later ones reuse. Where a device makes recordings, the second one is recorded
+ * (train/step_recording.h). */
+static int warm_up_steps(const struct compute *c)
+{
+    return c->record_begin != NULL ? 2 : 1;
+}
 
 /* What one step took. */
 struct step_account {
@@ -153,6 +160,8 @@ static enum voco_status open_step(struct run *r)
     }
     if (status == VOCO_OK) {
         timed_compute_open(&r->timer, &r->compute, r->warm_up.totals[0]);
+    }
+    if (status == VOCO_OK && !r->compute.separate_memory) {
         r->step.compute = &r->timer.compute;
     }
     r->step.phase_begins = enter_phase;
@@ -201,7 +210,7 @@ static enum voco_status take_steps(struct run *r)
     const struct batch_source source = source_of(r);
     enum voco_status status =
         loader_open(&r->loader, &source, 0, r->recipe->loader_threads, r->recipe->loader_ahead);
-    for (int k = 0; k < warm_up_steps && status == VOCO_OK; k++) {
+    for (int k = 0; k < warm_up_steps(&r->compute) && status == VOCO_OK; k++) {
         log_line(LOG_PROGRESS, "a step to warm up");
         status = take_step(r, &r->warm_up);
     }
@@ -209,7 +218,8 @@ static enum voco_status take_steps(struct run *r)
         log_line(LOG_PROGRESS, "step %d of %d", k + 1, r->settings->steps);
         status = take_step(r, &r->accounts[k]);
     }
-    if (status == VOCO_OK && r->compute.separate_memory) {
+    if (status == VOCO_OK && r->compute.separate_memory) { /* in others operations are not told apart */
+        r->step.compute = &r->timer.compute;
         r->timer.waits = 1;
         status = take_step(r, &r->waited);
     }

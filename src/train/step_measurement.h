@@ -48,7 +48,7 @@ struct step_measurement {
 };
 
 struct step_measurement_settings {
-    int steps;                /* measured, >= 1, after one to warm up */
+    int steps;                /* measured, >= 1, after some to warm up */
     int threads;              /* 0: as compute_open takes them */
     size_t activation_budget; /* see train/step.h; 0: as the recipe's memory is planned */
 };

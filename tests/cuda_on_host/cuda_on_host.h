@@ -58,6 +58,7 @@
 #error "cuda_on_host.h is C++"
 #endif
 
+#include <functional>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -166,6 +167,9 @@ unsigned char *block_shared();
 
 void run(struct compute *c, const char *launch, dim3 grid, dim3 block, size_t shared, void (*thread)(void *),
          void *argument);
+
+/* Does it, or keeps it where operations are recorded. */
+void ask(struct compute *c, const std::function<void()> &work);
 
 int in_shared_memory(const void *address, size_t bytes);
 void copy_later(void *to, const void *from, int valid);
@@ -571,9 +575,11 @@ template <typename... Parameters, typename... Arguments>
 static void launch_on_host(const char *name, struct compute *c, void (*kernel)(Parameters...), dim3 grid,
                            dim3 block, size_t shared, Arguments... arguments)
 {
-    auto thread = [&] { kernel(Parameters(arguments)...); };
-    cuda_on_host::run(
-        c, name, grid, block, shared, [](void *argument) { (*(decltype(thread) *)argument)(); }, &thread);
+    auto thread = [=] { kernel(Parameters(arguments)...); };
+    cuda_on_host::ask(c, [=]() mutable {
+        cuda_on_host::run(
+            c, name, grid, block, shared, [](void *argument) { (*(decltype(thread) *)argument)(); }, &thread);
+    });
 }
 
 /* A macro, so that messages can say what was launched. */

@@ -5,6 +5,7 @@
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/memory.cuh"
 #include "guarded_arrays.h"
+#include "recording_on_host.h"
 
 struct gpu_on_host gpu_on_host = {5, 9, 0, 227 << 10, (size_t)160 << 20};
 
@@ -12,13 +13,16 @@ struct gpu_on_host gpu_on_host = {5, 9, 0, 227 << 10, (size_t)160 << 20};
 
 void *cuda_allocate(struct compute *c, size_t bytes)
 {
-    return c->status == VOCO_OK ? cuda_on_host::new_array(bytes) : NULL;
+    return c->status == VOCO_OK && cuda_may_do(c, "allocating") ? cuda_on_host::new_array(bytes) : NULL;
 }
 
 extern decltype(cuda_weights_may_be_gone) cuda_weights_may_be_gone __attribute__((weak));
 
 void cuda_release(struct compute *c, void *memory)
 {
+    if (!cuda_may_do(c, "releasing")) {
+        return;
+    }
     if (memory != NULL && cuda_weights_may_be_gone != NULL) {
         cuda_weights_may_be_gone(c);
     }
@@ -38,23 +42,30 @@ void cuda_release_staging(struct compute *, void *memory)
 void cuda_copy(struct compute *c, void *to, const void *from, size_t bytes)
 {
     if (c->status == VOCO_OK && bytes > 0) {
-        cuda_on_host::access_to_arrays access;
-        memcpy(to, from, bytes);
+        cuda_on_host::ask(c, [=] {
+            cuda_on_host::access_to_arrays access;
+            memcpy(to, from, bytes);
+        });
     }
 }
 
 void cuda_to_device(struct compute *c, void *to, const void *host, size_t bytes)
 {
-    cuda_copy(c, to, host, bytes);
+    if (cuda_may_do(c, "a copy from the host")) {
+        cuda_copy(c, to, host, bytes);
+    }
 }
 
 void cuda_to_host(struct compute *c, void *host, const void *from, size_t bytes)
 {
-    cuda_copy(c, host, from, bytes);
+    if (cuda_may_do(c, "a copy to the host")) {
+        cuda_copy(c, host, from, bytes);
+    }
 }
 
-void cuda_wait(struct compute *)
+void cuda_wait(struct compute *c)
 {
+    (void)cuda_may_do(c, "waiting");
 }
 
 size_t cuda_free_memory(struct compute *)
@@ -68,6 +79,9 @@ void *cuda_scratch(struct compute *c, size_t bytes)
     if (c->status != VOCO_OK) {
         return NULL;
     }
+    if (state->recording != NULL) {
+        return cuda_on_host::recorded_scratch(c, cuda_aligned(bytes));
+    }
     cuda_on_host::free_array(state->scratch);
     state->scratch = cuda_allocate(c, cuda_aligned(bytes)); /* so that it begins aligned to 256 */
     state->scratch_bytes = bytes;
@@ -77,8 +91,10 @@ void *cuda_scratch(struct compute *c, size_t bytes)
 void cuda_fill_zero(struct compute *c, void *to, size_t bytes)
 {
     if (c->status == VOCO_OK && bytes > 0) {
-        cuda_on_host::access_to_arrays access;
-        memset(to, 0, bytes);
+        cuda_on_host::ask(c, [=] {
+            cuda_on_host::access_to_arrays access;
+            memset(to, 0, bytes);
+        });
     }
 }
 
@@ -154,6 +170,11 @@ void open_cuda_on_host(struct compute *c, enum compute_precision precision)
     c->to_host = cuda_to_host;
     c->copy = cuda_copy;
     c->wait = cuda_wait;
+    c->record_begin = cuda_record_begin;
+    c->record_end = cuda_record_end;
+    c->replay = cuda_replay;
+    c->can_replay = cuda_can_replay;
+    c->recording_free = cuda_recording_free;
 #define OPERATION(operation) c->operation = cuda_##operation
 #include "every_operation.h"
 #undef OPERATION

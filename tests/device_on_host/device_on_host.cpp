@@ -2,6 +2,8 @@
 
 #include "queue_on_host.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +16,7 @@
 #include <mutex>
 #include <thread>
 #include <tuple>
+#include <vector>
 
 /* ---- memory: nobody's, but while a queue is at work ---- */
 
@@ -165,9 +168,17 @@ class queue : public queue_on_host
 
 /* ---- the device ---- */
 
+/* Operations with their arguments. */
+struct recording {
+    std::vector<std::function<void()>> jobs;
+    int moved; /* how often memory had when it was made */
+};
+
 struct device {
     struct compute inner; /* whose operations they are */
     queue line;
+    recording *open; /* that is made now; NULL: none */
+    recordings_on_host recordings;
 };
 
 static device *device_of(const struct compute *c)
@@ -184,7 +195,20 @@ static struct compute *inner_of(const struct compute *c)
 
 static void put(struct compute *c, const std::function<void()> &job)
 {
-    device_of(c)->line.put(job);
+    device *d = device_of(c);
+    if (d->open != NULL) {
+        d->open->jobs.push_back(job);
+    } else {
+        d->line.put(job);
+    }
+}
+
+static void not_while_recording(const struct compute *c, const char *what)
+{
+    if (device_of(c)->open != NULL) {
+        (void)fprintf(stderr, "device on host: %s has no place in a recording\n", what);
+        abort();
+    }
 }
 
 /* An argument until its operation's turn: structs are the caller's and copied, arrays are not. */
@@ -235,6 +259,7 @@ template <typename... A, void (*compute::*member)(struct compute *, A...)> struc
 
 static void *allocate(struct compute *c, size_t bytes)
 {
+    not_while_recording(c, "allocating");
     void *memory = c->status == VOCO_OK ? new_array(bytes) : NULL;
     if (c->status == VOCO_OK && memory == NULL) {
         compute_failed(c, VOCO_NO_MEMORY, "no memory for its arrays");
@@ -244,6 +269,7 @@ static void *allocate(struct compute *c, size_t bytes)
 
 static void wait_for_all(struct compute *c)
 {
+    not_while_recording(c, "waiting");
     queue *line = &device_of(c)->line;
     line->wait_until(line->asked_so_far());
     struct compute *inner = inner_of(c);
@@ -281,8 +307,22 @@ static void copy(struct compute *c, void *to, const void *from, size_t bytes)
     }
 }
 
+static void copy_with_host(struct compute *c, void *to, const void *from, size_t bytes)
+{
+    not_while_recording(c, "a copy from or to the host");
+    copy(c, to, from, bytes);
+}
+
+static void parameters_changed(struct compute *c)
+{
+    not_while_recording(c, "a change of parameters");
+    later<&compute::parameters_changed>::call(c);
+}
+
 static void follow(struct compute *c, struct compute *other)
 {
+    not_while_recording(c, "following");
+    not_while_recording(other, "being followed");
     queue *leader = &device_of(other)->line;
     const size_t asked = leader->asked_so_far();
     device_of(c)->line.put([=] { leader->wait_until(asked); });
@@ -290,6 +330,7 @@ static void follow(struct compute *c, struct compute *other)
 
 static int done(struct compute *c)
 {
+    not_while_recording(c, "asking whether all is done");
     const bool is_done = device_of(c)->line.is_done();
     if (is_done) {
         wait_for_all(c);
@@ -305,6 +346,7 @@ static void *queue_of(struct compute *c)
 static double sum_of_squares(struct compute *c, const real *x, size_t count)
 {
     double sum = 0;
+    not_while_recording(c, "a sum that is returned");
     put(c, [c, x, count, &sum] { sum = inner_of(c)->sum_of_squares(inner_of(c), x, count); });
     wait_for_all(c);
     return sum;
@@ -313,6 +355,55 @@ static double sum_of_squares(struct compute *c, const real *x, size_t count)
 static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
 {
     return inner_of(c)->normed_conv3d_work(inner_of(c), shape);
+}
+
+static void record_begin(struct compute *c)
+{
+    device *d = device_of(c);
+    not_while_recording(c, "another recording");
+    d->open = new recording{{}, d->recordings.moved};
+}
+
+static enum voco_status record_end(struct compute *c, struct recording **made)
+{
+    device *d = device_of(c);
+    *made = d->open;
+    d->open = NULL;
+    if (d->recordings.made == d->recordings.most) {
+        delete *made;
+        *made = NULL;
+        compute_failed(c, VOCO_UNSUPPORTED, "it records no more");
+        return compute_status(c);
+    }
+    d->recordings.made++;
+    return VOCO_OK;
+}
+
+static int can_replay(struct compute *c, const struct recording *recording)
+{
+    return recording->moved == device_of(c)->recordings.moved;
+}
+
+static void replay(struct compute *c, struct recording *recording)
+{
+    not_while_recording(c, "a replay");
+    if (!can_replay(c, recording)) {
+        (void)fprintf(stderr, "device on host: memory has moved since this was recorded\n");
+        abort();
+    }
+    for (const auto &job : recording->jobs) {
+        put(c, job);
+    }
+}
+
+static void recording_free(struct compute *, struct recording *recording)
+{
+    delete recording;
+}
+
+struct recordings_on_host *device_recordings(struct compute *c)
+{
+    return &device_of(c)->recordings;
 }
 
 static void close_device(struct compute *c)
@@ -343,12 +434,18 @@ static void fill(struct compute *c, device *d, enum compute_precision precision)
     c->allocate_staging = allocate_staging;
     c->release_staging = release_staging;
     c->free_memory = free_memory;
-    c->to_device = c->to_host = c->copy = copy;
+    c->to_device = c->to_host = copy_with_host;
+    c->copy = copy;
     c->wait = wait_for_all;
     c->open_beside = open_beside;
     c->follow = follow;
     c->done = done;
     c->queue = queue_of;
+    c->record_begin = record_begin;
+    c->record_end = record_end;
+    c->can_replay = can_replay;
+    c->replay = replay;
+    c->recording_free = recording_free;
 #define LATER(operation) c->operation = later<&compute::operation>::call
     LATER(activations_from_reals);
     LATER(reals_from_activations);
@@ -386,16 +483,17 @@ static void fill(struct compute *c, device *d, enum compute_precision precision)
     LATER(contrast_loss);
     LATER(zero);
     LATER(sum_in_order);
-    LATER(parameters_changed);
 #undef LATER
     c->normed_conv3d_work = normed_conv3d_work;
     c->sum_of_squares = sum_of_squares;
+    c->parameters_changed = parameters_changed;
 }
 
 static enum voco_status open_in(struct compute *c, const char *implementation,
                                 enum compute_precision precision)
 {
     device *d = new device{};
+    d->recordings.most = INT_MAX;
     const enum voco_status status = compute_open(&d->inner, implementation, 1, precision);
     if (status != VOCO_OK) {
         delete d;

@@ -80,6 +80,9 @@ enum voco_status cuda_open_beside(struct compute *c, struct compute *beside)
 void cuda_follow(struct compute *c, struct compute *other)
 {
     struct cuda_state *leader = cuda_state(other);
+    if (!cuda_may_do(c, "following a queue") || !cuda_may_do(other, "being followed")) {
+        return;
+    }
     if (c->status == VOCO_OK && leader->event == NULL) {
         cuda_check(c, cudaEventCreateWithFlags(&leader->event, cudaEventDisableTiming), "creating an event");
     }
@@ -91,6 +94,9 @@ void cuda_follow(struct compute *c, struct compute *other)
 
 int cuda_done(struct compute *c)
 {
+    if (!cuda_may_do(c, "asking whether all is done")) {
+        return 1;
+    }
     const cudaError_t error = cudaStreamQuery(cuda_state(c)->stream);
     if (error == cudaErrorNotReady) {
         (void)cudaGetLastError(); /* it is no failure, but would be taken for the next launch's */

@@ -279,7 +279,7 @@ int blas_product(struct compute *c, const struct matrix_product *product, void *
     wanted.bias = bias != NULL;
     wanted.key = key_of(&wanted);
     struct blas_plan *plan = find_plan(blas, &wanted.key);
-    if (plan == NULL) {
+    if (plan == NULL && cuda_may_do(c, "planning a matrix product")) {
         plan = make_plan(c, &wanted, &arrays, bias);
     }
     if (plan == NULL || !plan->found || set_bias(&blas->functions, plan, bias) != CUBLAS_STATUS_SUCCESS) {

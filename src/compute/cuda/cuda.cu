@@ -4,6 +4,7 @@
 #include "compute/cuda/cudnn.cuh"
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/memory.cuh"
+#include "compute/cuda/recording.cuh"
 
 extern "C" {
 #include "base/error.h"
@@ -104,6 +105,13 @@ static void fill_operations(struct compute *c)
     c->follow = cuda_follow;
     c->done = cuda_done;
     c->queue = cuda_queue;
+    if (cuda_recordings_wanted()) {
+        c->record_begin = cuda_record_begin;
+        c->record_end = cuda_record_end;
+        c->replay = cuda_replay;
+        c->can_replay = cuda_can_replay;
+        c->recording_free = cuda_recording_free;
+    }
     c->activations_from_reals = cuda_activations_from_reals;
     c->reals_from_activations = cuda_reals_from_activations;
     c->transform_crops = cuda_transform_crops;

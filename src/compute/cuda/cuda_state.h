@@ -33,6 +33,7 @@ struct cuda_state {
     struct cudnn *cudnn;
     struct blas *blas;
     struct weight_forms *weights;
+    struct recording *recording; /* that is made now, recording.cuh; NULL: none */
 };
 
 static inline struct cuda_state *cuda_state(const struct compute *c)
@@ -62,6 +63,11 @@ void cuda_follow(struct compute *c, struct compute *other);
 int cuda_done(struct compute *c);
 void *cuda_queue(struct compute *c);
 
+/* ---- recording.cu ---- */
+
+/* 1; or 0 while operations are recorded, where `what` has no place, and that is then c's status. */
+int cuda_may_do(struct compute *c, const char *what);
+
 /* ---- device_peak.cu ---- */
 
 enum voco_status cuda_measure_peak(struct compute *c, struct machine_peak *peak);
@@ -88,6 +94,9 @@ enum weight_form {
 const void *cuda_weights(struct compute *c, const float *weight, enum weight_form form, int out, int in,
                          int taps);
 void cuda_weights_changed(struct compute *c);
+/* While operations are recorded cuda_weights derives nothing, but keeps which forms they read: derives those
+ * of them that are stale, before a recording is replayed. */
+void cuda_weights_ask_again(struct compute *c, const struct recording *recording);
 /* Memory was released: no weights are read before they are asked for again. */
 void cuda_weights_may_be_gone(struct compute *c);
 void cuda_weights_free(struct compute *c);

@@ -38,6 +38,9 @@ template <typename Run> static float measured_time(struct compute *c, Run run)
 {
     cudaEvent_t begin = NULL, end = NULL;
     float milliseconds = -1;
+    if (!cuda_may_do(c, "measuring an operation")) {
+        return -1;
+    }
     int done = run(); /* loads the kernel, warms the caches */
     cuda_check(c, cudaEventCreate(&begin), "creating an event");
     cuda_check(c, cudaEventCreate(&end), "creating an event");
@@ -62,7 +65,7 @@ template <typename Run> static float measured_time(struct compute *c, Run run)
 
 template <typename Run> static float measured_time(struct compute *c, Run run)
 {
-    return run() && c->status == VOCO_OK ? 0.0f : -1.0f;
+    return cuda_may_do(c, "measuring an operation") && run() && c->status == VOCO_OK ? 0.0f : -1.0f;
 }
 
 #endif

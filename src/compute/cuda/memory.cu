@@ -19,7 +19,7 @@ void *cuda_allocate(struct compute *c, size_t bytes)
     void *memory = NULL;
     size_t free_bytes = 0, total = 0;
     char message[192];
-    if (c->status != VOCO_OK) {
+    if (c->status != VOCO_OK || !cuda_may_do(c, "allocating GPU memory")) {
         return NULL;
     }
     const cudaError_t error = cudaMalloc(&memory, bytes > 0 ? bytes : 1);
@@ -37,10 +37,10 @@ void *cuda_allocate(struct compute *c, size_t bytes)
 
 void cuda_release(struct compute *c, void *memory)
 {
-    if (memory != NULL) {
+    if (memory != NULL && cuda_may_do(c, "releasing GPU memory")) {
         cuda_weights_may_be_gone(c);
+        (void)cudaFree(memory);
     }
-    (void)cudaFree(memory);
 }
 
 void *cuda_allocate_staging(struct compute *c, size_t bytes)
@@ -66,7 +66,7 @@ void cuda_release_staging(struct compute *c, void *memory)
 
 void cuda_to_device(struct compute *c, void *to, const void *host, size_t bytes)
 {
-    if (c->status == VOCO_OK && bytes > 0) {
+    if (c->status == VOCO_OK && bytes > 0 && cuda_may_do(c, "a copy from the host")) {
         cuda_check(c, cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda_state(c)->stream),
                    "copying to the GPU");
     }
@@ -74,7 +74,7 @@ void cuda_to_device(struct compute *c, void *to, const void *host, size_t bytes)
 
 void cuda_to_host(struct compute *c, void *host, const void *from, size_t bytes)
 {
-    if (c->status == VOCO_OK && bytes > 0) {
+    if (c->status == VOCO_OK && bytes > 0 && cuda_may_do(c, "a copy to the host")) {
         cuda_check(c, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda_state(c)->stream),
                    "copying from the GPU");
     }
@@ -90,7 +90,9 @@ void cuda_copy(struct compute *c, void *to, const void *from, size_t bytes)
 
 void cuda_wait(struct compute *c)
 {
-    cuda_check(c, cudaStreamSynchronize(cuda_state(c)->stream), "an operation on the GPU");
+    if (cuda_may_do(c, "waiting")) {
+        cuda_check(c, cudaStreamSynchronize(cuda_state(c)->stream), "an operation on the GPU");
+    }
 }
 
 size_t cuda_free_memory(struct compute *c)
@@ -104,6 +106,9 @@ void *cuda_scratch(struct compute *c, size_t bytes)
 {
     struct cuda_state *state = cuda_state(c);
     if (c->status != VOCO_OK) {
+        return NULL;
+    }
+    if (bytes > state->scratch_bytes && !cuda_may_do(c, "more scratch memory")) {
         return NULL;
     }
     if (bytes > state->scratch_bytes) {

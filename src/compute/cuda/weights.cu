@@ -1,4 +1,5 @@
 #include "compute/cuda/kernel.cuh"
+#include "compute/cuda/recording.cuh"
 
 #include <stdlib.h>
 
@@ -208,6 +209,35 @@ static void derive_stale(struct compute *c, struct weight_forms *forms, const st
     }
 }
 
+static void ask_for(struct compute *c, struct weight_forms *forms, struct derived_weights *entry)
+{
+    entry->asked_for = forms->asked = 1;
+    if (entry->stale) {
+        derive_stale(c, forms, entry);
+    }
+}
+
+/* That a recording reads this entry. */
+static void keep_form(struct compute *c, struct recording *recording, size_t number)
+{
+    for (size_t k = 0; k < recording->form_count; k++) {
+        if (recording->forms[k] == number) {
+            return;
+        }
+    }
+    if (recording->form_count == recording->form_capacity) {
+        const size_t capacity = recording->form_capacity > 0 ? 2 * recording->form_capacity : 64;
+        size_t *forms = (size_t *)realloc(recording->forms, capacity * sizeof *forms);
+        if (forms == NULL) {
+            compute_failed(c, VOCO_NO_MEMORY, "no memory for a recording");
+            return;
+        }
+        recording->forms = forms;
+        recording->form_capacity = capacity;
+    }
+    recording->forms[recording->form_count++] = number;
+}
+
 const void *cuda_weights(struct compute *c, const float *weight, enum weight_form form, int out, int in,
                          int taps)
 {
@@ -230,17 +260,33 @@ const void *cuda_weights(struct compute *c, const float *weight, enum weight_for
             return NULL;
         }
     }
-    entry->asked_for = state->weights->asked = 1;
-    if (entry->stale) {
-        derive_stale(c, state->weights, entry);
+    if (state->recording != NULL) {
+        keep_form(c, state->recording, (size_t)(entry - state->weights->entries));
+    } else {
+        ask_for(c, state->weights, entry);
     }
     return entry->values;
+}
+
+void cuda_weights_ask_again(struct compute *c, const struct recording *recording)
+{
+    struct weight_forms *forms = cuda_state(c)->weights;
+    for (size_t k = 0; k < recording->form_count; k++) {
+        forms->entries[recording->forms[k]].expected = 1; /* with the first of them */
+    }
+    for (size_t k = 0; k < recording->form_count; k++) {
+        struct derived_weights *entry = &forms->entries[recording->forms[k]];
+        ask_for(entry->precision == c->precision ? c : c->full, forms, entry);
+    }
 }
 
 /* The second of two changes with nothing asked for between them tells nothing of what will be. */
 void cuda_weights_changed(struct compute *c)
 {
     struct weight_forms *forms = cuda_state(c)->weights;
+    if (!cuda_may_do(c, "a change of parameters")) {
+        return;
+    }
     for (size_t k = 0; forms != NULL && k < forms->count; k++) {
         struct derived_weights *entry = &forms->entries[k];
         entry->stale = 1;

@@ -1,0 +1,26 @@
+/* Operations that are kept to be asked for again: what struct compute says of recordings. */
+#ifndef COMPUTE_CUDA_RECORDING_CUH
+#define COMPUTE_CUDA_RECORDING_CUH
+
+#include "compute/cuda/cuda_state.h"
+
+struct CUgraphExec_st; /* cudaGraphExec_t points to it */
+
+struct recording {
+    struct CUgraphExec_st *graph;
+    const void *scratch; /* where its operations have theirs */
+    size_t *forms;       /* of weights that they read: their numbers in the list of weights.cu */
+    size_t form_count, form_capacity;
+};
+
+void cuda_record_begin(struct compute *c);
+enum voco_status cuda_record_end(struct compute *c, struct recording **recording);
+void cuda_replay(struct compute *c, struct recording *recording);
+int cuda_can_replay(struct compute *c, const struct recording *recording);
+void cuda_recording_free(struct compute *c, struct recording *recording);
+
+/* Whether recordings are wanted: where the environment says VOCO_CUDA_GRAPH=1. They are not the default
+ * before a GPU has run them. */
+int cuda_recordings_wanted(void);
+
+#endif
