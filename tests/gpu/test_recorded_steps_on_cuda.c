@@ -66,8 +66,8 @@ int main(void)
             return 77;
         }
         require_ok(status);
-        wrong += compare_steps(in_bf16 ? "in bf16" : "in float32", &c, &scenario, 3 + 2 + 1 + 3);
-        wrong += compare_steps(in_bf16 ? "in bf16, evaluated" : "in float32, evaluated", &c, &evaluated, 3);
+        wrong += compare_steps(in_bf16 ? "in bf16" : "in float32", &c, &scenario, 4 + 3 + 2 + 4);
+        wrong += compare_steps(in_bf16 ? "in bf16, evaluated" : "in float32, evaluated", &c, &evaluated, 5);
         compute_close(&c);
     }
     return wrong;
