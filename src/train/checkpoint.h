@@ -17,32 +17,9 @@
 #include "train/gradient_exchange.h"
 #include "train/recipe.h"
 #include "train/stored_network.h"
+#include "train/training_state.h"
 
 enum { checkpoint_path_size = 4096 };
-
-/* The whole state of a training run between two steps. */
-struct training_state {
-    real *params;             /* (table.total) */
-    real *exp_avg;            /* (moments) the three moments of AdamW with AMSGrad */
-    real *exp_avg_sq;         /* (moments) */
-    real *max_exp_avg_sq;     /* (moments) */
-    size_t moments;           /* table.trained; less where each rank keeps its own (gradient_exchange.h) */
-    long long step;           /* steps done, which is the number of the next */
-    long long optimizer_step; /* updates made: fewer where steps were skipped */
-};
-
-/* Allocates zeroed buffers for a model; VOCO_NO_MEMORY. Free with training_state_free. */
-enum voco_status training_state_create(struct training_state *state, const struct parameter_table *table);
-void training_state_free(struct training_state *state);
-
-/* The same with moments of so many elements. */
-enum voco_status training_state_create_part(struct training_state *state, const struct parameter_table *table,
-                                            size_t moments);
-
-/* Writes zeros over a new state: until then its pages lie nowhere, afterwards near the threads of `compute`
- * that will update them. */
-void training_state_place(const struct training_state *state, const struct parameter_table *table,
-                          struct compute *compute);
 
 /* Writes the state, whole or not at all: where the disk is full, the file that was there stays. */
 enum voco_status checkpoint_save(const char *path, const struct model *model,

@@ -4,6 +4,7 @@
 #define TRAIN_PRETRAIN_RUN_H
 
 #include "data/loader.h"
+#include "train/checkpoint.h"
 #include "train/metrics_log.h"
 #include "train/pretrain.h"
 #include "train/run_folder.h"

@@ -1,6 +1,8 @@
 #include "train/replay.h"
 
 #include "base/error.h"
+#include "formats/safetensors.h"
+#include "train/checkpoint.h"
 #include "train/machine.h"
 #include "train/run_memory.h"
 #include "train/stored_batch.h"

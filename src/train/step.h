@@ -34,11 +34,12 @@
 #include "data/batch.h"
 #include "model/model.h"
 #include "train/batch_share.h"
-#include "train/checkpoint.h"
 #include "train/drop.h"
 #include "train/gradient_exchange.h"
 #include "train/learning_signals.h"
 #include "train/loss.h"
+#include "train/recipe.h"
+#include "train/training_state.h"
 
 struct train_step_settings {
     struct drop drop;

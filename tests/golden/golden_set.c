@@ -1,5 +1,6 @@
 #include "golden_set.h"
 
+#include "formats/safetensors.h"
 #include "train/replay.h"
 
 #include <math.h>

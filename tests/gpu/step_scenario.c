@@ -10,7 +10,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -69,23 +68,6 @@ static void happen(const struct step_scenario *s, struct train_step *step, const
     }
 }
 
-static real *zeroes(size_t count)
-{
-    real *array = calloc(count, sizeof *array);
-    assert_non_null(array);
-    return array;
-}
-
-static void make_state(struct training_state *state, const struct parameter_table *table)
-{
-    *state = (struct training_state){.params = zeroes(table->total),
-                                     .exp_avg = zeroes(table->trained),
-                                     .exp_avg_sq = zeroes(table->trained),
-                                     .max_exp_avg_sq = zeroes(table->trained),
-                                     .moments = table->trained};
-    parameters_initialise(state->params, table, 17);
-}
-
 static void take_steps(struct scenario_outcome *outcome, struct train_step *step,
                        const struct step_scenario *s)
 {
@@ -122,7 +104,8 @@ void run_scenario(struct scenario_outcome *outcome, struct compute *c, const str
         c->record_begin = NULL;
     }
     require_ok(model_create(&outcome->model, &scenario->config));
-    make_state(&outcome->state, &outcome->model.table);
+    require_ok(training_state_create(&outcome->state, &outcome->model.table));
+    parameters_initialise(outcome->state.params, &outcome->model.table, 17);
     require_ok(train_step_create(&step, &outcome->model, c, &outcome->state, &settings));
     take_steps(outcome, &step, scenario);
     c->record_begin = as_opened.record_begin;
@@ -132,10 +115,7 @@ void run_scenario(struct scenario_outcome *outcome, struct compute *c, const str
 
 void free_outcome(struct scenario_outcome *outcome)
 {
-    free(outcome->state.params);
-    free(outcome->state.exp_avg);
-    free(outcome->state.exp_avg_sq);
-    free(outcome->state.max_exp_avg_sq);
+    training_state_free(&outcome->state);
     model_free(&outcome->model);
 }
 

@@ -29,23 +29,6 @@ struct outcome {
     struct parameter_table table;
 };
 
-static real *zeroes(size_t count)
-{
-    real *array = calloc(count, sizeof *array);
-    assert_non_null(array);
-    return array;
-}
-
-static void make_state(struct training_state *state, const struct parameter_table *table)
-{
-    *state = (struct training_state){.params = zeroes(table->total),
-                                     .exp_avg = zeroes(table->trained),
-                                     .exp_avg_sq = zeroes(table->trained),
-                                     .max_exp_avg_sq = zeroes(table->trained),
-                                     .moments = table->trained};
-    parameters_initialise(state->params, table, 17);
-}
-
 /* V = 2, S = 2, K = 2: 8 crops. */
 static struct batch new_batch(enum voxel_form form)
 {
@@ -66,8 +49,10 @@ static void take_steps(struct outcome *out, struct compute *c, const struct batc
     settings.crops_at_once = crops_at_once;
     settings.activation_budget = activation_budget;
     require_ok(model_create(&model, &config));
-    make_state(&out->state, &model.table);
-    out->gradients = zeroes(model.table.trained);
+    require_ok(training_state_create(&out->state, &model.table));
+    parameters_initialise(out->state.params, &model.table, 17);
+    out->gradients = calloc(model.table.trained, sizeof *out->gradients);
+    assert_non_null(out->gradients);
     require_ok(train_step_create(&step, &model, c, &out->state, &settings));
     for (int k = 0; k < steps; k++) {
         require_ok(train_step_gradients(&step, batch, &result, NULL));
@@ -91,10 +76,7 @@ static void take_steps(struct outcome *out, struct compute *c, const struct batc
 static void free_outcome(struct outcome *out)
 {
     free(out->gradients);
-    free(out->state.params);
-    free(out->state.exp_avg);
-    free(out->state.exp_avg_sq);
-    free(out->state.max_exp_avg_sq);
+    training_state_free(&out->state);
     parameter_table_free(&out->table);
 }
 

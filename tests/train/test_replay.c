@@ -1,7 +1,9 @@
 /* Replaying stored batches: what is read and written, that a training checkpoint is gone on from exactly, and
  * what is said of files that do not fit. Agreement with PyTorch is in tests/golden. */
 #include "base/philox.h"
+#include "formats/safetensors.h"
 #include "scratch_folder.h"
+#include "train/checkpoint.h"
 #include "train/replay.h"
 #include "train/stored_batch.h"
 
