@@ -23,7 +23,7 @@ struct memory_demand {
     uint64_t evaluation;  /* afterwards, when batches and chunk cache are gone */
     uint64_t projection;  /* what a step needs beside the encoder's activations */
     uint64_t travelling;  /* a batch's crops in its form: only where operations have separate memory, which
-                             holds  the next batch's so, and a step's as reals */
+                             holds the next batch's so, and a step's as reals */
     uint64_t crop_kept;   /* activations that a crop keeps from forward to backward */
     uint64_t crop_peak;   /* and that it takes in backward, the kept ones included */
     int crops;            /* of a batch, >= 1 */
