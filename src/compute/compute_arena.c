@@ -50,6 +50,15 @@ void compute_arena_close(struct arena *arena, struct compute *c)
     arena_close(arena);
 }
 
+enum voco_status compute_arena_reserve(struct arena *arena, struct compute *c, size_t bytes)
+{
+    if (!c->separate_memory || bytes + arena_alignment <= arena->capacity) {
+        return VOCO_OK;
+    }
+    compute_arena_close(arena, c);
+    return compute_arena_open(arena, c, bytes + arena_alignment);
+}
+
 const real *reals_for_operations(struct compute *c, struct arena *arena, const real *host, size_t count)
 {
     if (!c->separate_memory) {

@@ -132,6 +132,18 @@ static float *push_result(struct pretrained_encoder *encoder, float *host, size_
     return encoder->compute.separate_memory ? arena_push(&encoder->arena, count * sizeof *host) : host;
 }
 
+/* An empty arena with room for a box and what becomes of it. */
+static enum voco_status make_room(struct pretrained_encoder *encoder, const int size[3], size_t result)
+{
+    const struct compute *c = &encoder->compute;
+    const size_t voxels = (size_t)size[0] * (size_t)size[1] * (size_t)size[2];
+    arena_reset(&encoder->arena);
+    return compute_arena_reserve(
+        &encoder->arena, &encoder->compute,
+        (voxels + result) * sizeof(real) + 2 * arena_alignment +
+            encoder_passing_bytes(&encoder->model.config, voxels, c->activation_size));
+}
+
 static const float *push_box(struct pretrained_encoder *encoder, const float *box, const int size[3])
 {
     return reals_for_operations(&encoder->compute, &encoder->arena, box,
@@ -159,14 +171,17 @@ enum voco_status pretrained_encoder_embed(struct pretrained_encoder *encoder, fl
                                           const float *box, const int size[3])
 {
     const size_t count = (size_t)model_embedding_size(&encoder->model.config);
-    arena_reset(&encoder->arena);
+    enum voco_status status = make_room(encoder, size, count);
+    if (status != VOCO_OK) {
+        return status;
+    }
     float *result = push_result(encoder, embedding, count);
     const float *input = push_box(encoder, box, size);
     if (encoder->arena.exhausted) {
         return box_does_not_fit(size);
     }
-    const enum voco_status status = encoder_box_forward(&encoder->model, &encoder->compute, &encoder->arena,
-                                                        encoder->on_device, result, input, 1, size);
+    status = encoder_box_forward(&encoder->model, &encoder->compute, &encoder->arena, encoder->on_device,
+                                 result, input, 1, size);
     return status == VOCO_OK ? fetch_result(encoder, embedding, result, count) : status;
 }
 
@@ -178,14 +193,17 @@ enum voco_status pretrained_encoder_features(struct pretrained_encoder *encoder,
     for (int axis = 0; axis < 3; axis++) {
         count *= (size_t)tokens_of(size[axis], part.stride);
     }
-    arena_reset(&encoder->arena);
+    enum voco_status status = make_room(encoder, size, count);
+    if (status != VOCO_OK) {
+        return status;
+    }
     float *result = push_result(encoder, features, count);
     const float *input = push_box(encoder, box, size);
     if (encoder->arena.exhausted) {
         return box_does_not_fit(size);
     }
-    const enum voco_status status = encoder_box_features(&encoder->model, &encoder->compute, &encoder->arena,
-                                                         encoder->on_device, result, level, input, size);
+    status = encoder_box_features(&encoder->model, &encoder->compute, &encoder->arena, encoder->on_device,
+                                  result, level, input, size);
     return status == VOCO_OK ? fetch_result(encoder, features, result, count) : status;
 }
 

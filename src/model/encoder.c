@@ -21,6 +21,12 @@
 
 #include "nn/hidden_norm.h"
 
+size_t encoder_passing_bytes(const struct model_config *config, size_t voxels, size_t activation_size)
+{
+    const size_t tensors = 4, rest = (size_t)1 << 20; /* features of level 0; embeddings take 2.2 (above) */
+    return voxels * (tensors * (size_t)config->feature_size + 1) * activation_size + rest;
+}
+
 static size_t tensor_size(const struct token_grid *grid, int channels)
 {
     return grid_rows(grid) * (size_t)channels;

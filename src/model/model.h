@@ -50,6 +50,11 @@ struct encoder_level {
     int stride;       /* voxels an axis of a token: 1, 2, 4, 8, 32 */
 };
 
+/* What encoder_forward takes of the arena where nothing is kept, at most, for crops of so many voxels in all,
+ * with activations of so many bytes (compute->activation_size); of boxes the two functions below take no
+ * more. */
+size_t encoder_passing_bytes(const struct model_config *config, size_t voxels, size_t activation_size);
+
 /* level from 0 to encoder_levels - 1. */
 struct encoder_level encoder_level_of(const struct model_config *config, int level);
 

@@ -24,7 +24,21 @@ enum voco_status evaluation_arena_open(struct arena *arena, struct compute *c)
 {
     const size_t least = (size_t)1 << 30;
     const uint64_t memory = memory_available();
-    return compute_arena_open(arena, c, c->separate_memory ? SIZE_MAX : memory > least ? memory : least);
+    return compute_arena_open(arena, c, c->separate_memory ? 0 : memory > least ? memory : least);
+}
+
+/* What a batch takes of separate memory. */
+static size_t batch_bytes(const struct model_config *config, const struct evaluation_settings *settings,
+                          const struct compute *c)
+{
+    const struct sampling *sampling = &settings->sampling;
+    const size_t bases = (size_t)sampling_bases(sampling), volumes = (size_t)settings->volumes_per_batch;
+    const size_t crops = volumes * ((size_t)sampling->crops + bases);
+    const size_t at_once = (size_t)settings->crops_at_once, side = (size_t)config->roi;
+    const size_t voxels = side * side * side;
+    return train_step_projection_bytes(config, (int)volumes, sampling->crops, (int)bases) +
+           crops * voxels * sizeof(real) +
+           encoder_passing_bytes(config, (at_once < crops ? at_once : crops) * voxels, c->activation_size);
 }
 
 static size_t embeddings_held(const struct evaluation_settings *settings, size_t volumes)
@@ -127,6 +141,9 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
     struct batch_maker maker = {0};
     size_t *volumes = NULL;
     enum voco_status status = batch_source_check(&source);
+    if (status == VOCO_OK) {
+        status = compute_arena_reserve(arena, compute, batch_bytes(&model->config, settings, compute));
+    }
     if (status != VOCO_OK) {
         return status;
     }

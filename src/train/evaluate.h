@@ -22,7 +22,8 @@ struct evaluation_settings {
  * step. */
 struct evaluation_settings evaluation_settings_of(const struct recipe *recipe);
 
-/* An arena that may grow to the machine's memory, or the device's. Close with compute_arena_close. */
+/* An arena that may grow to the machine's memory; of a device's it has next to nothing before evaluate, or
+ * compute_arena_reserve, takes what is needed. Close with compute_arena_close. */
 enum voco_status evaluation_arena_open(struct arena *arena, struct compute *c);
 
 /* Spread and rank are of the embeddings of the first so many crops, which are held together. */

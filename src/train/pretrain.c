@@ -232,7 +232,7 @@ static enum voco_status measure(struct run *run)
     }
     const struct evaluation_settings settings = evaluation_settings_of(recipe);
     enum voco_status status = VOCO_OK;
-    if (run->compute.separate_memory) { /* the step's arena is as large as the step needs */
+    if (run->compute.separate_memory) { /* the step's crops may still lie on its arena */
         compute_arena_close(&run->step.arena, &run->compute);
         status = evaluation_arena_open(&run->step.arena, &run->compute);
     }

@@ -21,18 +21,18 @@ static const struct cache_settings settings = {
     .level = 1};
 
 /* The folder of the array that training reads. */
-static char *store_one(struct cached_set *set, size_t v)
+static char *store_one(struct cached_set *set, size_t v, const int least[3])
 {
     int *size = set->sizes[v];
-    size[0] = 13 + (int)v;
-    size[1] = 12 + (int)(v % 3);
-    size[2] = 4 + (int)(v % 2);
+    size[0] = least[0] + (int)v;
+    size[1] = least[1] + (int)(v % 3);
+    size[2] = least[2] + (int)(v % 2);
     struct volume volume = {.size = {size[0], size[1], size[2]}, .spacing = {1.5, 1.5, 1.5}};
     const size_t count = volume_count(&volume);
     volume.data = malloc(count * sizeof *volume.data);
     assert_non_null(volume.data);
     for (size_t i = 0; i < count; i++) {
-        volume.data[i] = (float)((double)(4096 * v + i) / 65535.0);
+        volume.data[i] = (float)((double)((4096 * v + i) % 65536) / 65535.0);
     }
     char path[128];
     snprintf(path, sizeof path, "%s/v%zu-%016zx.ome.zarr", set->folder, v, v);
@@ -48,11 +48,17 @@ static char *store_one(struct cached_set *set, size_t v)
 
 void make_cached_set(struct cached_set *set, size_t count)
 {
+    static const int small[3] = {13, 12, 4};
+    make_cached_set_from(set, count, small);
+}
+
+void make_cached_set_from(struct cached_set *set, size_t count, const int least[3])
+{
     *set = (struct cached_set){.count = count};
     snprintf(set->folder, sizeof set->folder, "/tmp/voco_data_XXXXXX");
     assert_non_null(mkdtemp(set->folder));
     for (size_t v = 0; v < count; v++) {
-        set->paths[v] = store_one(set, v);
+        set->paths[v] = store_one(set, v, least);
     }
 }
 

@@ -58,9 +58,11 @@ void pass_through(struct pass *pass, struct compute *c, const struct model_confi
     struct model model;
     struct arena arena;
     require_ok(model_create(&model, config));
-    require_ok(compute_arena_open(&arena, c, (size_t)24 << 30));
     const size_t voxels = (size_t)n * (size_t)config->roi * (size_t)config->roi * (size_t)config->roi;
     const size_t total = model.table.total, trained = model.table.trained;
+    /* a crop takes some 10 tensors of (R^3, C), src/model/encoder.c; other tests share the device */
+    const size_t tensors = 12 * voxels * (size_t)config->feature_size, rest = (size_t)256 << 20;
+    require_ok(compute_arena_open(&arena, c, (tensors + 2 * total) * sizeof(float) + rest));
     pass->embeddings = (size_t)n * (size_t)model_embedding_size(config);
     pass->zs = (size_t)n * (size_t)config->projector;
     pass->embedding = zeroes(pass->embeddings);

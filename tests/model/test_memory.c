@@ -225,12 +225,25 @@ static void convert_nothing(struct compute *c, activation *out, const real *inp,
     (void)c, (void)out, (void)inp, (void)count;
 }
 
+static void norm_nothing(struct compute *c, activation *out, real *mean, real *rstd, const activation *inp,
+                         const activation *residual, real slope, int n, size_t space, int channels)
+{
+    (void)c, (void)out, (void)mean, (void)rstd, (void)inp, (void)residual, (void)slope, (void)n, (void)space,
+        (void)channels;
+}
+
+static void convert_nothing_back(struct compute *c, real *out, const activation *inp, size_t count)
+{
+    (void)c, (void)out, (void)inp, (void)count;
+}
+
 static struct compute nothing(void)
 {
     return (struct compute){
         .name = "nothing",
         .activation_size = sizeof(real),
         .activations_from_reals = convert_nothing,
+        .reals_from_activations = convert_nothing_back,
         .conv3d_forward = conv_nothing,
         .conv3d_backward = conv_backward_nothing,
         .normed_conv3d_forward = normed_conv_nothing,
@@ -245,6 +258,7 @@ static struct compute nothing(void)
         .layer_norm_forward = layer_norm_nothing,
         .layer_norm_backward = layer_norm_backward_nothing,
         .instance_norm_moments = moments_of_nothing,
+        .instance_norm_forward = norm_nothing,
         .instance_norm_apply = apply_nothing,
         .instance_norm_backward = instance_norm_backward_nothing,
         .window_attention_forward = attention_nothing,
@@ -286,6 +300,9 @@ static struct use use_of(const struct model_config *config, int n)
     assert_int_equal(encoder_forward(&model, &c, &arena, params, unused, unused, n, NULL), VOCO_OK);
     assert_int_equal(arena_mark(&arena).used, 0);
     use.passing = in_mebibytes(arena.peak);
+    const size_t side = (size_t)config->roi;
+    assert_in_range(arena.peak, 1,
+                    encoder_passing_bytes(config, (size_t)n * side * side * side, sizeof(real)));
     assert_int_equal(encoder_forward(&model, &c, &arena, params, unused, unused, n, &kept), VOCO_OK);
     use.kept = in_mebibytes(arena_mark(&arena).used);
     assert_int_equal(encoder_backward(&model, &c, &arena, grads, params, unused, unused, n, kept), VOCO_OK);
@@ -308,6 +325,39 @@ static void a_crop_of_base_takes_what_the_documentation_says(void **state)
     assert_int_equal(one.backward, 401);
     const struct use three = use_of(&base, 3);
     assert_in_range(three.backward, 3 * one.backward - 3, 3 * one.backward + 3);
+}
+
+/* A device's memory is taken by it. */
+static void boxes_take_no_more_than_is_said(void **state)
+{
+    (void)state;
+    static const int sizes[][3] = {{48, 48, 48}, {48, 64, 80}, {112, 48, 176}, {160, 160, 96}, {48, 48, 496}};
+    for (int feature_size = 12; feature_size <= 96; feature_size *= 2) {
+        const struct model_config config = {feature_size, 64, 64, PATCH_MERGING_FIXED};
+        struct compute c = nothing();
+        struct model model;
+        struct arena arena;
+        real unused[1] = {0};
+        assert_int_equal(model_create(&model, &config), VOCO_OK);
+        real *params = calloc(model.table.total, sizeof *params);
+        assert_non_null(params);
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            const int *size = sizes[k];
+            const size_t voxels = (size_t)size[0] * (size_t)size[1] * (size_t)size[2];
+            const size_t said = encoder_passing_bytes(&config, voxels, c.activation_size);
+            assert_int_equal(arena_open(&arena, said), VOCO_OK);
+            assert_int_equal(encoder_box_forward(&model, &c, &arena, params, unused, unused, 1, size),
+                             VOCO_OK);
+            for (int level = 0; level < encoder_levels; level++) {
+                assert_int_equal(
+                    encoder_box_features(&model, &c, &arena, params, unused, level, unused, size), VOCO_OK);
+            }
+            assert_in_range(arena.peak, said / 4 * 3, said);
+            arena_close(&arena);
+        }
+        free(params);
+        model_free(&model);
+    }
 }
 
 static void crops_of_huge_fit_in_two_gibibytes_each(void **state)
@@ -387,6 +437,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_crop_of_base_takes_what_the_documentation_says),
+        cmocka_unit_test(boxes_take_no_more_than_is_said),
         cmocka_unit_test(crops_of_huge_fit_in_two_gibibytes_each),
         cmocka_unit_test(a_small_arena_is_reported_and_left_as_it_was),
         cmocka_unit_test(a_failed_operation_is_what_the_pass_reports),
