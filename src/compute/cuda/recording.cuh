@@ -19,8 +19,7 @@ void cuda_replay(struct compute *c, struct recording *recording);
 int cuda_can_replay(struct compute *c, const struct recording *recording);
 void cuda_recording_free(struct compute *c, struct recording *recording);
 
-/* Whether recordings are wanted: where the environment says VOCO_CUDA_GRAPH=1. They are not the default
- * before a GPU has run them. */
+/* Whether recordings are wanted: unless the environment says VOCO_CUDA_GRAPH=0. */
 int cuda_recordings_wanted(void);
 
 #endif
