@@ -27,18 +27,30 @@ enum voco_status evaluation_arena_open(struct arena *arena, struct compute *c)
     return compute_arena_open(arena, c, c->separate_memory ? 0 : memory > least ? memory : least);
 }
 
-/* What a batch takes of separate memory. */
+/* What a batch takes of separate memory, with so many crops at a time. */
 static size_t batch_bytes(const struct model_config *config, const struct evaluation_settings *settings,
-                          const struct compute *c)
+                          const struct compute *c, int at_once)
 {
     const struct sampling *sampling = &settings->sampling;
-    const size_t bases = (size_t)sampling_bases(sampling), volumes = (size_t)settings->volumes_per_batch;
-    const size_t crops = volumes * ((size_t)sampling->crops + bases);
-    const size_t at_once = (size_t)settings->crops_at_once, side = (size_t)config->roi;
-    const size_t voxels = side * side * side;
-    return train_step_projection_bytes(config, (int)volumes, sampling->crops, (int)bases) +
+    const int bases = sampling_bases(sampling), volumes = settings->volumes_per_batch;
+    const size_t crops = (size_t)volumes * (size_t)(sampling->crops + bases), side = (size_t)config->roi;
+    const size_t voxels = side * side * side, together = (size_t)at_once < crops ? (size_t)at_once : crops;
+    return train_step_projection_bytes(config, volumes, sampling->crops, bases) +
            crops * voxels * sizeof(real) +
-           encoder_passing_bytes(config, (at_once < crops ? at_once : crops) * voxels, c->activation_size);
+           encoder_passing_bytes(config, together * voxels, c->activation_size);
+}
+
+/* Room for batches in separate memory, and how many crops at a time it is for. */
+static enum voco_status make_room(struct arena *arena, struct compute *c, const struct model_config *config,
+                                  const struct evaluation_settings *settings, int *at_once)
+{
+    const enum voco_status status =
+        compute_arena_reserve(arena, c, batch_bytes(config, settings, c, *at_once));
+    while (status == VOCO_OK && c->separate_memory && *at_once > 1 &&
+           batch_bytes(config, settings, c, *at_once) > arena->capacity) {
+        *at_once = (*at_once + 1) / 2;
+    }
+    return status;
 }
 
 static size_t embeddings_held(const struct evaluation_settings *settings, size_t volumes)
@@ -140,9 +152,10 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
     struct batch batch = {0};
     struct batch_maker maker = {0};
     size_t *volumes = NULL;
+    int at_once = settings->crops_at_once;
     enum voco_status status = batch_source_check(&source);
     if (status == VOCO_OK) {
-        status = compute_arena_reserve(arena, compute, batch_bytes(&model->config, settings, compute));
+        status = make_room(arena, compute, &model->config, settings, &at_once);
     }
     if (status != VOCO_OK) {
         return status;
@@ -166,8 +179,7 @@ enum voco_status evaluate(struct evaluation *result, const struct model *model, 
             const size_t counted = count - first < together ? count - first : together;
             status = make_evaluation_batch(&batch, &source, &maker, volumes, (uint64_t)draw);
             if (status == VOCO_OK) {
-                status = add_batch(&tally, model, compute, arena, params, &batch, counted,
-                                   settings->crops_at_once);
+                status = add_batch(&tally, model, compute, arena, params, &batch, counted, at_once);
             }
             if (status != VOCO_OK) {
                 goto done;
