@@ -6,11 +6,8 @@
  * queries' gradient and that of the bias table. They are a plane of queries (of equal d) behind: the strip is
  * a ring with room for two planes, so that both kinds of work overlap and neither often waits.
  *
- * The table: a row of queries and a row of keys (whose d and h are the same) give a matrix of 8 x 8, of which
- * the table takes sums along diagonals. All those of the same difference in d and h are added up first, four
- * at a time, by a product with ones and zeros, and the diagonals are summed when the block ends. A warp has
- * the differences in d that are equal modulo 7, of which each plane of queries has one: no two warps add to
- * the same sum. */
+ * Of the table's sums (window_table_sums.cuh) a warp has the differences in d that are equal modulo 7, of
+ * which each plane of queries has one: no two warps add to the same sum. */
 #include "compute/cuda/window_strip_sums.cuh"
 
 /* A warp's keys (rows of fragments) and what is summed for them. */
@@ -226,48 +223,6 @@ static __device__ __forceinline__ void store_key_gradients(bf16 *dqkv, backward_
     }
 }
 
-/* What the two kinds of warps wait for, by named barriers that one kind arrives at and the other waits at.
- * Two of each are in use by turns: nobody comes back to one before all have passed it. */
-enum { strip_is_full = 1, strip_is_empty = 3 };
-
-static __device__ __forceinline__ void arrive(int barrier, int turn)
-{
-#ifdef __CUDACC__
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier + turn % 2), "n"((int)block_threads) : "memory");
-#else
-    __syncthreads(); /* the same order of both kinds' waits and arrivals makes do with one barrier */
-#endif
-}
-
-static __device__ __forceinline__ void wait_at(int barrier, int turn)
-{
-#ifdef __CUDACC__
-    asm volatile("bar.sync %0, %1;" ::"r"(barrier + turn % 2), "n"((int)block_threads) : "memory");
-#else
-    __syncthreads();
-#endif
-}
-
-/* How a window's queries pass: as many planes at a time as have no more than 49 queries. */
-struct plane_walk {
-    int planes, at_once, turns;
-};
-
-static __device__ __forceinline__ plane_walk walk_of(const query_list &list)
-{
-    plane_walk walk;
-    walk.planes = (list.count + list.plane_length - 1) / list.plane_length;
-    walk.at_once = plane_queries / list.plane_length;
-    walk.turns = (walk.planes + walk.at_once - 1) / walk.at_once;
-    return walk;
-}
-
-/* How many tiles of queries have met the keys before a turn. */
-static __device__ __forceinline__ int tiles_before(const query_list &list, const plane_walk &walk, int turn)
-{
-    return (min(turn * walk.at_once * list.plane_length, list.count) + 15) / 16;
-}
-
 /* The warps with nothing but keys. */
 template <bool masked>
 static __device__ __forceinline__ void pass_queries(bf16 *dqkv, backward_shared *s, const window_grid &g,
@@ -286,13 +241,13 @@ static __device__ __forceinline__ void pass_queries(bf16 *dqkv, backward_shared 
     for (int turn = 0; turn < walk.turns; turn++) {
         const int end = tiles_before(list, walk, turn + 1);
         if (turn >= 2) {
-            wait_at(strip_is_empty, turn - 2);
+            wait_at<block_threads>(strip_is_empty, turn - 2);
         }
         if (has_keys) {
             meet_tiles<masked, key_tiles>(tiles, s, done, end, first_key, unit);
         }
         done = end;
-        arrive(strip_is_full, turn);
+        arrive<block_threads>(strip_is_full, turn);
     }
     if (has_keys) {
 #pragma unroll
@@ -316,7 +271,7 @@ static __device__ __forceinline__ void sum_strip(bf16 *dqkv, backward_shared *s,
     }
     for (int plane = turn * walk.at_once; plane < min((turn + 1) * walk.at_once, walk.planes); plane++) {
         const int d = __ffs((int)*planes_left) - 1;
-        const plane_rows in_strip = rows_in_strip(rows, list, plane * list.plane_length);
+        const plane_rows in_strip = rows_in_strip<strip_row>(rows, list, plane * list.plane_length);
         *planes_left &= *planes_left - 1;
         if (number > 0) {
             add_plane<2>(s, in_strip, d, number * 2 - 1);
@@ -344,10 +299,10 @@ static __device__ __forceinline__ void sum_over_keys(bf16 *dqkv, backward_shared
             meet_tiles<masked, 1>(&tile, s, done, end, last_keys, g.scale * log2_of_e);
         }
         done = end;
-        wait_at(strip_is_full, turn);
+        wait_at<block_threads>(strip_is_full, turn);
         sum_strip(dqkv, s, g, list, walk, turn, rows, &planes_left, head);
         if (turn + 2 < walk.turns) {
-            arrive(strip_is_empty, turn);
+            arrive<block_threads>(strip_is_empty, turn);
         }
     }
     if (has_keys) {
