@@ -372,8 +372,15 @@ static void list_attentions(struct list *list)
         {11, 4, 4, 4, 24, 16, 0},  {1, 16, 16, 16, 6, 32, 1}, {2, 8, 8, 8, 12, 32, 1},
         {1, 16, 16, 16, 3, 64, 1}, {2, 8, 8, 8, 6, 64, 1},    {11, 2, 2, 2, 24, 32, 0},
     };
+    /* heads that tensor cores take, in few windows: padded, shifted, and of less than 7^3 */
+    static const struct attention of_tensor_cores[] = {
+        {1, 5, 8, 9, 1, 16, 1}, {1, 5, 8, 9, 1, 32, 1}, {1, 8, 6, 9, 1, 32, 1}, {3, 4, 4, 4, 2, 32, 0},
+        {1, 6, 8, 9, 1, 64, 1}, {1, 7, 9, 7, 1, 64, 1}, {1, 8, 3, 9, 2, 64, 1}, {3, 4, 4, 4, 2, 64, 0},
+    };
     static const struct attention_shape masked = {
         .n = 1, .d = 12, .h = 4, .w = 13, .heads = 2, .head_dim = 4, .window = {7, 4, 7}, .shift = {3, 0, 3}};
+    static const struct attention_shape wide_and_masked_64 = {
+        .n = 1, .d = 8, .h = 5, .w = 4, .heads = 1, .head_dim = 64, .window = {7, 5, 4}, .shift = {3, 0, 0}};
     static const struct attention_shape wide_and_masked = {
         .n = 1, .d = 8, .h = 9, .w = 10, .heads = 3, .head_dim = 16, .window = {7, 7, 7}, .shift = {3, 3, 3}};
     enum { first_large = 17 };
@@ -384,11 +391,21 @@ static void list_attentions(struct list *list)
              t->heads, t->head_dim, t->odd_block);
         it->is_there = has_attention;
     }
+    for (size_t i = 0; i < COUNT_OF(of_tensor_cores); i++) {
+        const struct attention *t = &of_tensor_cores[i];
+        struct operation_case *it = append(list, "attention", attend, t, 1e7, 0);
+        NAME(it, "window_attention %d x (%d %d %d), %d heads of %d, block %d", t->n, t->d, t->h, t->w,
+             t->heads, t->head_dim, t->odd_block);
+        it->is_there = has_attention;
+    }
     struct operation_case *it = append(list, "large_scores", attend_with_large_scores, &masked, 4e6, 0);
     NAME(it, "window_attention with large scores");
     it->is_there = has_attention_forward;
     it = append(list, "large_scores", attend_with_large_scores, &wide_and_masked, 4e7, 0);
     NAME(it, "window_attention with large scores, heads of 16");
+    it->is_there = has_attention_forward;
+    it = append(list, "large_scores", attend_with_large_scores, &wide_and_masked_64, 4e6, 0);
+    NAME(it, "window_attention with large scores, heads of 64");
     it->is_there = has_attention_forward;
 }
 

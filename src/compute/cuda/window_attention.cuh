@@ -220,6 +220,13 @@ static inline void launch_attention_sums(struct compute *c, float *dqkv_bias, fl
            partials, g->heads, g->head_dim, groups);
 }
 
+/* window_attention_backward_wide.cu: bf16, heads of 32 or 64 channels, where a block may have the shared
+ * memory. Returns 0, with nothing done, for all else. */
+int wide_window_attention_backward(struct compute *c, activation *dqkv, float *dqkv_bias, float *dbias_table,
+                                   const activation *dout, const activation *out, const float *logsumexp,
+                                   const activation *qkv, const float *qkv_bias, const float *bias_table,
+                                   const struct attention_shape *shape);
+
 /* window_attention_plain.cu: any precision and head_dim; shape is known to be one that is supported. */
 void plain_window_attention_forward(struct compute *c, activation *out, float *logsumexp,
                                     const activation *qkv, const float *qkv_bias, const float *bias_table,

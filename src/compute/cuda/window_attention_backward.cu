@@ -7,7 +7,8 @@
  * a ring with room for two planes, so that both kinds of work overlap and neither often waits.
  *
  * Of the table's sums (window_table_sums.cuh) a warp has the differences in d that are equal modulo 7, of
- * which each plane of queries has one: no two warps add to the same sum. */
+ * which each plane of queries has one: no two warps add to the same sum. Heads of 32 and 64 channels:
+ * window_attention_backward_wide.cu. */
 #include "compute/cuda/window_strip_sums.cuh"
 
 /* A warp's keys (rows of fragments) and what is summed for them. */
@@ -362,6 +363,10 @@ void cuda_window_attention_backward(struct compute *c, activation *dqkv, float *
                                     const struct attention_shape *shape)
 {
     if (!attention_is_supported(c, shape)) {
+        return;
+    }
+    if (wide_window_attention_backward(c, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv, qkv_bias,
+                                       bias_table, shape)) {
         return;
     }
     const window_grid g = window_grid_of(shape);

@@ -308,7 +308,7 @@ static __device__ __forceinline__ void attend_in_window(bf16 *out, float *logsum
 /* Blocks of few warps, several of them to a multiprocessor: one waits for memory while another works, and a
  * window with few queries leaves few warps idle. */
 template <int dims> struct block_of {
-    enum { warps = dims == 16 ? 7 : 6, blocks = dims == 16 ? 3 : 2 };
+    enum { warps = dims == 16 ? 7 : dims == 32 ? 6 : 11, blocks = dims == 16 ? 3 : dims == 32 ? 2 : 1 };
 };
 
 template <int dims>
@@ -361,6 +361,8 @@ void cuda_window_attention_forward(struct compute *c, activation *out, float *lo
         attend_on_tensor_cores<16>(c, out, logsumexp, qkv, qkv_bias, bias_table, &g);
     } else if (is_bf16 && g.head_dim == 32) {
         attend_on_tensor_cores<32>(c, out, logsumexp, qkv, qkv_bias, bias_table, &g);
+    } else if (is_bf16 && g.head_dim == 64 && cuda_state(c)->shared_per_block >= sizeof(forward_shared<64>)) {
+        attend_on_tensor_cores<64>(c, out, logsumexp, qkv, qkv_bias, bias_table, &g);
     } else {
         plain_window_attention_forward(c, out, logsumexp, qkv, qkv_bias, bias_table, shape);
     }

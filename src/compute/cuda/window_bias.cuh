@@ -172,6 +172,10 @@ template <> struct region_code<32> {
     static const uint32_t first = 0x440d, second = 0x3fd8; /* 564, 1.6875 */
     static constexpr float more = 565.6875f;
 };
+template <> struct region_code<64> {
+    static const uint32_t first = 0x4448, second = 0; /* 800 */
+    static constexpr float more = 800;
+};
 static const uint32_t one_bits = 0x3f80, never_bits = 0xf149f149; /* bf16: 1, -1e30 twice */
 
 /* Of the regions of token_of_window a window has two along an axis at most, the last one of which is 2. */
