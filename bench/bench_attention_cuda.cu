@@ -256,8 +256,17 @@ int main(void)
         bench(&c, attention_shape{44, 8, 8, 8, 12, 16, {7, 7, 7}, {shift, shift, shift}});
     }
     bench(&c, attention_shape{44, 4, 4, 4, 24, 16, {4, 4, 4}, {0, 0, 0}});
-    bench(&c, attention_shape{11, 8, 8, 8, 12, 32, {7, 7, 7}, {3, 3, 3}});
-    bench(&c, attention_shape{3, 9, 6, 11, 2, 16, {7, 6, 7}, {3, 0, 3}});
+    for (int channels = 32; channels <= 64; channels *= 2) { /* heads of large and of huge */
+        for (int shift = 0; shift <= 3; shift += 3) {
+            bench(&c, attention_shape{11, 32, 32, 32, 3, channels, {7, 7, 7}, {shift, shift, shift}});
+            bench(&c, attention_shape{11, 16, 16, 16, 6, channels, {7, 7, 7}, {shift, shift, shift}});
+            bench(&c, attention_shape{11, 8, 8, 8, 12, channels, {7, 7, 7}, {shift, shift, shift}});
+        }
+        bench(&c, attention_shape{11, 4, 4, 4, 24, channels, {4, 4, 4}, {0, 0, 0}});
+    }
+    for (int channels = 16; channels <= 64; channels *= 2) {
+        bench(&c, attention_shape{3, 9, 6, 11, 2, channels, {7, 6, 7}, {3, 0, 3}});
+    }
     printf(bad || c.status != VOCO_OK ? "WRONG: %d %s\n" : "all right\n", bad, c.message);
     const int failed = bad || c.status != VOCO_OK;
     compute_close(&c);
