@@ -37,9 +37,17 @@ struct fiber {
     std::vector<size_t> groups; /* where each group of them ends */
 };
 
+/* A copy that a barrier_wait is for. */
+struct box {
+    void *barrier;
+    int bytes;
+    std::function<void()> copy;
+};
+
 /* Bits are lanes. A lane is in none of them while it waits in a function of the warp. */
 struct warp {
     unsigned exists, ready, at_barrier, ended;
+    unsigned at_copies; /* waits for a barrier_wait */
     lane brought[lanes];
 };
 
@@ -57,6 +65,8 @@ static struct {
     void *scheduler;         /* its stack pointer */
     int backward;            /* lanes and warps take turns from the last */
     int arrived_count, barrier_count;
+    unsigned long news;     /* of barriers of copies: what may end a wait */
+    std::vector<box> boxes; /* that are still to be copied */
 
     unsigned char *stacks;
     unsigned char *shared_end, *shared_start;
@@ -262,11 +272,11 @@ static void report_deadlock()
 {
     for (int i = 0; i < gpu.warp_count; i++) {
         const warp *w = &gpu.warps[i];
-        const unsigned in_warp = w->exists & ~w->ended & ~w->at_barrier;
+        const unsigned in_warp = w->exists & ~w->ended & ~w->at_barrier & ~w->at_copies;
         fprintf(stderr,
-                "cuda_on_host: warp %d: lanes %08x at the block's barrier, %08x ended, %08x wait in a "
-                "function of the warp\n",
-                i, w->at_barrier, w->ended, in_warp);
+                "cuda_on_host: warp %d: lanes %08x at the block's barrier, %08x at one of copies, %08x "
+                "ended, %08x wait in a function of the warp\n",
+                i, w->at_barrier, w->at_copies, w->ended, in_warp);
         for (unsigned rest = in_warp; rest != 0; rest &= rest - 1) {
             const int l = __builtin_ctz(rest);
             fprintf(stderr, "cuda_on_host:     lane %d for lanes %08x\n", l, gpu.fibers[i * lanes + l].mask);
@@ -291,7 +301,7 @@ static void run_block(unsigned block)
     gpu.backward = backward_now(block);
     poison_shared(block);
     for (int i = 0; i < gpu.warp_count; i++) {
-        gpu.warps[i].exists = gpu.warps[i].at_barrier = gpu.warps[i].ended = 0;
+        gpu.warps[i].exists = gpu.warps[i].at_barrier = gpu.warps[i].at_copies = gpu.warps[i].ended = 0;
     }
     for (int k = 0; k < threads; k++) {
         begin_fiber(k);
@@ -300,9 +310,11 @@ static void run_block(unsigned block)
         gpu.warps[i].ready = gpu.warps[i].exists;
     }
     gpu.arrived_count = 0;
+    gpu.boxes.clear();
     gpu.in_block = 1;
     for (;;) {
-        int waiting = 0, stuck = 0;
+        int waiting = 0, stuck = 0, for_copies = 0;
+        const unsigned long news = gpu.news;
         for (int k = 0; k < gpu.warp_count; k++) {
             const int i = gpu.backward ? gpu.warp_count - 1 - k : k;
             warp *w = &gpu.warps[i];
@@ -313,9 +325,17 @@ static void run_block(unsigned block)
                 cuda_on_host_switch(&gpu.scheduler, gpu.fibers[gpu.current].stack_pointer);
             }
             waiting |= w->at_barrier != 0;
-            stuck |= (w->exists & ~w->ended & ~w->at_barrier) != 0;
+            for_copies |= w->at_copies != 0;
+            stuck |= (w->exists & ~w->ended & ~w->at_barrier & ~w->at_copies) != 0;
         }
-        if (stuck) {
+        if (for_copies && gpu.news != news) { /* they look again */
+            for (int i = 0; i < gpu.warp_count; i++) {
+                gpu.warps[i].ready = gpu.warps[i].at_copies;
+                gpu.warps[i].at_copies = 0;
+            }
+            continue;
+        }
+        if (stuck || for_copies) {
             report_deadlock();
         }
         if (!waiting) {
@@ -419,6 +439,92 @@ void wait_for_copies(int pending)
     f->groups.erase(f->groups.begin(), f->groups.begin() + (ptrdiff_t)done);
     for (size_t &end : f->groups) {
         end -= copies;
+    }
+}
+
+/* ---- barriers of copies ---- */
+
+struct barrier_state {
+    uint8_t arrivals, missing, parity, made;
+    int32_t bytes; /* announced and not there yet */
+};
+
+enum { barrier_made = 0x5a };
+
+static barrier_state *state_of(void *barrier)
+{
+    barrier_state *state = (barrier_state *)barrier;
+    if ((uintptr_t)barrier % 8 != 0 || !in_shared_memory(barrier, 8) || state->made != barrier_made) {
+        stop("%p is no barrier of copies", barrier);
+    }
+    return state;
+}
+
+static void end_phase_if_over(barrier_state *state)
+{
+    if (state->missing == 0 && state->bytes == 0) {
+        state->missing = state->arrivals;
+        state->parity ^= 1;
+        gpu.news++;
+    }
+}
+
+void barrier_make(void *barrier, int arrivals)
+{
+    *(barrier_state *)barrier = barrier_state{(uint8_t)arrivals, (uint8_t)arrivals, 0, barrier_made, 0};
+}
+
+void barrier_arrive(void *barrier, int bytes)
+{
+    barrier_state *state = state_of(barrier);
+    if (state->missing == 0) {
+        stop("more arrivals at a barrier of copies than it was made for");
+    }
+    state->missing--;
+    state->bytes += bytes;
+    gpu.news++;
+    end_phase_if_over(state);
+}
+
+/* Where nothing but copies is missing, they are done now. */
+static void do_boxes_of(void *barrier, barrier_state *state)
+{
+    for (size_t k = 0; state->missing == 0 && k < gpu.boxes.size();) {
+        if (gpu.boxes[k].barrier == barrier) {
+            gpu.boxes[k].copy();
+            state->bytes -= gpu.boxes[k].bytes;
+            gpu.boxes.erase(gpu.boxes.begin() + (ptrdiff_t)k);
+            end_phase_if_over(state);
+        } else {
+            k++;
+        }
+    }
+}
+
+void barrier_wait(void *barrier, int parity)
+{
+    barrier_state *state = state_of(barrier);
+    for (;;) {
+        do_boxes_of(barrier, state);
+        if (state->parity != parity) {
+            return;
+        }
+        gpu.warps[gpu.current / lanes].at_copies |= 1u << (gpu.current % lanes);
+        pass_on();
+    }
+}
+
+void barrier_copy(void *barrier, void *to, int bytes, const std::function<void()> &copy)
+{
+    barrier_state *state = state_of(barrier);
+    gpu.news++;
+    if (scrambled(gpu.number, 0xb0c5) & 1) {
+        copy();
+        state->bytes -= bytes;
+        end_phase_if_over(state);
+    } else {
+        memset(to, poison, (size_t)bytes);
+        gpu.boxes.push_back(box{barrier, bytes, copy});
     }
 }
 

@@ -1,7 +1,7 @@
 /* What src/compute/cuda/kernel.cuh and tensor_core.cuh mean where there is no CUDA compiler: g++ compiles a
  * .cu file, and its kernels run on the processor, the same source line for line. Compute capability 8.0
- * without asynchronous copies by descriptor, clusters or cooperative groups; kernels that call PTX or cuDNN
- * themselves are not for it.
+ * and what warpgroup.cuh and box_copy.cuh have of 9.0, without clusters or cooperative groups; kernels that
+ * call PTX or cuDNN themselves are not for it.
  *
  * Use it so (from the repository's root; x86-64 Linux, g++ 10 or later):
  *
@@ -44,7 +44,9 @@
  *   - memory is full of NaNs (0xff) until it is written: arrays, scratch at each call, shared memory at each
  * block;
  *   - dynamic shared memory ends at such a page too (aligned to 128);
- *   - half the threads' copy_async happens at once, the other half's at copy_async_wait;
+ *   - half the threads' copy_async happens at once, the other half's at copy_async_wait; in half the launches
+ * boxes (copy_box) are there at once, in the others their places hold NaNs until a thread waits for them;
+ *   - waits for copies that nobody asks for;
  *   - blocks, and threads between two barriers, run in an order that changes with each launch, forward or
  * backward: what depends on it gives other bits the second time. (CUDA_ON_HOST_ORDER=forward or backward
  * fixes it.)
@@ -172,6 +174,14 @@ void run(struct compute *c, const char *launch, dim3 grid, dim3 block, size_t sh
 void ask(struct compute *c, const std::function<void()> &work);
 
 int in_shared_memory(const void *address, size_t bytes);
+
+/* Barriers of box_copy.cuh, 8 bytes of shared memory each: `arrivals` threads arrive, and copies of so many
+ * bytes are done. */
+void barrier_make(void *barrier, int arrivals);
+void barrier_arrive(void *barrier, int bytes);
+void barrier_wait(void *barrier, int parity);
+void barrier_copy(void *barrier, void *to, int bytes, const std::function<void()> &copy);
+
 void copy_later(void *to, const void *from, int valid);
 void end_group_of_copies();
 void wait_for_copies(int pending);

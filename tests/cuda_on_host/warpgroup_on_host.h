@@ -42,19 +42,31 @@ static inline uint64_t not_ahead(uint64_t x)
     return x;
 }
 
+static inline float shared_element(uint32_t at)
+{
+    const unsigned char *element = cuda_on_host::block_shared() + at;
+    if (!cuda_on_host::in_shared_memory(element, 2)) {
+        cuda_on_host::stop("an operand reaches beyond shared memory");
+    }
+    return to_float(*(const bf16 *)element);
+}
+
 /* Element (row, k) of the operand; `transposed`: a row's 8 neighbours lie along rows. */
 static inline float operand_element(uint64_t operand, int row, int k, bool transposed)
 {
     const uint32_t start = (uint32_t)(operand & 0x3fff) * 16,
                    k_apart = (uint32_t)(operand >> 16 & 0x3fff) * 16;
     const uint32_t rows_apart = (uint32_t)(operand >> 32 & 0x3fff) * 16;
-    const int within = transposed ? k % 8 * 16 + row % 8 * 2 : row % 8 * 16 + k % 8 * 2;
-    const unsigned char *at = cuda_on_host::block_shared() + start + (uint32_t)(row / 8) * rows_apart +
-                              (uint32_t)(k / 8) * k_apart + within;
-    if (operand >> 46 != 0 || !cuda_on_host::in_shared_memory(at, 2)) {
-        cuda_on_host::stop("an operand reaches beyond shared memory");
+    const uint32_t within = (uint32_t)(transposed ? k % 8 * 16 + row % 8 * 2 : row % 8 * 16 + k % 8 * 2);
+    if (operand >> 62 == 3 && transposed) { /* sixteens of rows: see boxed_operand_at */
+        const uint32_t at = start + (uint32_t)(row / 16) * k_apart + (uint32_t)(k / 8) * rows_apart +
+                            (uint32_t)(k % 8 * 32 + row % 16 * 2);
+        return shared_element(at ^ (at >> 3 & 16));
     }
-    return to_float(*(const bf16 *)at);
+    if (operand >> 46 != 0) {
+        cuda_on_host::stop("an operand of a kind that is not emulated");
+    }
+    return shared_element(start + (uint32_t)(row / 8) * rows_apart + (uint32_t)(k / 8) * k_apart + within);
 }
 
 template <int count> static inline void warpgroup_multiply(float (&d)[count], uint64_t a, uint64_t b)

@@ -30,6 +30,14 @@ static __device__ __forceinline__ uint64_t operand_at(uint32_t address, int rows
            (uint64_t)(rows_apart / 16) << 32;
 }
 
+/* An N-major operand (warpgroup_multiply_transposed) whose rows along k are 32 bytes, 16 neighbours along n,
+ * at places as box_copy.cuh has them: sixteens along n, and octets along k, are so many bytes apart. It
+ * starts at a multiple of 256 bytes. */
+static __device__ __forceinline__ uint64_t boxed_operand_at(uint32_t address, int sixteens_apart, int k_apart)
+{
+    return operand_at(address, k_apart, sixteens_apart) | (uint64_t)3 << 62;
+}
+
 #ifndef __CUDACC__
 #include "warpgroup_on_host.h"
 #else

@@ -1,0 +1,36 @@
+#include "compute/cuda/box_copy.cuh"
+
+typedef decltype(&cuTensorMapEncodeTiled) map_encoder;
+
+/* The driver's function; voco is not linked with the driver. */
+static map_encoder find_encoder(void)
+{
+    void *function = NULL;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+    const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                                               cudaEnableDefault, &found);
+#else
+    const cudaError_t error =
+        cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found);
+#endif
+    return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? (map_encoder)function : NULL;
+}
+
+int make_box_map(struct compute *c, struct box_map *map, const bf16 *array, const struct box_shape *shape)
+{
+    static const map_encoder encode = find_encoder();
+    const cuuint64_t row = (cuuint64_t)shape->w * shape->channels * sizeof(bf16);
+    const cuuint64_t sizes[] = {box_channels, (cuuint64_t)shape->w,
+                                (cuuint64_t)shape->channels / box_channels, (cuuint64_t)shape->h,
+                                (cuuint64_t)shape->planes};
+    const cuuint64_t apart[] = {shape->channels * sizeof(bf16), box_channels * sizeof(bf16), row,
+                                row * shape->h};
+    const cuuint32_t box[] = {box_channels, (cuuint32_t)shape->columns, (cuuint32_t)shape->sixteens,
+                              (cuuint32_t)shape->rows, 1};
+    const cuuint32_t every[] = {1, 1, 1, 1, 1};
+    return c->status == VOCO_OK && encode != NULL &&
+           encode(&map->map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5, const_cast<bf16 *>(array), sizes, apart,
+                  box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_32B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
