@@ -41,4 +41,9 @@ void own_conv3d_wide_weight_gradient(struct compute *c, float *dweight, const ac
                                      const activation *inp, const struct norm_activation *norm,
                                      const struct conv3d_shape *shape);
 
+/* The same, where inp is read as it is (own_conv3d_boxed_gradient.cu). 0, and nothing done, where the GPU or
+ * its driver has not what this needs. */
+int own_conv3d_boxed_weight_gradient(struct compute *c, float *dweight, const activation *dout,
+                                     const activation *inp, const struct conv3d_shape *shape);
+
 #endif

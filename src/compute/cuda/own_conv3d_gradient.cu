@@ -224,7 +224,9 @@ void own_conv3d_weight_gradient(struct compute *c, float *dweight, const activat
     const int channels = ins % 48 == 0 && outs % 48 == 0 ? 48 : 16;
     const int kinds = 3 * (ins / channels) * (outs / channels);
     if (channels == 48 && cuda_state(c)->major == 9 && !own_conv3d_by_warps) {
-        own_conv3d_wide_weight_gradient(c, dweight, dout, inp, norm, shape);
+        if (norm != NULL || !own_conv3d_boxed_weight_gradient(c, dweight, dout, inp, shape)) {
+            own_conv3d_wide_weight_gradient(c, dweight, dout, inp, norm, shape);
+        }
         return;
     }
     gradient_planes g = gradient_planes_of(dout, inp, norm, shape);
