@@ -1,5 +1,7 @@
 /* Holds own convolutions (compute/cuda/own_conv3d.cuh) against plain loops on the GPU, and times them
- * (-DVOCO_BENCH=ON; build/bench/bench_own_conv3d). Ends with status 1 where one is wrong. */
+ * (-DVOCO_BENCH=ON; build/bench/bench_own_conv3d). Ends with status 1 where one is wrong. With arguments,
+ * three for each shape (how many volumes, their edge, channels), it only times these. VOCO_CUDA_CONV=own
+ * leaves cuDNN out of the choices. */
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/memory.cuh"
 #include "compute/cuda/own_conv3d.cuh"
@@ -113,7 +115,7 @@ static __global__ void to_floats(float *out, const bf16 *inp, size_t count)
 struct arrays {
     conv3d_shape s;
     size_t ins, outs, weights; /* elements */
-    bf16 *inp, *out, *dout, *dinp;
+    bf16 *inp, *out, *dout, *dinp, *kept;
     float *weight, *flipped, *dweight, *expected, *found, *mean, *rstd, *out_mean, *out_rstd;
     norm_activation norm;
 };
@@ -131,6 +133,7 @@ static void open_arrays(compute *c, arrays *a, conv3d_shape s, int check)
                             : a->weights;
     a->inp = (bf16 *)c->allocate(c, 2 * a->ins);
     a->dinp = (bf16 *)c->allocate(c, 2 * a->ins);
+    a->kept = (bf16 *)c->allocate(c, 2 * a->ins);
     a->out = (bf16 *)c->allocate(c, 2 * a->outs);
     a->dout = (bf16 *)c->allocate(c, 2 * a->outs);
     a->weight = (float *)c->allocate(c, 4 * a->weights);
@@ -153,8 +156,8 @@ static void open_arrays(compute *c, arrays *a, conv3d_shape s, int check)
 static void close_arrays(compute *c, arrays *a)
 {
     cuda_wait(c);
-    void *all[] = {a->inp,      a->dinp,  a->out,  a->dout, a->weight,   a->flipped, a->dweight,
-                   a->expected, a->found, a->mean, a->rstd, a->out_mean, a->out_rstd};
+    void *all[] = {a->inp,     a->dinp,     a->kept,  a->out,  a->dout, a->weight,   a->flipped,
+                   a->dweight, a->expected, a->found, a->mean, a->rstd, a->out_mean, a->out_rstd};
     for (void *one : all) {
         c->release(c, one);
     }
@@ -207,6 +210,21 @@ static void check_moments(compute *c, arrays *a)
     printf("  %-16s %.2e%s\n", "moments", worst, worst < 1e-3 ? "" : "  WRONG");
 }
 
+/* Bit for bit what reads act(norm(inp)) without it. */
+static void check_kept(compute *c, arrays *a)
+{
+    const conv3d_shape *s = &a->s;
+    own_conv3d_input_gradient(c, (activation *)a->dinp, (activation *)a->dout, a->weight, s,
+                              (activation *)a->inp, &a->norm, (activation *)a->kept);
+    launch(c, to_floats, dim3(1024), dim3(256), 0, a->found, a->dinp, a->ins);
+    compare(c, "the same, kept", a->found, a->expected, a->ins, 5e-3);
+    cuda_instance_norm_apply(c, (activation *)a->dinp, (activation *)a->inp, &a->norm, NULL, s->n,
+                             (size_t)s->d * s->h * s->w, s->in_channels);
+    launch(c, to_floats, dim3(1024), dim3(256), 0, a->expected, a->dinp, a->ins);
+    launch(c, to_floats, dim3(1024), dim3(256), 0, a->found, a->kept, a->ins);
+    compare(c, "what is kept", a->found, a->expected, a->ins, 0);
+}
+
 static void check(compute *c, conv3d_shape s, int with_norm)
 {
     arrays a;
@@ -248,6 +266,7 @@ static void check(compute *c, conv3d_shape s, int with_norm)
                                   (activation *)a.inp, norm);
         launch(c, to_floats, dim3(1024), dim3(256), 0, a.found, a.dinp, a.ins);
         compare(c, "through the norm", a.found, a.expected, a.ins, 5e-3);
+        check_kept(c, &a);
     }
 
     launch(c, plain_weight_gradient, dim3((unsigned)a.weights), dim3(256), 0, a.expected, a.dout, a.inp, mean,
@@ -263,13 +282,15 @@ enum timed {
     FORWARD_PLAIN,
     INPUT_GRADIENT,
     INPUT_GRADIENT_NORM,
+    INPUT_GRADIENT_KEPT,
     WEIGHT_GRADIENT,
     WEIGHT_GRADIENT_PLAIN,
+    BOTH_GRADIENTS,
     timed_count
 };
-static const char *timed_names[] = {"forward, norm, moments", "forward alone",
-                                    "input gradient",         "input gradient, norm",
-                                    "weight gradient, norm",  "weight gradient alone"};
+static const char *timed_names[] = {"forward, norm, moments", "forward alone",    "input gradient",
+                                    "input gradient, norm",   "the same, x kept", "weight gradient, norm",
+                                    "weight gradient alone",  "both, norm"};
 
 static void run_timed(compute *c, arrays *a, int what)
 {
@@ -286,6 +307,14 @@ static void run_timed(compute *c, arrays *a, int what)
         break;
     case INPUT_GRADIENT_NORM:
         own_conv3d_input_gradient(c, (activation *)a->dinp, dout, a->weight, &a->s, inp, &a->norm);
+        break;
+    case INPUT_GRADIENT_KEPT:
+        own_conv3d_input_gradient(c, (activation *)a->dinp, dout, a->weight, &a->s, inp, &a->norm,
+                                  (activation *)a->kept);
+        break;
+    case BOTH_GRADIENTS:
+        cuda_normed_conv3d_backward(c, (activation *)a->dinp, a->dweight, dout, inp, &a->norm,
+                                    (activation *)a->kept, a->weight, &a->s);
         break;
     case WEIGHT_GRADIENT:
         own_conv3d_weight_gradient(c, a->dweight, dout, inp, &a->norm, &a->s);
@@ -330,7 +359,7 @@ static void time_shape(compute *c, conv3d_shape s)
     close_arrays(c, &a);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct compute c;
     if (compute_open(&c, "cuda", 0, PRECISION_BF16) != VOCO_OK) {
@@ -339,6 +368,14 @@ int main(void)
     }
     printf("compute capability %d.%d, %d multiprocessors\n", cuda_state(&c)->major, cuda_state(&c)->minor,
            cuda_state(&c)->multiprocessors);
+    if (argc > 3) {
+        for (int k = 1; k + 2 < argc; k += 3) {
+            const int edge = atoi(argv[k + 1]), channels = atoi(argv[k + 2]);
+            time_shape(&c, conv3d_shape{atoi(argv[k]), edge, edge, edge, channels, channels, 3, 1});
+        }
+        compute_close(&c);
+        return 0;
+    }
     for (own_conv3d_by_warps = 1; own_conv3d_by_warps >= 0; own_conv3d_by_warps--) {
         check(&c, conv3d_shape{2, 5, 9, 13, 48, 48, 3, 1}, 1);
         check(&c, conv3d_shape{3, 37, 20, 33, 48, 48, 3, 1}, 0);

@@ -18,17 +18,19 @@ void own_conv3d_forward(struct compute *c, activation *out, const activation *in
                         const struct conv3d_shape *shape, float *mean = NULL, float *rstd = NULL);
 
 /* dinp: the gradient of what the convolution read; where norm is given, it read act(norm(inp)), and dinp is
- * the gradient of inp. */
+ * the gradient of inp. kept: where norm is given and this is not NULL, act(norm(inp)) is written there. */
 void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activation *dout,
                                const float *weight, const struct conv3d_shape *shape,
-                               const activation *inp = NULL, const struct norm_activation *norm = NULL);
+                               const activation *inp = NULL, const struct norm_activation *norm = NULL,
+                               activation *kept = NULL);
 
 /* The same but for the norm's own part: dnorm is the gradient of norm(inp), and dnorm_mean, dnorm_xhat_mean
  * (n, in_channels) are its means over space and those of its product with norm(inp). scratch:
  * own_conv3d_norm_gradient_scratch bytes. */
 void own_conv3d_norm_gradient(struct compute *c, activation *dnorm, float *dnorm_mean, float *dnorm_xhat_mean,
                               const activation *dout, const float *weight, const struct conv3d_shape *shape,
-                              const activation *inp, const struct norm_activation *norm, void *scratch);
+                              const activation *inp, const struct norm_activation *norm, activation *kept,
+                              void *scratch);
 size_t own_conv3d_norm_gradient_scratch(const struct compute *c, const struct conv3d_shape *shape);
 
 /* dweight is added to; the convolution read act(norm(inp)), or inp where norm is NULL. */

@@ -155,7 +155,7 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     const size_t plane_elements = (size_t)w.h * w.w * ins;
     volume_plane next = {w.inp + ((size_t)sample * w.d + begin) * plane_elements, w.h, w.w, ins};
     tile_norm norm = w.norm;
-    if (what == THROUGH_NORM) {
+    if (is_through_norm(what)) {
         norm.mean = NULL;
         if ((int)threadIdx.x < outs) {
             const size_t moment = (size_t)sample * w.out_channels + first_out + threadIdx.x;
@@ -204,7 +204,7 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
         if (!by_warpgroups) {
             multiply_by_warp<ins, outs>(sums, current, its_weights, at);
         }
-        if (what == THROUGH_NORM && finished && p - 1 >= first) {
+        if (is_through_norm(what) && finished && p - 1 >= first) {
             behind.load(w, sample, p - 1, h0 + at.tile_h, w0, first_out, at);
         }
         copy_async_wait<0>();
@@ -226,13 +226,16 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
                 continue;
             }
             if (p - 1 >= first) {
-                if (what == THROUGH_NORM) {
-                    behind.apply(&sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square,
-                                 behind_norm, at);
+                if (is_through_norm(what)) {
+                    behind.template apply<what == THROUGH_NORM_KEPT>(
+                        &sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square, behind_norm, at);
+                }
+                if (what == THROUGH_NORM_KEPT) {
+                    behind.write(w, sample, p - 1, h0 + at.tile_h, w0 + 8 * square, first_out, at);
                 }
                 write_square<outs>(w, &sums[square][outs], sample, p - 1, h0 + at.tile_h, w0 + 8 * square,
                                    first_out, at);
-                if (what == THROUGH_NORM && square + 1 < squares) {
+                if (is_through_norm(what) && square + 1 < squares) {
                     behind.load(w, sample, p - 1, h0 + at.tile_h, w0 + 8 * (square + 1), first_out, at);
                 }
                 if (what == SUM_MOMENTS) {
@@ -246,10 +249,13 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     if (end == last) { /* there is no plane behind the last one to finish it */
 #pragma unroll
         for (int square = 0; square < squares; square++) {
-            if (what == THROUGH_NORM) {
+            if (is_through_norm(what)) {
                 behind.load(w, sample, last - 1, h0 + at.tile_h, w0 + 8 * square, first_out, at);
-                behind.apply(&sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square, behind_norm,
-                             at);
+                behind.template apply<what == THROUGH_NORM_KEPT>(
+                    &sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square, behind_norm, at);
+            }
+            if (what == THROUGH_NORM_KEPT) {
+                behind.write(w, sample, last - 1, h0 + at.tile_h, w0 + 8 * square, first_out, at);
             }
             write_square<outs>(w, &sums[square][outs], sample, last - 1, h0 + at.tile_h, w0 + 8 * square,
                                first_out, at);
@@ -288,7 +294,10 @@ template <int ins, int outs> static void launch_walk(struct compute *c, const st
     const size_t shared = shared_bytes<ins, outs>();
     const int hopper = cuda_state(c)->major == 9 && !own_conv3d_by_warps;
     void (*kernel)(struct walk);
-    if (w.behind != NULL) {
+    if (w.behind != NULL && w.kept != NULL) {
+        kernel = hopper ? walk_column<ins, outs, true, THROUGH_NORM_KEPT>
+                        : walk_column<ins, outs, false, THROUGH_NORM_KEPT>;
+    } else if (w.behind != NULL) {
         kernel =
             hopper ? walk_column<ins, outs, true, THROUGH_NORM> : walk_column<ins, outs, false, THROUGH_NORM>;
     } else if (w.sums != NULL) {
@@ -433,10 +442,12 @@ size_t own_conv3d_norm_gradient_scratch(const struct compute *c, const struct co
 
 void own_conv3d_norm_gradient(struct compute *c, activation *dnorm, float *dnorm_mean, float *dnorm_xhat_mean,
                               const activation *dout, const float *weight, const struct conv3d_shape *shape,
-                              const activation *inp, const struct norm_activation *norm, void *scratch)
+                              const activation *inp, const struct norm_activation *norm, activation *kept,
+                              void *scratch)
 {
     struct walk w = plan_gradient(c, dnorm, dout, weight, shape);
     w.sums = (float *)scratch;
+    w.kept = (bf16 *)kept;
     w.behind = (const bf16 *)inp;
     w.behind_norm = tile_norm_of(norm);
     convolve(c, w, shape->out_channels, shape->n);
@@ -445,7 +456,7 @@ void own_conv3d_norm_gradient(struct compute *c, activation *dnorm, float *dnorm
 
 void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activation *dout,
                                const float *weight, const struct conv3d_shape *shape, const activation *inp,
-                               const struct norm_activation *norm)
+                               const struct norm_activation *norm, activation *kept)
 {
     const int ins = shape->in_channels;
     const size_t moments = cuda_aligned((size_t)shape->n * ins * sizeof(float));
@@ -458,7 +469,7 @@ void own_conv3d_input_gradient(struct compute *c, activation *dinp, const activa
     }
     char *scratch = (char *)cuda_scratch(c, 2 * moments + own_conv3d_norm_gradient_scratch(c, shape));
     float *g_mean = (float *)scratch, *g_xhat_mean = (float *)(scratch + moments);
-    own_conv3d_norm_gradient(c, dinp, g_mean, g_xhat_mean, dout, weight, shape, inp, norm,
+    own_conv3d_norm_gradient(c, dinp, g_mean, g_xhat_mean, dout, weight, shape, inp, norm, kept,
                              scratch + 2 * moments);
     cuda_normed_input_gradient_result(c, dinp, inp, norm, g_mean, g_xhat_mean, shape->n,
                                       (size_t)shape->d * shape->h * shape->w, ins);

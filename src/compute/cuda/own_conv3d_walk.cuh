@@ -24,6 +24,7 @@ struct walk {
                     gradient and of its product with xhat; NULL: not wanted */
     const bf16 *behind; /* what the output is the gradient behind: act(norm(behind)), of the output's shape */
     struct tile_norm behind_norm;
+    bf16 *kept; /* where act(norm(behind)) is written; NULL: it is not wanted */
     int d, h, w, out_channels;
     int tiles_h, tiles_w, segments, planes_per_segment;
 };
@@ -34,7 +35,13 @@ enum epilogue {
     SUM_MOMENTS,
     THROUGH_NORM, /* it is taken through the activation's slope, and its two sums for the norm's gradient made
                    */
+    THROUGH_NORM_KEPT, /* and act(norm(behind)) is written, too */
 };
+
+static HOST_DEVICE constexpr bool is_through_norm(epilogue what)
+{
+    return what == THROUGH_NORM || what == THROUGH_NORM_KEPT;
+}
 
 /* Where this thread's values lie. */
 struct place {
@@ -49,12 +56,12 @@ struct place {
     }
 };
 
-/* Writes the finished third of a square's sums, the output's plane p; (h0, w0): the square's corner. Two
- * neighbours of a row share the 32 bytes of two octets of channels: the even lane takes the first octet's,
- * the odd one the second's. */
-template <int outs>
-static __device__ __forceinline__ void write_square(const walk &w, const float *finished, int sample, int p,
-                                                    int h0, int w0, int first_out, const place &at)
+/* Writes a square of the output's plane p to an array of its shape; (h0, w0): the square's corner;
+ * pair_of(half, octet): what this thread has of it. Two neighbours of a row share the 32 bytes of two octets
+ * of channels: the even lane takes the first octet's, the odd one the second's. */
+template <int outs, typename PairOf>
+static __device__ __forceinline__ void write_pairs(const walk &w, bf16 *array, int sample, int p, int h0,
+                                                   int w0, int first_out, const place &at, PairOf pair_of)
 {
     const int g = at.lane / 4, t = at.lane % 4, odd = t % 2;
     const int column = first_out + (odd ? 8 + 2 * (t - 1) : 2 * t);
@@ -62,17 +69,26 @@ static __device__ __forceinline__ void write_square(const walk &w, const float *
     for (int half = 0; half < 2; half++) {
         const int h = h0 + 2 * at.warp + half, x = w0 + g;
         const int inside = h < w.h && x < w.w;
-        bf16 *to = w.out + ((((size_t)sample * w.d + p) * w.h + h) * w.w + x) * w.out_channels + column;
+        bf16 *to = array + ((((size_t)sample * w.d + p) * w.h + h) * w.w + x) * w.out_channels + column;
 #pragma unroll
         for (int pair = 0; pair < outs / 16; pair++) {
-            const float *octets = finished + 8 * pair + 2 * half;
-            const uint32_t first = pack_bf16(octets[0], octets[1]), second = pack_bf16(octets[4], octets[5]);
+            const uint32_t first = pair_of(half, 2 * pair), second = pair_of(half, 2 * pair + 1);
             const uint32_t other = __shfl_xor_sync(whole_warp, odd ? first : second, 1);
             if (inside) {
                 *(uint2 *)(to + 16 * pair) = odd ? make_uint2(other, second) : make_uint2(first, other);
             }
         }
     }
+}
+
+/* The finished third of a square's sums. */
+template <int outs>
+static __device__ __forceinline__ void write_square(const walk &w, const float *finished, int sample, int p,
+                                                    int h0, int w0, int first_out, const place &at)
+{
+    write_pairs<outs>(w, w.out, sample, p, h0, w0, first_out, at, [&](int half, int octet) {
+        return pack_bf16(finished[4 * octet + 2 * half], finished[4 * octet + 2 * half + 1]);
+    });
 }
 
 /* What this thread has seen of its output channels: for each of outs / 4 of them the sum and that of squares.
@@ -166,10 +182,12 @@ template <int outs> struct values_behind {
     }
 
     /* Takes the finished values through the activation, and adds them up. norm: mean and rstd of each output
-     * channel, in shared memory. */
+     * channel, in shared memory. keep: what was read becomes act(norm) of it. */
+    template <bool keep>
     __device__ __forceinline__ void apply(float *finished, moment_sums<outs> &totals, const walk &w, int h0,
-                                          int w0, const float2 *norm, const place &at) const
+                                          int w0, const float2 *norm, const place &at)
     {
+        const float slope = w.behind_norm.slope;
 #pragma unroll
         for (int octet = 0; octet < outs / 8; octet++) {
             const float4 moments = *(const float4 *)(norm + 8 * octet + at.lane % 4 * 2);
@@ -179,12 +197,23 @@ template <int outs> struct values_behind {
                 float *g = finished + 4 * octet + 2 * half;
                 const float xhat0 = (low_of(pair[half][octet]) - moments.x) * moments.y;
                 const float xhat1 = (high_of(pair[half][octet]) - moments.z) * moments.w;
-                g[0] *= xhat0 > 0 ? 1.0f : w.behind_norm.slope;
-                g[1] *= xhat1 > 0 ? 1.0f : w.behind_norm.slope;
+                g[0] *= xhat0 > 0 ? 1.0f : slope;
+                g[1] *= xhat1 > 0 ? 1.0f : slope;
                 totals.add_product(2 * octet, inside ? g[0] : 0.0f, xhat0);
                 totals.add_product(2 * octet + 1, inside ? g[1] : 0.0f, xhat1);
+                if (keep) {
+                    pair[half][octet] =
+                        pack_bf16(xhat0 > 0 ? xhat0 : slope * xhat0, xhat1 > 0 ? xhat1 : slope * xhat1);
+                }
             }
         }
+    }
+
+    __device__ __forceinline__ void write(const walk &w, int sample, int p, int h0, int w0, int first_out,
+                                          const place &at) const
+    {
+        write_pairs<outs>(w, w.kept, sample, p, h0, w0, first_out, at,
+                          [&](int half, int octet) { return pair[half][octet]; });
     }
 };
 
