@@ -145,12 +145,9 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     unsigned char *weights = shared, *planes = shared + weight_tile<ins, outs>::bytes;
     float2 *behind_norm = (float2 *)(planes + 2 * halo::bytes);
     const place at;
-    const int tile_w = (int)blockIdx.x % w.tiles_w, tile_h = (int)blockIdx.x / w.tiles_w % w.tiles_h;
-    const int piece = (int)blockIdx.x % (w.tiles_w * w.tiles_h * w.segments);
-    const int segment = piece / (w.tiles_w * w.tiles_h);
-    const int sample = (int)blockIdx.x / (w.tiles_w * w.tiles_h * w.segments);
-    const int h0 = tile_h * tile_edge, w0 = tile_w * tile_edge, first_out = (int)blockIdx.y * outs;
-    const int first = segment * w.planes_per_segment, last = min(first + w.planes_per_segment, w.d);
+    const walk_share its(w);
+    const int sample = its.sample, h0 = its.h0, w0 = its.w0, first = its.first, last = its.last;
+    const int first_out = (int)blockIdx.y * outs;
     const int begin = max(first - 1, 0), end = min(last + 1, w.d); /* of the input's planes */
     const size_t plane_elements = (size_t)w.h * w.w * ins;
     volume_plane next = {w.inp + ((size_t)sample * w.d + begin) * plane_elements, w.h, w.w, ins};
@@ -265,28 +262,8 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
         }
     }
     if (what != ONLY_WRITE) {
-        const size_t parts = (size_t)w.tiles_w * w.tiles_h * w.segments;
-        moments.write(w.sums + (((size_t)sample * parts + piece) * w.out_channels + first_out) * 2,
-                      (float *)planes);
+        moments.write(w.sums + ((size_t)its.part * w.out_channels + first_out) * 2, (float *)planes);
     }
-}
-
-/* Into how many segments to cut the columns: what makes the longest queue of a multiprocessor shortest. */
-static int choose_segments(const struct compute *c, int columns, int d)
-{
-    const int overhead = 1; /* planes that beginning a segment is worth */
-    int best = 1;
-    size_t best_cost = (size_t)-1;
-    for (int segments = 1; segments <= d; segments++) {
-        const int planes = (int)divide_up((size_t)d, (size_t)segments);
-        const size_t rounds = divide_up((size_t)columns * segments, (size_t)cuda_state(c)->multiprocessors);
-        const size_t cost = rounds * (size_t)(planes + (segments > 1 ? 2 : 0) + overhead);
-        if ((int)divide_up((size_t)d, (size_t)planes) == segments && cost < best_cost) {
-            best_cost = cost;
-            best = segments;
-        }
-    }
-    return best;
 }
 
 template <int ins, int outs> static void launch_walk(struct compute *c, const struct walk &w, dim3 grid)
@@ -321,6 +298,30 @@ static int slice_of(int ins, int outs)
     return ins == 48 && outs % 48 == 0 ? 48 : ins == 96 && outs % 32 == 0 ? 32 : 16;
 }
 
+/* How to cut the columns of a slice of the output's channels: as many rounds of whole ones as are best, and
+ * the rest into segments, so that the multiprocessors that there are for the slice are done at about the same
+ * time. */
+static void choose_segments(struct walk *w, int columns, int multiprocessors)
+{
+    const int overhead = 1; /* planes that beginning a segment is worth */
+    size_t best_cost = (size_t)-1;
+    for (int left = 0; left < 4 && left <= columns / multiprocessors; left++) {
+        const int rounds = columns / multiprocessors - left, rest = columns - rounds * multiprocessors;
+        for (int segments = 1; segments <= w->d; segments++) {
+            const int planes = (int)divide_up((size_t)w->d, (size_t)segments);
+            const size_t more = divide_up((size_t)rest * segments, (size_t)multiprocessors);
+            const size_t cost = (size_t)rounds * (size_t)(w->d + overhead) +
+                                more * (size_t)(planes + (segments > 1 ? 2 : 0) + overhead);
+            if ((int)divide_up((size_t)w->d, (size_t)planes) == segments && cost < best_cost) {
+                best_cost = cost;
+                w->whole = rounds * multiprocessors;
+                w->segments = segments;
+                w->planes_per_segment = planes;
+            }
+        }
+    }
+}
+
 /* The walk over inp (.., ins) for an output (.., outs), with no sums. */
 static struct walk plan_walk(const struct compute *c, int ins, int outs, const struct conv3d_shape *shape)
 {
@@ -331,9 +332,8 @@ static struct walk plan_walk(const struct compute *c, int ins, int outs, const s
     w.out_channels = outs;
     w.tiles_h = (int)divide_up((size_t)shape->h, tile_edge);
     w.tiles_w = (int)divide_up((size_t)shape->w, tile_edge);
-    w.segments =
-        choose_segments(c, shape->n * w.tiles_h * w.tiles_w * (outs / slice_of(ins, outs)), shape->d);
-    w.planes_per_segment = (int)divide_up((size_t)shape->d, (size_t)w.segments);
+    choose_segments(&w, shape->n * w.tiles_h * w.tiles_w,
+                    max(1, cuda_state(c)->multiprocessors / (outs / slice_of(ins, outs))));
     return w;
 }
 
@@ -350,8 +350,12 @@ static size_t sums_bytes(const struct walk &w, int n)
 /* out (.., out channels) = convolution of inp (.., ins) with weights (taps, out channels, ins). */
 static void convolve(struct compute *c, const struct walk &w, int ins, int n)
 {
-    const int slice = slice_of(ins, w.out_channels);
-    const dim3 grid((unsigned)(n * parts_of(w)), (unsigned)(w.out_channels / slice));
+    const int slice = slice_of(ins, w.out_channels), columns = n * w.tiles_h * w.tiles_w;
+    const dim3 grid((unsigned)(w.whole + (columns - w.whole) * w.segments),
+                    (unsigned)(w.out_channels / slice));
+    if (w.sums != NULL && w.whole > 0 && w.segments > 1) { /* those of segments that there are not */
+        cuda_fill_zero(c, w.sums, sums_bytes(w, n));
+    }
     if (slice == 48) {
         launch_walk<48, 48>(c, w, grid);
     } else if (slice == 32) {

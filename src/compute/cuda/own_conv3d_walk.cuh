@@ -20,13 +20,34 @@ struct walk {
     const bf16 *inp;
     const bf16 *weights; /* (taps, out, in) */
     struct tile_norm norm;
-    float *sums; /* (n, parts, out channels, 2): sums by column of the output and of its squares, or of the
-                    gradient and of its product with xhat; NULL: not wanted */
+    float *sums; /* (n, tiles, segments, out channels, 2): sums by column of the output and of its squares, or
+                    of the gradient and of its product with xhat; zeros before; NULL: not wanted */
     const bf16 *behind; /* what the output is the gradient behind: act(norm(behind)), of the output's shape */
     struct tile_norm behind_norm;
     bf16 *kept; /* where act(norm(behind)) is written; NULL: it is not wanted */
     int d, h, w, out_channels;
-    int tiles_h, tiles_w, segments, planes_per_segment;
+    int tiles_h, tiles_w;
+    int whole;                        /* blocks, the first ones, that have a whole column each */
+    int segments, planes_per_segment; /* into which the other columns are cut, a block for each */
+};
+
+/* What a block does: the planes `first` to `last` of a column. */
+struct walk_share {
+    int sample, h0, w0, first, last;
+    int part; /* where its sums are: (n, tiles, segments) */
+
+    __device__ __forceinline__ walk_share(const walk &w)
+    {
+        const int block = (int)blockIdx.x, whole = block < w.whole, tiles = w.tiles_h * w.tiles_w;
+        const int column = whole ? block : w.whole + (block - w.whole) / w.segments;
+        const int segment = whole ? 0 : (block - w.whole) % w.segments, tile = column % tiles;
+        sample = column / tiles;
+        h0 = tile / w.tiles_w * tile_edge;
+        w0 = tile % w.tiles_w * tile_edge;
+        first = segment * w.planes_per_segment;
+        last = whole ? w.d : min(first + w.planes_per_segment, w.d);
+        part = column * w.segments + segment;
+    }
 };
 
 /* What is done with a finished output beside writing it. */
