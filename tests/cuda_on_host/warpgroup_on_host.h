@@ -13,6 +13,14 @@ static inline void show_to_warpgroup_products()
 {
 }
 
+template <int count> static inline void pin(float (&)[count], int = 0)
+{
+}
+
+static inline void end_of_stretch(int)
+{
+}
+
 static inline void begin_warpgroup_products()
 {
 }
@@ -69,7 +77,16 @@ static inline float operand_element(uint64_t operand, int row, int k, bool trans
     return shared_element(start + (uint32_t)(row / 8) * rows_apart + (uint32_t)(k / 8) * k_apart + within);
 }
 
-template <int count> static inline void warpgroup_multiply(float (&d)[count], uint64_t a, uint64_t b)
+template <int registers> static inline void keep_registers()
+{
+}
+
+template <int registers> static inline void ask_for_registers()
+{
+}
+
+template <int count>
+static inline void multiply_operands(float (&d)[count], uint64_t a, uint64_t b, bool transposed)
 {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32 % 4;
     float left[2][16];
@@ -81,9 +98,27 @@ template <int count> static inline void warpgroup_multiply(float (&d)[count], ui
     for (int e = 0; e < count; e++) {
         const int column = 8 * (e / 4) + 2 * (lane % 4) + e % 2;
         for (int k = 0; k < 16; k++) {
-            d[e] += left[e / 2 % 2][k] * operand_element(b, column, k, false);
+            d[e] += left[e / 2 % 2][k] * operand_element(b, column, k, transposed);
         }
     }
+}
+
+template <int count>
+static inline void warpgroup_multiply(float (&d)[count], uint64_t a, uint64_t b, int add = 1)
+{
+    for (int e = 0; e < count && !add; e++) {
+        d[e] = 0;
+    }
+    multiply_operands(d, a, b, false);
+}
+
+template <int count>
+static inline void warpgroup_multiply_transposed(float (&d)[count], uint64_t a, uint64_t b, int add)
+{
+    for (int e = 0; e < count && !add; e++) {
+        d[e] = 0;
+    }
+    multiply_operands(d, a, b, true);
 }
 
 template <int count>

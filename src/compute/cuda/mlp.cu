@@ -65,6 +65,7 @@ void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradi
         reference_mlp_backward(c, dx, gradients, dout, x, mlp, rows);
         return;
     }
+    const int by_warpgroups = cuda_state(c)->major == 9;
     const size_t blocks = mlp_backward_blocks(c, rows);
     const struct normed_linear first = first_layer_of(mlp);
     const struct normed_linear_gradients first_gradients = {gradients->norm_weight, gradients->norm_bias,
@@ -73,7 +74,8 @@ void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradi
     if (sums != NULL) {
         float *partial = sums + mlp_sums;
         cuda_fill_zero(c, sums, mlp_sum_weight2 * sizeof(float));
-        mlp_rows_backward(c, (bf16 *)dx, partial, (const bf16 *)dout, (const bf16 *)x, &factors, rows);
+        (by_warpgroups ? mlp_rows_backward_by_warpgroups : mlp_rows_backward)(
+            c, (bf16 *)dx, partial, (const bf16 *)dout, (const bf16 *)x, &factors, rows);
         cuda_add_parts(c, sums, mlp_sum_weight2, NULL, 0, partial, blocks, mlp_sums);
         cuda_add_parts(c, gradients->weight2, mlp_weights, gradients->bias2, normed_channels,
                        partial + mlp_sum_weight2, blocks, mlp_sums);

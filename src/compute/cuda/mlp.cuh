@@ -43,6 +43,12 @@ size_t mlp_backward_blocks(const struct compute *c, size_t rows);
 void mlp_rows_backward(struct compute *c, bf16 *dx, float *partial, const bf16 *dout, const bf16 *x,
                        const struct mlp_factors *factors, size_t rows);
 
+/* ---- mlp_warpgroup_backward.cu ---- */
+
+/* The same on Hopper. */
+void mlp_rows_backward_by_warpgroups(struct compute *c, bf16 *dx, float *partial, const bf16 *dout,
+                                     const bf16 *x, const struct mlp_factors *factors, size_t rows);
+
 /* Both weights to shared memory, weight1 at normed_pitch and weight2 at mlp_wide_pitch. */
 static __device__ __forceinline__ void load_mlp_weights(bf16 *weight1, bf16 *weight2,
                                                         const struct mlp_factors &factors)

@@ -190,7 +190,7 @@ static __device__ __forceinline__ void write_input_gradient(bf16 *dx, const floa
             product += g[j][2 * half] * low_of(x) + g[j][2 * half + 1] * high_of(x);
         }
         const float mean = quad_sum(total) * (1.0f / normed_channels);
-        const float product_mean = quad_sum(product) / normed_channels, rstd = rstds[own];
+        const float product_mean = quad_sum(product) * (1.0f / normed_channels), rstd = rstds[own];
         if (first + (size_t)own >= rows) {
             continue;
         }

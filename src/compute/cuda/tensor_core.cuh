@@ -88,4 +88,26 @@ template <int pending> static __device__ __forceinline__ void copy_async_wait()
 
 #endif
 
+/* What load_matrices_transposed reads, written. */
+static __device__ __forceinline__ void store_matrices_transposed(void *row, const uint32_t r[4])
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    const uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
+                 "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
+#else
+    const int lane = (int)threadIdx.x % warp_size;
+#pragma unroll
+    for (int m = 0; m < 4; m++) {
+#pragma unroll
+        for (int high = 0; high < 2; high++) {
+            const unsigned long long to =
+                __shfl_sync(whole_warp, (unsigned long long)(size_t)row, m * 8 + lane % 4 * 2 + high);
+            ((bf16 *)(size_t)to)[lane / 4].bits = (uint16_t)(r[m] >> 16 * high);
+        }
+    }
+#endif
+}
+
 #endif

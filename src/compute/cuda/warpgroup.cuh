@@ -61,11 +61,11 @@ static __device__ __forceinline__ void show_to_warpgroup_products()
     WARPGROUP_ASM("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* The compiler moves no use of d across this place. */
-template <int count> static __device__ __forceinline__ void pin(float (&d)[count])
+/* The compiler moves no use of d, from `first` on, across this place. */
+template <int count> static __device__ __forceinline__ void pin(float (&d)[count], int first = 0)
 {
 #pragma unroll
-    for (int k = 0; k < count; k++) {
+    for (int k = first; k < count; k++) {
         WARPGROUP_ASM("" : "+f"(d[k])::"memory");
     }
 }
@@ -81,6 +81,16 @@ template <int count> static __device__ __forceinline__ void begin_warpgroup_prod
 {
     pin(d);
     begin_warpgroup_products();
+}
+
+/* Neither compiler nor assembler mixes what is before with what is behind: a branch, never taken, where a
+ * number, each time another one, is not above 0. */
+static __device__ __forceinline__ void end_of_stretch(int positive)
+{
+    WARPGROUP_ASM("" : "+r"(positive));
+    while (positive <= 0) {
+        WARPGROUP_ASM("" ::: "memory");
+    }
 }
 
 /* Registers that a product under way reads: the compiler has no other use for them before this place. */
@@ -106,6 +116,18 @@ static __device__ __forceinline__ void wait_for_warpgroup_products(float (&d)[co
 {
     wait_for_warpgroup_products<pending>();
     pin(d);
+}
+
+/* Of the registers that a block's threads have alike, a warpgroup keeps `count` for each thread (a multiple of
+ * 8), fewer or more than it had; who asks for more waits until others have let them go. */
+template <int count> static __device__ __forceinline__ void keep_registers()
+{
+    WARPGROUP_ASM("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
+}
+
+template <int count> static __device__ __forceinline__ void ask_for_registers()
+{
+    WARPGROUP_ASM("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
 }
 
 /* x, in a way that keeps the compiler from computing what is made of it ahead of a loop: registers are few.
@@ -157,9 +179,60 @@ static __device__ __forceinline__ void warpgroup_multiply(float (&d)[24], uint64
         : "l"(a), "l"(b), "r"(1));
 }
 
-/* d (64, 144) += a (64, 16) b (16, 144), where a is in registers as warps' own products have it, 16 rows a
- * warp, and the operand b is N-major: octets of rows of 8 neighbours along n, 16 bytes each, one row behind
- * the other along k. a must stay as it is until the product is done. */
+/* d (64, 64) += a (64, 16) b (16, 64), or = where add is 0 */
+static __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], uint64_t a, uint64_t b, int add)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+        "%24,%25,%26,%27,%28,%29,%30,%31},"
+        " %32, %33, add, 1, 1, 0, 0; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), EIGHT_OF(d, 24)
+        : "l"(a), "l"(b), "r"(add));
+}
+
+/* In those below the operand b is N-major: octets of rows of 8 neighbours along n, 16 bytes each, one row
+ * behind the other along k. A left factor in registers is as warps' own products have it, 16 rows a warp, and
+ * must stay as it is until the product is done. */
+
+/* d (64, 48) += a (64, 16) b (16, 48), or = where add is 0 */
+static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[24], uint64_t a, uint64_t b,
+                                                                     int add)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %26, 0; wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23},"
+        " %24, %25, add, 1, 1, 0, 1; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16)
+        : "l"(a), "l"(b), "r"(add));
+}
+
+/* d (64, 48) += a (64, 16) b (16, 48) */
+static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[24], const uint32_t (&a)[4],
+                                                                     uint64_t b)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %29, 0; wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23},"
+        " {%24,%25,%26,%27}, %28, add, 1, 1, 1; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+
+/* d (64, 56) += a (64, 16) b (16, 56) */
+static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[28], const uint32_t (&a)[4],
+                                                                     uint64_t b)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %33, 0; wgmma.mma_async.sync.aligned.m64n56k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+        "%24,%25,%26,%27},"
+        " {%28,%29,%30,%31}, %32, add, 1, 1, 1; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+
+/* d (64, 144) += a (64, 16) b (16, 144) */
 static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[72], const uint32_t (&a)[4],
                                                                      uint64_t b)
 {
