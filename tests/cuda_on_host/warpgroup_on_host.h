@@ -122,17 +122,32 @@ static inline void warpgroup_multiply_transposed(float (&d)[count], uint64_t a, 
 }
 
 template <int count>
-static inline void warpgroup_multiply_transposed(float (&d)[count], const uint32_t (&a)[4], uint64_t b)
+static inline void multiply_registers(float (&d)[count], const uint32_t (&a)[4], uint64_t b, bool transposed)
 {
     for (int tile = 0; tile < count / 4; tile++) {
         const int lane = (int)threadIdx.x % 32, column = 8 * tile + lane / 4, k = 2 * (lane % 4);
         uint32_t right[2];
         for (int half = 0; half < 2; half++) {
-            right[half] = pack_bf16(operand_element(b, column, k + 8 * half, true),
-                                    operand_element(b, column, k + 8 * half + 1, true));
+            right[half] = pack_bf16(operand_element(b, column, k + 8 * half, transposed),
+                                    operand_element(b, column, k + 8 * half + 1, transposed));
         }
         multiply_add_bf16(&d[4 * tile], a, right);
     }
+}
+
+template <int count>
+static inline void warpgroup_multiply(float (&d)[count], const uint32_t (&a)[4], uint64_t b, int add)
+{
+    for (int e = 0; e < count && !add; e++) {
+        d[e] = 0;
+    }
+    multiply_registers(d, a, b, false);
+}
+
+template <int count>
+static inline void warpgroup_multiply_transposed(float (&d)[count], const uint32_t (&a)[4], uint64_t b)
+{
+    multiply_registers(d, a, b, true);
 }
 
 #endif

@@ -60,10 +60,30 @@ static __device__ __forceinline__ normal_tail normal_tail_of(float x, bf16)
     return result;
 }
 
+/* Phi(-|x|) alone. */
+static __device__ __forceinline__ float normal_tail_alone(float x, float)
+{
+    return normal_tail_of(x, 0.0f).value;
+}
+
+/* In bf16 two to the power of a polynomial: one function of the slow unit in place of two. Relative error
+ * 9e-5 for |x| up to 4.5, where GELU is -1.5e-5; x times it is nowhere off by more than that. */
+static __device__ __forceinline__ float normal_tail_alone(float x, bf16)
+{
+    const float distance = fabsf(x);
+    float power = -0.00031208423f;
+    power = power * distance + 0.0057434772f;
+    power = power * distance - 0.047949517f;
+    power = power * distance - 0.46451715f;
+    power = power * distance - 1.1489891f;
+    power = power * distance - 1.0001344f;
+    return fast_exp2(power);
+}
+
 /* GELU, with the accuracy that activations of type T ask for. */
 template <typename T> static __device__ __forceinline__ float gelu(float x)
 {
-    return fmaxf(x, 0) - fabsf(x) * normal_tail_of(x, T()).value;
+    return fmaxf(x, 0) - fabsf(x) * normal_tail_alone(x, T());
 }
 
 /* Its value and its derivative. */

@@ -13,6 +13,11 @@ int cuda_mlp_fits(struct compute *c, int channels, int hidden)
            mlp_backward_shared() <= cuda_state(c)->shared_per_block;
 }
 
+static int by_warpgroups(const struct compute *c)
+{
+    return cuda_state(c)->major == 9;
+}
+
 static struct normed_linear first_layer_of(const struct mlp *mlp)
 {
     const struct normed_linear layer = {mlp->channels,  mlp->hidden,  mlp->norm_weight,
@@ -50,7 +55,8 @@ void cuda_mlp_forward(struct compute *c, activation *out, const activation *x, c
     if (!cuda_mlp_fits(c, mlp->channels, mlp->hidden) || !all_aligned(out, x)) {
         reference_mlp_forward(c, out, x, mlp, rows);
     } else if (derive_factors(c, &factors, mlp, 0) != NULL) {
-        mlp_rows_forward(c, (bf16 *)out, (const bf16 *)x, &factors, rows);
+        (by_warpgroups(c) ? mlp_rows_forward_by_warpgroups : mlp_rows_forward)(c, (bf16 *)out,
+                                                                               (const bf16 *)x, &factors, rows);
     }
 }
 
@@ -65,7 +71,6 @@ void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradi
         reference_mlp_backward(c, dx, gradients, dout, x, mlp, rows);
         return;
     }
-    const int by_warpgroups = cuda_state(c)->major == 9;
     const size_t blocks = mlp_backward_blocks(c, rows);
     const struct normed_linear first = first_layer_of(mlp);
     const struct normed_linear_gradients first_gradients = {gradients->norm_weight, gradients->norm_bias,
@@ -74,7 +79,7 @@ void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradi
     if (sums != NULL) {
         float *partial = sums + mlp_sums;
         cuda_fill_zero(c, sums, mlp_sum_weight2 * sizeof(float));
-        (by_warpgroups ? mlp_rows_backward_by_warpgroups : mlp_rows_backward)(
+        (by_warpgroups(c) ? mlp_rows_backward_by_warpgroups : mlp_rows_backward)(
             c, (bf16 *)dx, partial, (const bf16 *)dout, (const bf16 *)x, &factors, rows);
         cuda_add_parts(c, sums, mlp_sum_weight2, NULL, 0, partial, blocks, mlp_sums);
         cuda_add_parts(c, gradients->weight2, mlp_weights, gradients->bias2, normed_channels,

@@ -43,9 +43,10 @@ size_t mlp_backward_blocks(const struct compute *c, size_t rows);
 void mlp_rows_backward(struct compute *c, bf16 *dx, float *partial, const bf16 *dout, const bf16 *x,
                        const struct mlp_factors *factors, size_t rows);
 
-/* ---- mlp_warpgroup_backward.cu ---- */
+/* ---- mlp_warpgroup_forward.cu and mlp_warpgroup_backward.cu: the same on Hopper ---- */
 
-/* The same on Hopper. */
+void mlp_rows_forward_by_warpgroups(struct compute *c, bf16 *out, const bf16 *x,
+                                    const struct mlp_factors *factors, size_t rows);
 void mlp_rows_backward_by_warpgroups(struct compute *c, bf16 *dx, float *partial, const bf16 *dout,
                                      const bf16 *x, const struct mlp_factors *factors, size_t rows);
 

@@ -191,9 +191,34 @@ static __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], uint64
         : "l"(a), "l"(b), "r"(add));
 }
 
+/* The same of left factors in registers, as warps' own products have them, 16 rows a warp: a must stay as it
+ * is until the product is done. */
+static __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], const uint32_t (&a)[4], uint64_t b,
+                                                          int add)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+        "%24,%25,%26,%27,%28,%29,%30,%31},"
+        " {%32,%33,%34,%35}, %36, add, 1, 1, 0; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), EIGHT_OF(d, 24)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+}
+
+/* d (64, 48) += a (64, 16) b (16, 48), or = where add is 0; a in registers */
+static __device__ __forceinline__ void warpgroup_multiply(float (&d)[24], const uint32_t (&a)[4], uint64_t b,
+                                                          int add)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %29, 0; wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23},"
+        " {%24,%25,%26,%27}, %28, add, 1, 1, 0; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
+}
+
 /* In those below the operand b is N-major: octets of rows of 8 neighbours along n, 16 bytes each, one row
- * behind the other along k. A left factor in registers is as warps' own products have it, 16 rows a warp, and
- * must stay as it is until the product is done. */
+ * behind the other along k. */
 
 /* d (64, 48) += a (64, 16) b (16, 48), or = where add is 0 */
 static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[24], uint64_t a, uint64_t b,
