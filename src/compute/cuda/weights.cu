@@ -1,5 +1,6 @@
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/recording.cuh"
+#include "compute/cuda/vector.cuh"
 
 #include <stdlib.h>
 
@@ -36,6 +37,8 @@ enum {
     derived_at_once = 64, /* so that they fit into a launch's parameters */
     tile_bytes = 32,      /* of neighbours along out: the least that memory writes at once */
     tile_row = 27 * 32,   /* (in, taps) of a tile, at most */
+    together = 8,         /* of in, that a thread writes at once */
+    across_threads = 4,   /* that write a row together */
 };
 
 struct derivations {
@@ -73,7 +76,7 @@ static __global__ void __launch_bounds__(derive_threads) derive(const __grid_con
     T *values = (T *)d.values;
     for (int o = warp; o < outs; o += derive_warps) {
         const size_t from = ((size_t)(first_out + o) * d.in + first_in) * taps;
-#pragma unroll 4
+#pragma unroll 9
         for (int k = lane; k < row; k += warp_size) {
             const T value = from_float<T>(d.weight[from + k]);
             if (form == WEIGHTS_PLAIN) {
@@ -94,12 +97,25 @@ static __global__ void __launch_bounds__(derive_threads) derive(const __grid_con
             }
         }
     } else if (form != WEIGHTS_PLAIN) { /* along in */
-        for (int k = warp; k < outs * taps; k += derive_warps) {
+        const int by_eight = d.in % together == 0, step = by_eight ? across_threads : warp_size;
+        for (int k = (int)threadIdx.x / step; k < outs * taps; k += derive_threads / step) {
             const int o = k / taps, tap = k % taps;
             const size_t to = form == WEIGHTS_OUT_TAP_IN ? (size_t)(first_out + o) * taps + tap
                                                          : (size_t)tap * d.out + first_out + o;
-            for (int i = lane; i < ins; i += warp_size) {
-                values[to * d.in + first_in + i] = tile[o][i * taps + tap];
+            T *own = values + to * d.in + first_in;
+            if (by_eight) {
+                for (int i = lane % across_threads * together; i < ins; i += across_threads * together) {
+                    vector<T, together> v;
+#pragma unroll
+                    for (int j = 0; j < together; j++) {
+                        v.value[j] = tile[o][(i + j) * taps + tap];
+                    }
+                    store_vector(own + i, v);
+                }
+            } else {
+                for (int i = lane; i < ins; i += warp_size) {
+                    own[i] = tile[o][i * taps + tap];
+                }
             }
         }
     }
