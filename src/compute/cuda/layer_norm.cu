@@ -34,6 +34,22 @@ static __device__ __forceinline__ float row_sum(float x, int lanes)
     return x;
 }
 
+/* `width` neighbours of weight or bias, in as few loads as can be: they are read again for every row. */
+template <int width> static __device__ __forceinline__ vector<float, width> load_factors(const float *from)
+{
+    constexpr int at_once = width % 4 == 0 ? 4 : 1;
+    vector<float, width> result;
+#pragma unroll
+    for (int k = 0; k < width; k += at_once) {
+        const vector<float, at_once> part = load_vector<at_once>(from + k);
+#pragma unroll
+        for (int i = 0; i < at_once; i++) {
+            result.value[k + i] = part.value[i];
+        }
+    }
+    return result;
+}
+
 /* How a grid shares rows. */
 struct row_layout {
     size_t rows;
@@ -100,12 +116,17 @@ static __global__ void __launch_bounds__(row_threads)
             const int group = lane + i * l.lanes;
             if (group < groups) {
                 const vector<T, width> v = x.part(from, i, group);
+                vector<float, width> factor = {}, shift = {};
                 vector<T, width> result;
+                if (weight != NULL) {
+                    factor = load_factors<width>(weight + group * width);
+                    shift = load_factors<width>(bias + group * width);
+                }
 #pragma unroll
                 for (int k = 0; k < width; k++) {
                     float normal = (to_float(v.value[k]) - average) * scale;
                     if (weight != NULL) {
-                        normal = normal * weight[group * width + k] + bias[group * width + k];
+                        normal = normal * factor.value[k] + shift.value[k];
                     }
                     result.value[k] = from_float<T>(normal);
                 }
@@ -180,11 +201,15 @@ static __global__ void __launch_bounds__(row_threads)
             const int group = lane + i * l.lanes;
             if (group < groups) {
                 const vector<T, width> v = x.part(from, i, group), d = dy.part(gradient, i, group);
+                vector<float, width> factor = {};
+                if (weight != NULL) {
+                    factor = load_factors<width>(weight + group * width);
+                }
 #pragma unroll
                 for (int k = 0; k < width; k++) {
                     const float xhat = (to_float(v.value[k]) - average) * scale,
                                 dvalue = to_float(d.value[k]);
-                    const float g = weight != NULL ? dvalue * weight[group * width + k] : dvalue;
+                    const float g = weight != NULL ? dvalue * factor.value[k] : dvalue;
                     g_sum += g;
                     g_xhat_sum += g * xhat;
                     if (affine) {
@@ -202,6 +227,10 @@ static __global__ void __launch_bounds__(row_threads)
             if (group < groups) {
                 const vector<T, width> v = x.part(from, i, group), d = dy.part(gradient, i, group);
                 vector<T, width> result, added = {};
+                vector<float, width> factor = {};
+                if (weight != NULL) {
+                    factor = load_factors<width>(weight + group * width);
+                }
                 if (residual != NULL) {
                     added = past.part(beside, i, group);
                 }
@@ -209,7 +238,7 @@ static __global__ void __launch_bounds__(row_threads)
                 for (int k = 0; k < width; k++) {
                     const float xhat = (to_float(v.value[k]) - average) * scale,
                                 dvalue = to_float(d.value[k]);
-                    const float g = weight != NULL ? dvalue * weight[group * width + k] : dvalue;
+                    const float g = weight != NULL ? dvalue * factor.value[k] : dvalue;
                     result.value[k] =
                         from_float<T>(scale * (g - g_mean - xhat * g_xhat_mean) + to_float(added.value[k]));
                 }
@@ -329,7 +358,7 @@ void cuda_layer_norm_forward(struct compute *c, activation *out, float *mean, fl
                              const activation *inp, const float *weight, const float *bias, size_t rows,
                              int channels)
 {
-    with_vectors(c, (size_t)channels, all_aligned(out, inp), [&](auto kind) {
+    with_vectors(c, (size_t)channels, all_aligned(out, inp, weight, bias), [&](auto kind) {
         typedef typename decltype(kind)::element T;
         const row_layout l = row_layout_of(rows, channels, decltype(kind)::width);
         with_parts(l.count, [&](auto kept) {
@@ -380,7 +409,7 @@ void cuda_layer_norm_backward(struct compute *c, activation *dinp, float *dweigh
     if (rows == 0) {
         return;
     }
-    with_vectors(c, (size_t)channels, all_aligned(dinp, dout, inp, residual), [&](auto kind) {
+    with_vectors(c, (size_t)channels, all_aligned(dinp, dout, inp, residual, weight), [&](auto kind) {
         typedef typename decltype(kind)::element T;
         const row_layout l = row_layout_of(rows, channels, decltype(kind)::width);
         affine_sum<T, decltype(kind)::width> sum = {};
