@@ -98,7 +98,8 @@ static void encode_hidden_state(const struct layer_run *run, const struct residu
 {
     const struct arena_mark mark = arena_mark(run->arena);
     activation *hidden = push_activations(run, tensor_size(grid, block->in_channels));
-    hidden_norm_forward(run, hidden, x, block->in_channels, grid);
+    real *mean = push_reals(run, grid_rows(grid)), *rstd = push_reals(run, grid_rows(grid));
+    hidden_norm_forward(run, hidden, mean, rstd, x, block->in_channels, grid);
     pooled_block_forward(run, block, part, stride, hidden, grid, kept);
     arena_release(run->arena, mark);
 }
@@ -180,7 +181,8 @@ static const activation *hidden_state(const struct layer_run *run, const struct 
         x = next;
     }
     activation *hidden = push_activations(run, tensor_size(&grids[h], feature_size << h));
-    hidden_norm_forward(run, hidden, x, feature_size << h, &grids[h]);
+    real *mean = push_reals(run, grid_rows(&grids[h])), *rstd = push_reals(run, grid_rows(&grids[h]));
+    hidden_norm_forward(run, hidden, mean, rstd, x, feature_size << h, &grids[h]);
     return hidden;
 }
 

@@ -27,10 +27,11 @@ static void hidden_state_backward(const struct layer_run *run, const struct resi
                                   const struct residual_block_activations *kept)
 {
     const struct arena_mark mark = arena_mark(run->arena);
+    real *mean = push_reals(run, grid_rows(grid)), *rstd = push_reals(run, grid_rows(grid));
     activation *hidden = push_activations(run, grid_rows(grid) * (size_t)block->in_channels);
-    hidden_norm_forward(run, hidden, x, block->in_channels, grid);
+    hidden_norm_forward(run, hidden, mean, rstd, x, block->in_channels, grid);
     pooled_block_backward(run, block, dx, dpart, stride, hidden, grid, kept);
-    hidden_norm_backward(run, dx, dx, x, stages, block->in_channels, grid);
+    hidden_norm_backward(run, dx, dx, x, mean, rstd, stages, block->in_channels, grid);
     arena_release(run->arena, mark);
 }
 

@@ -96,14 +96,21 @@ static void norm_forward(const void *layer, const struct layer_run *run, activat
                          const activation *inp)
 {
     (void)layer;
-    hidden_norm_forward(run, out, inp, norm_channels, &norm_grid);
+    const struct arena_mark mark = arena_mark(run->arena);
+    real *mean = push_reals(run, grid_rows(&norm_grid)), *rstd = push_reals(run, grid_rows(&norm_grid));
+    hidden_norm_forward(run, out, mean, rstd, inp, norm_channels, &norm_grid);
+    arena_release(run->arena, mark);
 }
 
 static void norm_backward(const void *layer, const struct layer_run *run, activation *out, activation *dinp,
                           activation *dout, const activation *inp)
 {
-    norm_forward(layer, run, out, inp);
-    hidden_norm_backward(run, dinp, dout, inp, NULL, norm_channels, &norm_grid);
+    (void)layer;
+    const struct arena_mark mark = arena_mark(run->arena);
+    real *mean = push_reals(run, grid_rows(&norm_grid)), *rstd = push_reals(run, grid_rows(&norm_grid));
+    hidden_norm_forward(run, out, mean, rstd, inp, norm_channels, &norm_grid);
+    hidden_norm_backward(run, dinp, dout, inp, mean, rstd, NULL, norm_channels, &norm_grid);
+    arena_release(run->arena, mark);
 }
 
 static void norm_of_hidden_states(void **state)
