@@ -7,14 +7,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int main(int argc, char **argv)
+static int count_wrong(const char *filter, double max_work)
 {
     struct compute float32, bf16;
-    const double max_work = argc > 2 ? atof(argv[2]) : 1.2e7;
     open_cuda_on_host(&float32, PRECISION_FLOAT32);
     open_cuda_on_host(&bf16, PRECISION_BF16);
-    const int wrong = count_disagreements(&float32, &bf16, NULL, argc > 1 ? argv[1] : NULL, max_work);
+    const int wrong = count_disagreements(&float32, &bf16, NULL, filter, max_work);
     compute_close(&float32);
     compute_close(&bf16);
-    return wrong > 0;
+    return wrong;
+}
+
+/* On one multiprocessor a block has many tiles of rows; before Hopper others of the kernels are at work. */
+static int count_wrong_mlps(void)
+{
+    const struct gpu_on_host usual = gpu_on_host;
+    int wrong = 0;
+    for (int major = 9; major >= 8; major--) {
+        gpu_on_host.multiprocessors = 1;
+        gpu_on_host.major = major;
+        printf("compute capability %d.0, one multiprocessor\n", major);
+        wrong += count_wrong("x 48, 192 hidden", 6e7);
+    }
+    gpu_on_host = usual;
+    return wrong;
+}
+
+int main(int argc, char **argv)
+{
+    const double max_work = argc > 2 ? atof(argv[2]) : 1.2e7;
+    const int wrong = count_wrong(argc > 1 ? argv[1] : NULL, max_work);
+    return wrong + (argc > 1 ? 0 : count_wrong_mlps()) > 0;
 }

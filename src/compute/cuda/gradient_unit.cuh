@@ -45,8 +45,9 @@ static __device__ __forceinline__ void add_unit_rows(float (&sum)[unit_tiles][co
 }
 
 /* The unit to (48, pitch) floats. */
+template <int columns>
 static __device__ __forceinline__ void
-store_unit_rows(float *to, int pitch, const float (&sum)[unit_tiles][unit_columns][4], int lane)
+store_unit_rows(float *to, int pitch, const float (&sum)[unit_tiles][columns][4], int lane)
 {
 #pragma unroll
     for (int i = 0; i < unit_tiles; i++) {
@@ -60,6 +61,20 @@ store_unit_rows(float *to, int pitch, const float (&sum)[unit_tiles][unit_column
                 v.y = sum[i][j][2 * half + 1];
                 *reinterpret_cast<float2 *>(row + 8 * j) = v;
             }
+        }
+    }
+}
+
+/* The products with ones, to 48 floats. */
+template <int columns>
+static __device__ __forceinline__ void store_unit_ones(float *to, const float (&sum)[unit_tiles][columns][4],
+                                                       int lane)
+{
+    if (lane % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < unit_tiles; i++) {
+            to[16 * i + lane / 4] = sum[i][columns - 1][0];
+            to[16 * i + 8 + lane / 4] = sum[i][columns - 1][2];
         }
     }
 }

@@ -12,7 +12,6 @@ extern "C" {
  * passes over memory are those of x and of what the layer gives. */
 enum {
     features = 3 * normed_channels,
-    feature_pairs = features / 2,
     weights = features * normed_channels,
     wide_pitch = features + 8, /* in shared memory, as normed_pitch */
     block_threads = 256,
@@ -154,31 +153,24 @@ static __global__ void __launch_bounds__(block_threads, backward_blocks)
         return;
     }
     const int thread = (int)threadIdx.x - writing_warps * warp_size, own_unit = warp - writing_warps;
-    float sum[unit_tiles][unit_columns][4] = {};
-    float bias_sum[2] = {};
+    float sum[unit_tiles][unit_columns + 1][4] = {}; /* a column more: of the bias */
     for (int tile = 0; tile < own_tiles; tile++, first += step) {
         const int stage = tile % stages;
         next_tile(tile);
         normalise_tile(s->x[stage], s->rstd, thread);
-        if (thread < feature_pairs) {
-            add_column_pair(bias_sum, s->dout[stage] + 2 * thread, wide_pitch);
-        }
         __syncthreads();
         if (own_unit < units) {
 #pragma unroll 1
             for (int k = 0; k < normed_tile; k += 16) {
                 add_unit_rows(sum, s->dout[stage] + k * wide_pitch + own_unit * unit, wide_pitch,
-                              s->x[stage] + k * normed_pitch, normed_pitch, 0, lane);
+                              s->x[stage] + k * normed_pitch, normed_pitch, 1, lane);
             }
         }
     }
     float *own_partial = partial + (size_t)blockIdx.x * sums;
     if (own_unit < units) {
         store_unit_rows(own_partial + own_unit * unit * normed_channels, normed_channels, sum, lane);
-    }
-    if (thread < feature_pairs) {
-        own_partial[weights + 2 * thread] = bias_sum[0];
-        own_partial[weights + 2 * thread + 1] = bias_sum[1];
+        store_unit_ones(own_partial + weights + own_unit * unit, sum, lane);
     }
 }
 

@@ -97,7 +97,7 @@ static __global__ void __launch_bounds__(derive_threads) derive(const __grid_con
             }
         }
     } else if (form != WEIGHTS_PLAIN) { /* along in */
-        const int by_eight = d.in % together == 0, step = by_eight ? across_threads : warp_size;
+        const int by_eight = d.in % together == 0, step = by_eight ? (int)across_threads : (int)warp_size;
         for (int k = (int)threadIdx.x / step; k < outs * taps; k += derive_threads / step) {
             const int o = k / taps, tap = k % taps;
             const size_t to = form == WEIGHTS_OUT_TAP_IN ? (size_t)(first_out + o) * taps + tap
