@@ -215,7 +215,7 @@ void attend(struct compute *c, const void *chosen, struct results *r)
 
 /* Scores of a few hundred on 12 padded to 14 tokens: masked keys win where they are larger by 100 (see
  * test_window_attention_oracle_f64.c), which a mask of minus infinity, or none, would miss. Every value is a
- * multiple of 1/4 and head_dim is 4, so that scores are exact and rounding decides nothing. */
+ * multiple of 1/4 and head_dim a power of 4, so that scores are exact and rounding decides nothing. */
 void attend_with_large_scores(struct compute *c, const void *chosen, struct results *r)
 {
     const struct attention_shape *s = chosen;

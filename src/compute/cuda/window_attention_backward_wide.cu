@@ -5,10 +5,11 @@
  * 352 x channels. In a pass some warps have its keys and values in registers, with their gradients, and meet
  * all queries; the others sum over keys, a plane of queries behind, with the strip between them.
  *
- * A block takes 202 KB of shared memory for heads of 32 channels and 223 KB for 64, which Hopper has, and
+ * A block takes 206 KB of shared memory for heads of 32 channels and 227 KB for 64, which Hopper has, and
  * sm_100; sm_80 (163 KB), 86, 89 and 120 (99 KB) have not, and take the plain kernel. */
-#include "compute/cuda/window_gradient_wide.cuh"
-#include "compute/cuda/window_table_sums.cuh"
+#include "compute/cuda/window_wide_strip_sums.cuh"
+
+enum { queries_are_read = 5 }; /* a named barrier, beside those of window_queries.cuh */
 
 /* ---- warps that have keys ---- */
 
@@ -20,40 +21,37 @@ template <int dims> struct key_tile {
     float dk[dims / 8][4], dv[dims / 8][4];
 };
 
-/* Keys and values `first` and so on of the window, from memory. */
+/* Keys and values `first` and so on of the window, from memory. All is asked for before any is looked at. */
 template <int dims>
 static __device__ __forceinline__ void load_rows(key_tile<dims> *t, const wide_shared<dims> *s,
-                                                 const head_arrays &a, const window_grid &g, int first)
+                                                 const token_list<dims> *tokens, const head_arrays &a,
+                                                 const window_grid &g, int first)
 {
-    const int lane = (int)threadIdx.x % warp_size, width = g.heads * dims;
-    const int column = width + a.head * dims + lane % 4 * 2;
+    const int lane = (int)threadIdx.x % warp_size, width = g.heads * dims, column = lane % 4 * 2;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        const int number = first + half * 8 + lane / 4, row = s->key_rows[number];
+        const int row = max(tokens->key_rows[first + half * 8 + lane / 4], 0);
+        const bf16 *from = a.qkv + ((size_t)row * 3 + 1) * width + a.head * dims + column;
 #pragma unroll
-        for (int e = half; e < 4; e += 2) {
-#pragma unroll
-            for (int k = 0; k < dims / 16; k++) {
-                t->k[k][e] = t->v[k][e] = 0;
-            }
+        for (int k = 0; k < dims / 16; k++) {
+            t->k[k][half] = *(const uint32_t *)(from + k * 16);
+            t->k[k][half + 2] = *(const uint32_t *)(from + k * 16 + 8);
+            t->v[k][half] = *(const uint32_t *)(from + width + k * 16);
+            t->v[k][half + 2] = *(const uint32_t *)(from + width + k * 16 + 8);
         }
-        if (row >= 0) {
-            const bf16 *from = a.qkv + (size_t)row * 3 * width + column;
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int number = first + half * 8 + lane / 4, is_key = tokens->key_regions[number] != no_key;
+        if (tokens->key_rows[number] < 0) {
 #pragma unroll
             for (int k = 0; k < dims / 16; k++) {
-                t->k[k][half] = *(const uint32_t *)(from + k * 16);
-                t->k[k][half + 2] = *(const uint32_t *)(from + k * 16 + 8);
-                t->v[k][half] = *(const uint32_t *)(from + width + k * 16);
-                t->v[k][half + 2] = *(const uint32_t *)(from + width + k * 16 + 8);
-            }
-        } else if (s->key_regions[number] != no_key) {
-            const float *from = a.qkv_bias + column;
 #pragma unroll
-            for (int k = 0; k < dims / 16; k++) {
-                t->k[k][half] = pack_pair(from[k * 16], from[k * 16 + 1]);
-                t->k[k][half + 2] = pack_pair(from[k * 16 + 8], from[k * 16 + 9]);
-                t->v[k][half] = pack_pair(from[width + k * 16], from[width + k * 16 + 1]);
-                t->v[k][half + 2] = pack_pair(from[width + k * 16 + 8], from[width + k * 16 + 9]);
+                for (int right = 0; right < 2; right++) {
+                    const bf16 *from = s->padding[0] + k * 16 + right * 8 + column;
+                    t->k[k][half + right * 2] = is_key ? *(const uint32_t *)from : 0;
+                    t->v[k][half + right * 2] = is_key ? *(const uint32_t *)(from + dims) : 0;
+                }
             }
         }
     }
@@ -61,16 +59,17 @@ static __device__ __forceinline__ void load_rows(key_tile<dims> *t, const wide_s
 
 template <int dims>
 static __device__ __forceinline__ void load_keys(key_tile<dims> *t, const wide_shared<dims> *s,
-                                                 const head_arrays &a, const window_grid &g, int first)
+                                                 const token_list<dims> *tokens, const head_arrays &a,
+                                                 const window_grid &g, int first)
 {
     const int lane = (int)threadIdx.x % warp_size, row = first / row_slots + lane / 8 % 2;
     const int exists = row < rows_of_keys(g);
-    load_rows<dims>(t, s, a, g, first);
+    load_rows<dims>(t, s, tokens, a, g, first);
     t->bias = exists ? (const char *)s->bias.rows - bias_of_row(row) : (const char *)&s->bias.none;
     t->has_bias = exists ? -1 : 0;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        const uint32_t region = s->key_regions[first + half * 8 + lane / 4];
+        const uint32_t region = tokens->key_regions[first + half * 8 + lane / 4];
         key_region_pairs<dims>(&t->mask[half], &t->mask[half + 2], region);
     }
 #pragma unroll
@@ -89,21 +88,22 @@ template <int dims> struct query_reader {
     int scores_column, sums_column;
     const query_pair *pair;
     const int *bias;
-    const uint32_t *region;
+    const uint8_t *region;
 };
 
 template <int dims>
-static __device__ __forceinline__ query_reader<dims> read_queries(const wide_shared<dims> *s, int tile)
+static __device__ __forceinline__ query_reader<dims> read_queries(const wide_shared<dims> *s,
+                                                                  const token_list<dims> *tokens)
 {
     const int lane = (int)threadIdx.x % warp_size, slot = lane / 16 * 8 + lane % 8;
     query_reader<dims> r;
-    r.for_scores = s->queries[tile * 16 + slot];
-    r.for_sums = s->queries[tile * 16 + lane % 16];
+    r.for_scores = s->queries[slot];
+    r.for_sums = s->queries[lane % 16];
     r.scores_column = eight_of_row<dims>(slot, lane / 8 % 2);
     r.sums_column = eight_of_row<dims>(lane % 16, lane / 16);
-    r.pair = &s->pairs[tile * 8 + lane % 4];
-    r.bias = &s->query_bias[tile * 16 + slot];
-    r.region = &s->query_regions[tile * 16 + lane / 4];
+    r.pair = &s->pairs[lane % 4];
+    r.bias = &tokens->query_bias[slot];
+    r.region = &tokens->query_regions[lane / 4];
     return r;
 }
 
@@ -116,21 +116,38 @@ template <int dims> static __device__ __forceinline__ void to_next_tile(query_re
     r->region += 16;
 }
 
+/* What the scores of 16 queries begin with. It is asked for while those before are summed, so that nobody
+ * waits for it. */
+template <int dims> struct first_fragments {
+    uint32_t bias[key_pass<dims>::tiles][4], q[4], dy[4];
+};
+
+/* `of_query` is what the lane's query adds to key_tile's bias. */
+template <int dims>
+static __device__ __forceinline__ void load_first(first_fragments<dims> *f, const key_tile<dims> *t,
+                                                  const bf16 *queries, int of_query)
+{
+#pragma unroll
+    for (int m = 0; m < key_pass<dims>::tiles; m++) {
+        load_matrices_transposed(f->bias[m], t[m].bias + (of_query & t[m].has_bias));
+    }
+    load_matrices(f->q, queries);
+    load_matrices(f->dy, queries + slots * dims);
+}
+
 /* The scores of the warp's keys with 16 queries, over the scale, and the gradient of their powers. */
 template <int dims, bool masked>
 static __device__ __forceinline__ void score_queries(float score[][2][4], float dp[][2][4],
-                                                     const key_tile<dims> *t, const query_reader<dims> &r)
+                                                     const key_tile<dims> *t, const query_reader<dims> &r,
+                                                     const first_fragments<dims> &f)
 {
     enum { tiles = key_pass<dims>::tiles };
-    const int of_query = *r.bias;
     float delta[2][4];
 #pragma unroll
     for (int m = 0; m < tiles; m++) {
-        uint32_t bias[4];
-        load_matrices_transposed(bias, t[m].bias + (of_query & t[m].has_bias));
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            from_halves(&score[m][k / 2][k % 2 * 2], &score[m][k / 2][k % 2 * 2 + 1], bias[k]);
+            from_halves(&score[m][k / 2][k % 2 * 2], &score[m][k / 2][k % 2 * 2 + 1], f.bias[m][k]);
         }
     }
 #pragma unroll
@@ -151,9 +168,11 @@ static __device__ __forceinline__ void score_queries(float score[][2][4], float 
 #pragma unroll
     for (int k = 0; k < dims / 16; k++) {
         const bf16 *from = r.for_scores + (r.scores_column ^ k * 16);
-        uint32_t q[4], dy[4];
-        load_matrices(q, from);
-        load_matrices(dy, from + slots * dims);
+        uint32_t q[4] = {f.q[0], f.q[1], f.q[2], f.q[3]}, dy[4] = {f.dy[0], f.dy[1], f.dy[2], f.dy[3]};
+        if (k > 0) {
+            load_matrices(q, from);
+            load_matrices(dy, from + slots * dims);
+        }
 #pragma unroll
         for (int m = 0; m < tiles; m++) {
 #pragma unroll
@@ -172,13 +191,14 @@ static __device__ __forceinline__ void score_queries(float score[][2][4], float 
 /* Lets the warp's keys meet 16 queries: adds to dk and dv what the queries send, and writes the scores'
  * gradient to the strip, where `to` is the lane's row of the first query and tile of keys. */
 template <int dims, bool masked>
-static __device__ __forceinline__ void meet_queries(key_tile<dims> *t, const query_reader<dims> &r, bf16 *to,
-                                                    float unit)
+static __device__ __forceinline__ void meet_queries(key_tile<dims> *t, first_fragments<dims> *f,
+                                                    const query_reader<dims> &r, bf16 *to, float unit)
 {
     enum { tiles = key_pass<dims>::tiles };
     float score[tiles][2][4], dp[tiles][2][4];
     uint32_t p_fragment[tiles][4], ds_fragment[tiles][4];
-    score_queries<dims, masked>(score, dp, t, r);
+    const int of_next = r.bias[16];
+    score_queries<dims, masked>(score, dp, t, r, *f);
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         const float2 shift = *(const float2 *)r.pair[k / 2 * 4].shift;
@@ -201,6 +221,9 @@ static __device__ __forceinline__ void meet_queries(key_tile<dims> *t, const que
         uint32_t q[4], dy[4];
         load_matrices_transposed(dy, from + slots * dims);
         load_matrices_transposed(q, from);
+        if (k == 0) {
+            load_first<dims>(f, t, r.for_scores + 16 * dims + r.scores_column, of_next);
+        }
 #pragma unroll
         for (int m = 0; m < tiles; m++) {
 #pragma unroll
@@ -212,36 +235,19 @@ static __device__ __forceinline__ void meet_queries(key_tile<dims> *t, const que
     }
 }
 
-template <int dims, bool masked>
-static __device__ __forceinline__ void meet_tiles(key_tile<dims> *t, wide_shared<dims> *s, int begin, int end,
-                                                  int first_key, float unit)
-{
-    const int lane = (int)threadIdx.x % warp_size, strip_row = key_pass<dims>::strip_row;
-    bf16 *first_row = &s->strip[lane / 16 * 8 + lane % 8][first_key + lane / 8 % 2 * 8];
-    bf16 *to = first_row + strip_row_of_tile(begin) * strip_row;
-    query_reader<dims> reader = read_queries<dims>(s, begin);
-#pragma unroll 1
-    for (int tile = begin; tile < end; tile++) {
-        meet_queries<dims, masked>(t, reader, to, unit);
-        to_next_tile<dims>(&reader);
-        to += 16 * strip_row;
-        to = to == first_row + strip_rows * strip_row ? first_row : to;
-    }
-}
-
 /* dk and dv of a tile of keys to dqkv, those of padding to the sums of this warp. */
 template <int dims>
-static __device__ __forceinline__ void store_key_gradients(wide_shared<dims> *s, const head_arrays &a,
-                                                           const key_tile<dims> *t, const window_grid &g,
-                                                           int first)
+static __device__ __forceinline__ void
+store_key_gradients(wide_shared<dims> *s, const token_list<dims> *tokens, const head_arrays &a,
+                    const key_tile<dims> *t, const window_grid &g, int first)
 {
     const int lane = (int)threadIdx.x % warp_size, warp = (int)threadIdx.x / warp_size;
     const int width = g.heads * dims;
     int padding[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        const int number = first + half * 8 + lane / 4, row = s->key_rows[number];
-        padding[half] = row < 0 && s->key_regions[number] != no_key;
+        const int number = first + half * 8 + lane / 4, row = tokens->key_rows[number];
+        padding[half] = row < 0 && tokens->key_regions[number] != no_key;
         if (row >= 0) {
             bf16 *to = a.dqkv + (size_t)row * 3 * width + width + a.head * dims + lane % 4 * 2;
 #pragma unroll
@@ -274,40 +280,40 @@ static __device__ __forceinline__ void store_key_gradients(wide_shared<dims> *s,
     }
 }
 
-/* ---- what both kinds of warps know of a pass ---- */
-
-struct pass_shape {
-    int number, last; /* of the window's passes */
-    int planes;       /* of keys; a part of one counts */
-    int warps;        /* that have keys; they fill the strip to whole planes and more */
-};
-
-template <int dims> static __device__ __forceinline__ pass_shape pass_of(const window_grid &g, int number)
+/* Ends a window: warps that have keys go on to bring queries as soon as all of them have read the last ones,
+ * when the list of the next window's tokens is there. */
+static __device__ __forceinline__ void end_window(const pass_shape &last, int has_keys)
 {
-    const int planes = (rows_of_keys(g) + side - 1) / side, of_warp = key_pass<dims>::tiles * 16;
-    pass_shape pass;
-    pass.number = number;
-    pass.last = number * key_pass<dims>::planes + key_pass<dims>::planes >= planes;
-    pass.planes = min(planes - number * key_pass<dims>::planes, (int)key_pass<dims>::planes);
-    pass.warps = (pass.planes * side * row_slots + of_warp - 1) / of_warp;
-    return pass;
+    if (last.number == 0) {
+        __syncthreads(); /* elsewhere there was one between two passes */
+    }
+#ifdef __CUDACC__
+    if (has_keys) {
+        asm volatile("bar.sync %0, %1;" ::"n"((int)queries_are_read), "n"(key_warps * warp_size) : "memory");
+    }
+#else
+    __syncthreads();
+#endif
 }
 
 /* The window's keys meet its queries. */
 template <int dims, bool masked>
-static __device__ __forceinline__ void pass_queries(wide_shared<dims> *s, const head_arrays &a,
-                                                    const window_grid &g, const query_list &list)
+static __device__ __forceinline__ void pass_queries(wide_shared<dims> *s, const token_list<dims> *tokens,
+                                                    const head_arrays &a, const window_grid &g,
+                                                    const query_list &list)
 {
     enum { tiles = key_pass<dims>::tiles };
     const int warp = (int)threadIdx.x / warp_size, first_key = warp * tiles * 16;
     const float unit = g.scale * log2_of_e;
     const plane_walk walk = walk_of(list);
+    const int lane = (int)threadIdx.x % warp_size, strip_row = key_pass<dims>::strip_row;
+    bf16 *first_row = &s->strip[lane / 16 * 8 + lane % 8][first_key + lane / 8 % 2 * 8];
     key_tile<dims> t[tiles];
 #pragma unroll
     for (int m = 0; m < tiles; m++) {
-        load_keys<dims>(&t[m], s, a, g, first_key + m * 16);
+        load_keys<dims>(&t[m], s, tokens, a, g, first_key + m * 16);
     }
-    load_queries<dims>(s, a, g, masked ? region_code<dims>::more * unit : 0);
+    load_queries<dims>(s, tokens, a, g, masked ? region_code<dims>::more * unit : 0);
     copy_async_commit();
     copy_async_wait<0>();
     __syncthreads();
@@ -315,177 +321,72 @@ static __device__ __forceinline__ void pass_queries(wide_shared<dims> *s, const 
 #pragma unroll 1
     for (;;) {
         const int in_window = pass.number * key_pass<dims>::slots + first_key, has_keys = warp < pass.warps;
-        int done = 0;
+        query_reader<dims> reader = read_queries<dims>(s, tokens);
+        bf16 *to = first_row;
+        first_fragments<dims> first;
+        load_first<dims>(&first, t, reader.for_scores + reader.scores_column, *reader.bias);
+        int tile = 0;
         for (int turn = 0; turn < walk.turns; turn++) {
             const int end = tiles_before(list, walk, turn + 1);
             if (turn >= 2) {
                 wait_at<block_threads>(strip_is_empty, turn - 2);
             }
-            if (has_keys) {
-                meet_tiles<dims, masked>(t, s, done, end, first_key, unit);
+#pragma unroll 1
+            for (; has_keys && tile < end; tile++) {
+                meet_queries<dims, masked>(t, &first, reader, to, unit);
+                to_next_tile<dims>(&reader);
+                to += 16 * strip_row;
+                to = to == first_row + strip_rows * strip_row ? first_row : to;
             }
-            done = end;
             arrive<block_threads>(strip_is_full, turn);
         }
 #pragma unroll
         for (int m = 0; m < tiles; m++) {
             if (has_keys) {
-                store_key_gradients<dims>(s, a, &t[m], g, in_window + m * 16);
+                store_key_gradients<dims>(s, tokens, a, &t[m], g, in_window + m * 16);
             }
             if (!pass.last) {
-                load_keys<dims>(&t[m], s, a, g, in_window + key_pass<dims>::slots + m * 16);
+                load_keys<dims>(&t[m], s, tokens, a, g, in_window + key_pass<dims>::slots + m * 16);
             }
         }
-        __syncthreads();
         if (pass.last) {
-            return;
+            break;
         }
+        __syncthreads();
         pass = pass_of<dims>(g, pass.number + 1);
     }
+    end_window(pass, 1);
 }
 
 /* ---- warps that sum over keys ---- */
 
-/* dq of a tile of queries, whose scores' gradient is in the strip. The lanes that go on with a sum of an
- * earlier pass are those that left it. */
+/* What the window's keys have for the others, a plane of queries behind. */
 template <int dims>
-static __device__ __forceinline__ void query_gradient(const wide_shared<dims> *s, const head_arrays &a,
-                                                      const window_grid &g, const pass_shape &pass, int tile)
-{
-    enum { eights = dims / 8, apart = key_pass<dims>::tiles }; /* apart: so that products wait less */
-    const int lane = (int)threadIdx.x % warp_size, column = eight_of_row<dims>(lane % 16, lane / 16);
-    const bf16 *keys_from = s->keys[pass.number % 2][lane % 16];
-    const bf16 *ds_from = &s->strip[strip_row_of_tile(tile) + lane % 16][lane / 16 * 8];
-    float4 *earlier = a.dq_sums + (size_t)tile * eights * warp_size + lane;
-    float sum[apart][eights][4] = {};
-    float4 before[eights];
-#pragma unroll
-    for (int n = 0; n < eights; n++) {
-        before[n] = pass.number > 0 ? earlier[n * warp_size] : make_float4(0, 0, 0, 0);
-    }
-#pragma unroll 2
-    for (int step = 0; step < pass.warps * apart; step += apart) {
-#pragma unroll
-        for (int m = 0; m < apart; m++) {
-            uint32_t ds[4];
-            load_matrices(ds, ds_from + (step + m) * 16);
-#pragma unroll
-            for (int n = 0; n < eights; n += 2) {
-                uint32_t keys[4];
-                load_matrices_transposed(keys, keys_from + (step + m) * 16 * dims + (column ^ n * 8));
-                multiply_add_bf16(sum[m][n], ds, keys);
-                multiply_add_bf16(sum[m][n + 1], ds, keys + 2);
-            }
-        }
-    }
-#pragma unroll
-    for (int n = 0; n < eights; n++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-#pragma unroll
-            for (int m = 1; m < apart; m++) {
-                sum[0][n][e] += sum[m][n][e];
-            }
-        }
-        sum[0][n][0] += before[n].x;
-        sum[0][n][1] += before[n].y;
-        sum[0][n][2] += before[n].z;
-        sum[0][n][3] += before[n].w;
-        if (!pass.last) {
-            earlier[n * warp_size] = make_float4(sum[0][n][0], sum[0][n][1], sum[0][n][2], sum[0][n][3]);
-        }
-    }
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int row = s->query_rows[tile * 16 + half * 8 + lane / 4];
-        if (row >= 0 && pass.last) {
-            bf16 *to = a.dqkv + ((size_t)row * 3 * g.heads + a.head) * dims + lane % 4 * 2;
-#pragma unroll
-            for (int n = 0; n < eights; n++) {
-                const float *dq = sum[0][n] + half * 2;
-                *(uint32_t *)(to + n * 8) = pack_pair(dq[0] * g.scale, dq[1] * g.scale);
-            }
-        }
-    }
-}
-
-/* Adds a plane of queries, of place d, to the table's sums of the differences in d that are this warp's:
- * `number` and number + sum_warps modulo 7, so that no two warps add to the same sum. */
-template <int dims>
-static __device__ __forceinline__ void add_plane(wide_shared<dims> *s, const plane_rows &in_strip,
-                                                 const pass_shape &pass, int d, int number)
-{
-    const char *strip = (const char *)s->strip, *zeros = (const char *)s->strip[strip_rows];
-#pragma unroll 1
-    for (int residue = number; residue < side; residue += sum_warps) {
-        const int apart = d < residue ? residue - side : residue;
-        const int key_plane[1] = {d - apart - pass.number * key_pass<dims>::planes};
-        if (key_plane[0] >= 0 && key_plane[0] < pass.planes) {
-            float4(*sums)[warp_size] = s->table_sums[apart + side - 1];
-            table_tiles tiles[1];
-            load_tiles(&tiles[0], sums);
-            add_to_table<1>(tiles, strip, zeros, in_strip, key_plane);
-            store_tiles(sums, &tiles[0]);
-        }
-    }
-}
-
-/* The sums of a pass that are a warp's own. */
-template <int dims>
-static __device__ __forceinline__ void sum_pass(wide_shared<dims> *s, const head_arrays &a,
-                                                const window_grid &g, const query_list &list,
-                                                const plane_rows &rows, const pass_shape &pass)
-{
-    const int number = (int)threadIdx.x / warp_size - key_warps;
-    const plane_walk walk = walk_of(list);
-    unsigned planes_left = list.in_d;
-    for (int turn = 0; turn < walk.turns; turn++) {
-        const int begin = tiles_before(list, walk, turn), end = tiles_before(list, walk, turn + 1);
-        wait_at<block_threads>(strip_is_full, turn);
-        for (int tile = begin + (number + sum_warps - begin % sum_warps) % sum_warps; tile < end;
-             tile += sum_warps) {
-            query_gradient<dims>(s, a, g, pass, tile);
-        }
-        for (int plane = turn * walk.at_once; plane < min((turn + 1) * walk.at_once, walk.planes); plane++) {
-            const int d = __ffs((int)planes_left) - 1;
-            planes_left &= planes_left - 1;
-            add_plane<dims>(s,
-                            rows_in_strip<key_pass<dims>::strip_row>(rows, list, plane * list.plane_length),
-                            pass, d, number);
-        }
-        if (turn + 2 < walk.turns) {
-            arrive<block_threads>(strip_is_empty, turn);
-        }
-    }
-}
-
-template <int dims>
-static __device__ __forceinline__ void sum_over_keys(wide_shared<dims> *s, const head_arrays &a,
-                                                     const window_grid &g, const query_list &list,
-                                                     float shift, int window)
+static __device__ __forceinline__ void sum_over_keys(wide_shared<dims> *s, const token_list<dims> *tokens,
+                                                     token_list<dims> *next_tokens, const head_arrays &a,
+                                                     const window_grid &g, const query_list &list, int next)
 {
     const plane_rows rows = rows_of_planes(list);
-    copy_keys<dims>(s, a, g, 0);
-    load_queries<dims>(s, a, g, shift);
-    copy_async_commit();
-    copy_async_wait<0>();
     __syncthreads();
-    expect_window<dims>(a, g, window + (int)gridDim.y);
+    copy_keys<dims>(s, tokens, a, g, 0);
+    list_tokens<dims>(next_tokens, a, g, next, (int)threadIdx.x - key_warps * warp_size,
+                      sum_warps * warp_size);
     pass_shape pass = pass_of<dims>(g, 0);
 #pragma unroll 1
     for (;;) {
         if (!pass.last) {
-            copy_keys<dims>(s, a, g, pass.number + 1);
-            copy_async_commit();
+            copy_keys<dims>(s, tokens, a, g, pass.number + 1);
         }
-        sum_pass<dims>(s, a, g, list, rows, pass);
-        copy_async_wait<0>();
-        __syncthreads();
+        copy_async_commit();
+        copy_async_wait<0>(); /* all of these warps see the keys when they have waited for the strip */
+        sum_pass<dims>(s, tokens, a, g, list, rows, pass);
         if (pass.last) {
-            return;
+            break;
         }
+        __syncthreads();
         pass = pass_of<dims>(g, pass.number + 1);
     }
+    end_window(pass, 0);
 }
 
 /* ---- the block ---- */
@@ -511,7 +412,6 @@ template <int dims> static HOST_DEVICE __forceinline__ size_t dq_sums_length(voi
 }
 
 static_assert(sizeof(wide_shared<32>) <= 227 << 10 && sizeof(wide_shared<64>) <= 227 << 10, "");
-static_assert((int)block_threads >= (int)window_tokens_most, "");
 template <int dims>
 static __global__ void __launch_bounds__(block_threads, 1)
     attend_backward_wide(float *partials, head_arrays a, const float *bias_table, window_grid g)
@@ -519,24 +419,27 @@ static __global__ void __launch_bounds__(block_threads, 1)
     dynamic_shared(wide_shared<dims>, s);
     a.head = (int)blockIdx.x;
     a.dq_sums += ((size_t)a.head * gridDim.y + blockIdx.y) * dq_sums_length<dims>();
-    begin_block<dims>(s);
+    begin_block<dims>(s, a, g);
     load_bias(&s->bias, bias_table, a.head, g.heads, 1 / g.scale);
     __syncthreads();
+    list_tokens<dims>(&s->tokens[0], a, g, (int)blockIdx.y, (int)threadIdx.x, block_threads);
+    __syncthreads();
+    int turn = 0; /* of the two lists */
     for (int window = (int)blockIdx.y; window < g.windows; window += (int)gridDim.y) {
         const window_cut cut = cut_window(g, window);
         const query_list list = queries_of(g, cut);
         const int masked = needs_mask(g, cut);
-        place_token<dims>(s, g, cut);
-        __syncthreads();
+        const token_list<dims> *tokens = &s->tokens[turn];
+        turn ^= 1;
         if ((int)threadIdx.x >= key_warps * warp_size) {
-            sum_over_keys<dims>(s, a, g, list, masked ? region_code<dims>::more * g.scale * log2_of_e : 0,
-                                window);
+            sum_over_keys<dims>(s, tokens, &s->tokens[turn], a, g, list, window + (int)gridDim.y);
         } else if (masked) {
-            pass_queries<dims, true>(s, a, g, list);
+            pass_queries<dims, true>(s, tokens, a, g, list);
         } else {
-            pass_queries<dims, false>(s, a, g, list);
+            pass_queries<dims, false>(s, tokens, a, g, list);
         }
     }
+    __syncthreads();
     store_sums<dims>(partials + ((size_t)a.head * gridDim.y + blockIdx.y) * attention_partial_length(dims),
                      s);
 }

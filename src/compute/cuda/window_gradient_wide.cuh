@@ -19,9 +19,18 @@ template <int dims> struct key_pass {
         planes = 2 * tiles, /* planes of 56 slots fill key_warps * tiles */
         most = (side + planes - 1) / planes,
         slots = planes * side * row_slots,
+        slots_of_all = most * slots,
         eights = dims / 8,     /* of a token's channels: 16 bytes each */
         strip_row = slots + 8, /* longer than it need be, so that eight rows lie in different banks */
     };
+};
+
+/* A window's tokens: queries in the order of query_list, keys in rows of 8 slots. */
+template <int dims> struct token_list {
+    int query_rows[slots];
+    int query_bias[slots + 16]; /* it may be asked for 16 more */
+    int key_rows[key_pass<dims>::slots_of_all];
+    uint8_t query_regions[slots], key_regions[key_pass<dims>::slots_of_all];
 };
 
 /* The eights of channels of a row are exchanged (eight_of_row), for the banks' sake. */
@@ -32,10 +41,9 @@ template <int dims> struct wide_shared {
     window_bias bias;                               /* over the scale, so that it is added to products */
     float4 table_sums[table_side][side][warp_size]; /* of add_to_table, by the difference in d from -6 */
     alignas(16) query_pair pairs[slots / 2];
-    uint32_t query_regions[slots], key_regions[key_pass<dims>::most * key_pass<dims>::slots];
-    int query_bias[slots], query_rows[slots];
-    int key_rows[key_pass<dims>::most * key_pass<dims>::slots];
+    alignas(16) bf16 padding[2][dims];        /* its key and value */
     float bias_gradient[key_warps][2 * dims]; /* of k and v of padding, what each warp has seen */
+    token_list<dims> tokens[2];               /* of a window and the next */
 };
 
 /* The arrays of one head in memory. */
@@ -54,33 +62,49 @@ template <int dims> static __device__ __forceinline__ int eight_of_row(int row, 
     return (eight ^ (row * eights / 8 & (eights - 1))) * 8;
 }
 
-/* Lists the window's tokens: a thread one. Queries are in the order of query_list. */
+/* Lists the tokens of a window, by threads `thread` of `threads`, and has what will be read of them brought
+ * as far as the second-level cache. */
 template <int dims>
-static __device__ __forceinline__ void place_token(wide_shared<dims> *s, const window_grid &g,
-                                                   const window_cut &cut)
+static __device__ __forceinline__ void list_tokens(token_list<dims> *tokens, const head_arrays &a,
+                                                   const window_grid &g, int window, int thread, int threads)
 {
-    const int number = (int)threadIdx.x, key = key_slot(number);
-    if (number >= g.tokens) {
+    if (window >= g.windows) {
         return;
     }
-    const window_token token = token_of_window(g, cut, number);
+    const window_cut cut = cut_window(g, window);
     const int real = cut.real[0] * cut.real[1] * cut.real[2];
     const int compact = g.window[1] == side && g.window[2] == side;
-    const int slot = !compact ? number : token.row >= 0 ? token.rank : real + number - token.rank;
-    const uint32_t region = region_in_window(token.region);
-    s->key_rows[key] = s->query_rows[slot] = token.row;
-    s->key_regions[key] = s->query_regions[slot] = region;
-    s->query_bias[slot] = bias_of_query(number);
+    for (int number = thread; number < g.tokens; number += threads) {
+        const window_token token = token_of_window(g, cut, number);
+        const int slot = !compact ? number : token.row >= 0 ? token.rank : real + number - token.rank;
+        const uint8_t region = (uint8_t)region_in_window(token.region);
+        tokens->query_rows[slot] = tokens->key_rows[key_slot(number)] = token.row;
+        tokens->query_regions[slot] = tokens->key_regions[key_slot(number)] = region;
+        tokens->query_bias[slot] = bias_of_query(number);
+#ifdef __CUDACC__
+        if (token.row >= 0) {
+            const size_t first = (size_t)token.row * g.heads + a.head;
+            const bf16 *from = a.qkv + ((size_t)token.row * 3 * g.heads + a.head) * dims;
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(from + g.heads * dims));
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(from + 2 * g.heads * dims));
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(a.dout + first * dims));
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(a.out + first * dims));
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(a.logsumexp + first));
+        }
+#endif
+    }
 }
 
-/* Queries and their outputs' gradient to shared memory, neighbouring lanes an eight of a row each. A query
- * that is padding is none, whose scores are to be 0. `shift` is what scores have too much, for powers of two.
+/* Queries and their outputs' gradient to shared memory, by the warps that have keys, neighbouring lanes an
+ * eight of a row each. A query that is padding is none, whose scores are to be 0. `shift` is what scores have
+ * too much, for powers of two.
  */
 template <int dims>
-static __device__ __forceinline__ void load_queries(wide_shared<dims> *s, const head_arrays &a,
-                                                    const window_grid &g, float shift)
+static __device__ __forceinline__ void load_queries(wide_shared<dims> *s, const token_list<dims> *tokens,
+                                                    const head_arrays &a, const window_grid &g, float shift)
 {
-    enum { eights = key_pass<dims>::eights, at_once = 4, rows = block_threads / eights };
+    enum { eights = key_pass<dims>::eights, at_once = 8, rows = key_warps * warp_size / eights };
     static_assert(slots % (warp_size / eights) == 0, ""); /* a warp's rows all are slots, or none is */
     const int eight = (int)threadIdx.x % eights, column = a.head * dims + eight * 8, width = g.heads * dims;
     for (int first = (int)threadIdx.x / eights; first < slots; first += at_once * rows) {
@@ -92,7 +116,7 @@ static __device__ __forceinline__ void load_queries(wide_shared<dims> *s, const 
             if (slot >= slots) {
                 break;
             }
-            const int row = s->query_rows[slot];
+            const int row = tokens->query_rows[slot];
             const size_t from = (size_t)max(row, 0) * width + column;
             copy_async(&s->queries[slot][eight_of_row<dims>(slot, eight)],
                        a.qkv + (size_t)max(row, 0) * 3 * width + column, row >= 0);
@@ -124,71 +148,56 @@ static __device__ __forceinline__ void load_queries(wide_shared<dims> *s, const 
     }
 }
 
-/* Begins to bring the keys of a pass to shared memory, by the warps that sum; padding's are the bias. */
+/* Begins to bring the keys of a pass to shared memory, by the warps that sum. */
 template <int dims>
-static __device__ __forceinline__ void copy_keys(wide_shared<dims> *s, const head_arrays &a,
-                                                 const window_grid &g, int pass)
+static __device__ __forceinline__ void copy_keys(wide_shared<dims> *s, const token_list<dims> *tokens,
+                                                 const head_arrays &a, const window_grid &g, int pass)
 {
     enum { eights = key_pass<dims>::eights };
     const int width = g.heads * dims;
     for (int e = (int)threadIdx.x - key_warps * warp_size; e < key_pass<dims>::slots * eights;
          e += sum_warps * warp_size) {
         const int key = e / eights, eight = e % eights, number = pass * key_pass<dims>::slots + key;
-        const int row = s->key_rows[number], column = width + a.head * dims + eight * 8;
+        const int row = tokens->key_rows[number];
         bf16 *to = &s->keys[pass % 2][key][eight_of_row<dims>(key, eight)];
         if (row >= 0) {
-            copy_async(to, a.qkv + (size_t)row * 3 * width + column, 1);
-        } else if (s->key_regions[number] != no_key) {
-            const float *bias = a.qkv_bias + column;
-            store_eight(to, make_uint4(pack_bf16(bias[0], bias[1]), pack_bf16(bias[2], bias[3]),
-                                       pack_bf16(bias[4], bias[5]), pack_bf16(bias[6], bias[7])));
+            copy_async(to, a.qkv + ((size_t)row * 3 + 1) * width + a.head * dims + eight * 8, 1);
+        } else if (tokens->key_regions[number] != no_key) {
+            const bf16 *padding = s->padding[0] + eight * 8;
+            store_eight(to, *(const uint4 *)padding);
         }
     }
 }
 
-/* Has what will be read of another window brought as far as the second-level cache, by the warps that sum. */
+/* What no window changes: zeros, padding, and slots without a token. */
 template <int dims>
-static __device__ __forceinline__ void expect_window(const head_arrays &a, const window_grid &g, int window)
-{
-#ifdef __CUDACC__
-    if (window >= g.windows) {
-        return;
-    }
-    const window_cut cut = cut_window(g, window);
-    for (int number = (int)threadIdx.x - key_warps * warp_size; number < g.tokens;
-         number += sum_warps * warp_size) {
-        const window_token token = token_of_window(g, cut, number);
-        if (token.row >= 0) {
-            const size_t first = ((size_t)token.row * g.heads + a.head) * dims;
-            const bf16 *from = a.qkv + ((size_t)token.row * 3 * g.heads + a.head) * dims;
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(from + g.heads * dims));
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(from + 2 * g.heads * dims));
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(a.dout + first));
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(a.out + first));
-        }
-    }
-#endif
-}
-
-/* What no window changes: zeros, and slots without a token. */
-template <int dims> static __device__ __forceinline__ void begin_block(wide_shared<dims> *s)
+static __device__ __forceinline__ void begin_block(wide_shared<dims> *s, const head_arrays &a,
+                                                   const window_grid &g)
 {
     const int words = (int)(offsetof(wide_shared<dims>, bias) / sizeof(uint4));
     for (int k = (int)threadIdx.x; k < words; k += block_threads) {
         ((uint4 *)s)[k] = make_uint4(0, 0, 0, 0);
     }
-    for (int k = (int)threadIdx.x; k < key_pass<dims>::most * key_pass<dims>::slots; k += block_threads) {
-        s->key_rows[k] = no_token;
-        s->key_regions[k] = no_key;
-    }
-    for (int k = (int)threadIdx.x; k < slots; k += block_threads) {
-        s->query_bias[k] = bias_of_query(0);
-        s->query_regions[k] = 0;
-        s->query_rows[k] = no_token;
+    for (int n = 0; n < 2; n++) {
+        token_list<dims> *tokens = &s->tokens[n];
+        for (int k = (int)threadIdx.x; k < key_pass<dims>::slots_of_all; k += block_threads) {
+            tokens->key_rows[k] = no_token;
+            tokens->key_regions[k] = no_key;
+        }
+        for (int k = (int)threadIdx.x; k < slots + 16; k += block_threads) {
+            tokens->query_bias[k] = bias_of_query(0);
+        }
+        for (int k = (int)threadIdx.x; k < slots; k += block_threads) {
+            tokens->query_regions[k] = 0;
+            tokens->query_rows[k] = no_token;
+        }
     }
     for (int k = (int)threadIdx.x; k < table_side * side * warp_size; k += block_threads) {
         ((float4 *)s->table_sums)[k] = make_float4(0, 0, 0, 0);
+    }
+    for (int k = (int)threadIdx.x; k < 2 * dims; k += block_threads) {
+        const float bias = a.qkv_bias[((k / dims + 1) * g.heads + a.head) * dims + k % dims];
+        s->padding[0][k] = from_float<bf16>(bias);
     }
     for (int k = (int)threadIdx.x; k < key_warps * 2 * dims; k += block_threads) {
         ((float *)s->bias_gradient)[k] = 0;
