@@ -14,7 +14,7 @@ void hidden_norm_backward(const struct layer_run *run, activation *dinp, const a
                           const activation *residual, int channels, const struct token_grid *grid)
 {
     if (!run->arena->exhausted) {
-        run->compute->layer_norm_backward(run->compute, dinp, NULL, NULL, dout, inp, mean, rstd, NULL, residual,
-                                          grid_rows(grid), channels);
+        run->compute->layer_norm_backward(run->compute, dinp, NULL, NULL, dout, inp, mean, rstd, NULL,
+                                          residual, grid_rows(grid), channels);
     }
 }

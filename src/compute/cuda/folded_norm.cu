@@ -7,13 +7,18 @@ static __global__ void fold(bf16 *folded, float *folded_bias, struct normed_line
 {
     const int row = (int)blockIdx.x * block_warps + (int)threadIdx.x / warp_size;
     const int lane = (int)threadIdx.x % warp_size;
-    float sum = 0;
-    for (int k = lane; row < layer.out_features && k < layer.in_features; k += warp_size) {
-        const float weight = layer.weight[row * layer.in_features + k];
-        folded[row * layer.in_features + k] = from_float<bf16>(weight * layer.norm_weight[k]);
-        sum += weight * layer.norm_bias[k];
+    const int count = row < layer.out_features ? layer.in_features : 0;
+    const float *weights = layer.weight + row * layer.in_features;
+    float sum = 0, of_folded = 0;
+    for (int k = lane; k < count; k += warp_size) {
+        sum += weights[k] * layer.norm_bias[k];
+        of_folded += weights[k] * layer.norm_weight[k];
     }
     sum = warp_sum(sum);
+    const float mean = warp_sum(of_folded) / (float)layer.in_features;
+    for (int k = lane; k < count; k += warp_size) {
+        folded[row * layer.in_features + k] = from_float<bf16>(weights[k] * layer.norm_weight[k] - mean);
+    }
     if (lane == 0 && row < layer.out_features) {
         folded_bias[row] = layer.bias[row] + sum;
     }

@@ -1,9 +1,10 @@
 /* A layer norm whose weight and bias are folded into the linear layer behind it, in bf16, so that kernels see
  * the rows normalised alone (xhat):
  *     weight' = weight diag(norm_weight), bias' = bias + weight norm_bias.
- * With S = dout^T xhat the gradients are
- *     dweight = S diag(norm_weight) + dbias norm_bias^T,
- *     dnorm_weight = the columns' sums of weight S, dnorm_bias = those of weight dbias. */
+ * From each row of weight' its mean is subtracted: xhat has mean 0 and does not notice, and the gradient of
+ * xhat, dout weight', has mean 0 as well, which the norm's gradient would have to take away. With S = dout^T
+ * xhat the gradients are dweight = S diag(norm_weight) + dbias norm_bias^T, dnorm_weight = the columns' sums
+ * of weight S, dnorm_bias = those of weight dbias. */
 #ifndef COMPUTE_CUDA_FOLDED_NORM_CUH
 #define COMPUTE_CUDA_FOLDED_NORM_CUH
 

@@ -55,8 +55,8 @@ void cuda_mlp_forward(struct compute *c, activation *out, const activation *x, c
     if (!cuda_mlp_fits(c, mlp->channels, mlp->hidden) || !all_aligned(out, x)) {
         reference_mlp_forward(c, out, x, mlp, rows);
     } else if (derive_factors(c, &factors, mlp, 0) != NULL) {
-        (by_warpgroups(c) ? mlp_rows_forward_by_warpgroups : mlp_rows_forward)(c, (bf16 *)out,
-                                                                               (const bf16 *)x, &factors, rows);
+        (by_warpgroups(c) ? mlp_rows_forward_by_warpgroups
+                          : mlp_rows_forward)(c, (bf16 *)out, (const bf16 *)x, &factors, rows);
     }
 }
 

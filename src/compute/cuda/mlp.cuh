@@ -61,4 +61,11 @@ static __device__ __forceinline__ void load_mlp_weights(bf16 *weight1, bf16 *wei
     }
 }
 
+/* A bias as the sum of two elements of bf16: where products with ones add it. */
+static __device__ __forceinline__ uint32_t in_two_parts(float bias)
+{
+    const float high = to_float(from_float<bf16>(bias));
+    return pack_bf16(high, bias - high);
+}
+
 #endif

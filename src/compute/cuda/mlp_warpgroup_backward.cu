@@ -4,10 +4,11 @@
  * features each, the features as rows of their products: what a tile leaves in their registers, a value and a
  * gradient of each feature and row, is there as the left factor of the products with dout and xhat that the
  * weights' gradients are sums of, which stay in registers to the end. Only the hidden layer's gradient goes
- * through shared memory, to the fourth warpgroup, which multiplies it by weight1 and takes it through the norm
- * to dx. It also loads and normalises tiles ahead. */
+ * through shared memory, to the fourth warpgroup, which multiplies it by weight1 and takes it through the
+ * norm to dx. It also loads and normalises tiles ahead. */
 #include "compute/cuda/gelu.cuh"
 #include "compute/cuda/mlp.cuh"
+#include "compute/cuda/normed_octets.cuh"
 #include "compute/cuda/warpgroup.cuh"
 
 enum {
@@ -17,12 +18,10 @@ enum {
     group_hidden = mlp_hidden / hidden_groups,
     hidden_registers = 144, /* of a thread: 3 * 144 + 80 = 4 * 128 */
     tail_registers = 80,
-    stages = 4, /* of x and dout: products taken, multiplied, normalised, loaded */
-    octets = normed_channels / 8,
-    ones = octets,               /* the octet behind xhat's: what biases are multiplied by and summed with */
-    first_dout = octets + 1,     /* dout's octets follow */
+    stages = 4,              /* of x and dout: products taken, multiplied, normalised, loaded */
+    ones = octets,           /* the octet behind xhat's: what biases are multiplied by and summed with */
+    first_dout = octets + 1, /* dout's octets follow */
     stage_octets = first_dout + octets,
-    octet_pitch = normed_tile * 8 + 32, /* the next octet of a row lies in other banks */
     weight_pitch = mlp_hidden * 8,
     weight_octets = octets + 2, /* of a row of weight1: two of them behind, the bias and zeros */
 };
@@ -35,12 +34,6 @@ struct warpgroup_shared {
     bf16 stage[stages][stage_octets * octet_pitch];
     float rstd[stages][normed_tile];
     float bias2[group_threads / warp_size][normed_channels];
-};
-
-/* A block's tiles: blockIdx.x, blockIdx.x + gridDim.x, ... */
-struct tile_walk {
-    size_t first, step, rows; /* rows */
-    int tiles;
 };
 
 /* ---- what the hidden layer and the tail wait for ----
@@ -65,7 +58,8 @@ static __device__ __forceinline__ void let_go(int tile)
 static __device__ __forceinline__ void wait_to_go(int tile, int group)
 {
 #ifdef __CUDACC__
-    asm volatile("bar.sync %0, %1;" ::"r"(1 + 2 * group + tile % 2), "n"((int)(2 * group_threads)) : "memory");
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + 2 * group + tile % 2), "n"((int)(2 * group_threads))
+                 : "memory");
 #else
     __syncthreads();
 #endif
@@ -94,13 +88,6 @@ static __device__ __forceinline__ void wait_for_hidden(int tile)
 
 /* ---- at the start ---- */
 
-/* A bias as the sum of two elements of bf16. */
-static __device__ __forceinline__ uint32_t in_two_parts(float bias)
-{
-    const float high = to_float(from_float<bf16>(bias));
-    return pack_bf16(high, bias - high);
-}
-
 /* Weights, biases, ones. */
 static __device__ __forceinline__ void fill_shared(warpgroup_shared *s, const struct mlp_factors &factors)
 {
@@ -126,16 +113,25 @@ static __device__ __forceinline__ void fill_shared(warpgroup_shared *s, const st
 
 /* ---- the hidden layer ---- */
 
-/* Sixteen rows' values and gradients, as left factors. */
-static __device__ __forceinline__ void activate(uint32_t (&value)[4], uint32_t (&gradient)[4],
-                                                const float *wide, const float *dwide)
+/* Sixteen rows' values, as a left factor, and GELU's slopes. */
+static __device__ __forceinline__ void activate(uint32_t (&value)[4], float (&slope)[8], const float *wide)
 {
 #pragma unroll
     for (int r = 0; r < 4; r++) {
         const gelu_pair low = gelu_and_derivative<bf16>(wide[2 * r]);
         const gelu_pair high = gelu_and_derivative<bf16>(wide[2 * r + 1]);
         value[r] = pack_bf16(low.value, high.value);
-        gradient[r] = pack_bf16(dwide[2 * r] * low.derivative, dwide[2 * r + 1] * high.derivative);
+        slope[2 * r] = low.derivative;
+        slope[2 * r + 1] = high.derivative;
+    }
+}
+
+static __device__ __forceinline__ void through_slopes(uint32_t (&gradient)[4], const float (&slope)[8],
+                                                      const float *dwide)
+{
+#pragma unroll
+    for (int r = 0; r < 4; r++) {
+        gradient[r] = pack_bf16(dwide[2 * r] * slope[2 * r], dwide[2 * r + 1] * slope[2 * r + 1]);
     }
 }
 
@@ -167,8 +163,8 @@ static __device__ __forceinline__ void pass_hidden(warpgroup_shared *s, float *p
     const int feature = group * group_hidden + 16 * warp;
     const uint64_t first_weights =
         operand_at(shared_address(s->weight1 + group * group_hidden * 8), 128, 2 * weight_pitch);
-    bf16 *const own = s->dhidden[0] + (feature / 8 + lane / 8 % 2) * normed_tile * 8 +
-                      (lane / 16 * 8 + lane % 8) * 8;
+    bf16 *const own =
+        s->dhidden[0] + (feature / 8 + lane / 8 % 2) * normed_tile * 8 + (lane / 16 * 8 + lane % 8) * 8;
     float sum1[28] = {}, sum2[24] = {}; /* of dhidden^T [xhat, 1] and of value^T dout */
     uint32_t value[4][4] = {}, gradient[4][4] = {};
 #pragma unroll 1
@@ -188,6 +184,10 @@ static __device__ __forceinline__ void pass_hidden(warpgroup_shared *s, float *p
             keep_until_here(value[k]);
             keep_until_here(gradient[k]);
         }
+        if (tile > 0) { /* late: what was stored has had time */
+            show_to_warpgroup_products();
+            hand_on(tile - 1);
+        }
         wait_to_go(tile, group);
         begin_warpgroup_products();
 #pragma unroll
@@ -195,18 +195,22 @@ static __device__ __forceinline__ void pass_hidden(warpgroup_shared *s, float *p
             warpgroup_multiply(wide, weight1 + operand_shift(2 * k * weight_pitch),
                                xhat + operand_shift(2 * k * octet_pitch), k > 0);
         }
+        commit_warpgroup_products();
 #pragma unroll
         for (int k = 0; k < octets; k += 2) {
             warpgroup_multiply(dwide, weight2 + operand_shift(2 * k * weight_pitch),
                                dout + operand_shift(2 * k * octet_pitch), k > 0);
         }
         commit_warpgroup_products();
-        wait_for_warpgroup_products<0>();
+        wait_for_warpgroup_products<1>(wide);
 #pragma unroll
         for (int k = 0; k < normed_tile / 16; k++) {
-            pin(wide, 8 * k); /* so that sixteen rows are multiplied while the next are computed */
-            pin(dwide, 8 * k);
-            activate(value[k], gradient[k], wide + 8 * k, dwide + 8 * k);
+            float slope[8];
+            activate(value[k], slope, wide + 8 * k);
+            if (k == 0) {
+                wait_for_warpgroup_products<0>(dwide);
+            }
+            through_slopes(gradient[k], slope, dwide + 8 * k);
             store_matrices_transposed(to + 16 * k * 8, gradient[k]);
             begin_warpgroup_products();
             warpgroup_multiply_transposed(sum2, value[k], dout_across + operand_shift(2 * k * 128));
@@ -214,119 +218,15 @@ static __device__ __forceinline__ void pass_hidden(warpgroup_shared *s, float *p
             commit_warpgroup_products();
             end_of_stretch(walk.tiles + k);
         }
-        show_to_warpgroup_products();
-        hand_on(tile);
     }
+    show_to_warpgroup_products();
+    hand_on(walk.tiles - 1);
     wait_for_warpgroup_products<0>(sum1);
     wait_for_warpgroup_products<0>(sum2);
     store_sums(partial, sum1, sum2, feature + lane / 4, lane % 4);
 }
 
 /* ---- the tail ---- */
-
-/* Two threads a row take its octets in turn, here and where it is normalised: each reads what it loaded. */
-static __device__ __forceinline__ void load_stage(bf16 *stage, const bf16 *x, const bf16 *dout,
-                                                  const tile_walk &walk, int tile, int thread)
-{
-    const int row = thread / 2, part = thread % 2;
-    const size_t at = walk.first + (size_t)tile * walk.step + (size_t)row;
-    const int valid = tile < walk.tiles && at < walk.rows;
-    const size_t from = valid ? at * normed_channels + (size_t)(8 * part) : 0;
-    bf16 *to = stage + part * octet_pitch + row * 8;
-#pragma unroll
-    for (int k = 0; k < octets / 2; k++) {
-        copy_async(to + 2 * k * octet_pitch, x + from + 16 * k, valid);
-        copy_async(to + (first_dout + 2 * k) * octet_pitch, dout + from + 16 * k, valid);
-    }
-}
-
-/* x becomes xhat. */
-static __device__ __forceinline__ void normalise_stage(bf16 *stage, float *rstds, int thread)
-{
-    const int row = thread / 2, part = thread % 2;
-    bf16 *own = stage + part * octet_pitch + row * 8;
-    uint32_t pairs[normed_pairs / 2];
-    float sum = 0, square = 0;
-#pragma unroll
-    for (int k = 0; k < octets / 2; k++) {
-        const uint4 octet = *reinterpret_cast<const uint4 *>(own + 2 * k * octet_pitch);
-        pairs[4 * k] = octet.x;
-        pairs[4 * k + 1] = octet.y;
-        pairs[4 * k + 2] = octet.z;
-        pairs[4 * k + 3] = octet.w;
-    }
-#pragma unroll
-    for (int k = 0; k < normed_pairs / 2; k++) {
-        sum += low_of(pairs[k]) + high_of(pairs[k]);
-    }
-    const float mean = (sum + __shfl_xor_sync(whole_warp, sum, 1)) * (1.0f / normed_channels);
-#pragma unroll
-    for (int k = 0; k < normed_pairs / 2; k++) {
-        const float low = low_of(pairs[k]) - mean, high = high_of(pairs[k]) - mean;
-        square += low * low;
-        square += high * high;
-    }
-    const float variance = (square + __shfl_xor_sync(whole_warp, square, 1)) * (1.0f / normed_channels);
-    const float rstd = rsqrtf(variance + (float)normalisation_epsilon);
-#pragma unroll
-    for (int k = 0; k < normed_pairs / 2; k++) {
-        pairs[k] = pack_bf16((low_of(pairs[k]) - mean) * rstd, (high_of(pairs[k]) - mean) * rstd);
-    }
-#pragma unroll
-    for (int k = 0; k < octets / 2; k++) {
-        *reinterpret_cast<uint4 *>(own + 2 * k * octet_pitch) =
-            make_uint4(pairs[4 * k], pairs[4 * k + 1], pairs[4 * k + 2], pairs[4 * k + 3]);
-    }
-    if (part == 0) {
-        rstds[row] = rstd;
-    }
-}
-
-/* dx = rstd (g - mean(g) - xhat mean(g xhat)) + dout, of the thread's two rows; dout also goes to sum. Of two
- * octets of a row neighbouring lanes write one each, 8 bytes at a time. */
-static __device__ __forceinline__ void finish_tile(bf16 *dx, float (&sum)[normed_pairs / 2],
-                                                   const float (&g)[24], const bf16 *stage,
-                                                   const float *rstds, const tile_walk &walk, int tile,
-                                                   int warp, int lane)
-{
-    const int t = lane % 4, odd = t % 2;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const int own = 16 * warp + 8 * half + lane / 4;
-        const bf16 *xhat = stage + own * 8 + 2 * t, *dout = xhat + first_dout * octet_pitch;
-        const size_t row = walk.first + (size_t)tile * walk.step + (size_t)own;
-        uint32_t x[octets];
-        float total = 0, product = 0;
-#pragma unroll
-        for (int j = 0; j < octets; j++) {
-            x[j] = *reinterpret_cast<const uint32_t *>(xhat + j * octet_pitch);
-            total += g[4 * j + 2 * half] + g[4 * j + 2 * half + 1];
-            product += g[4 * j + 2 * half] * low_of(x[j]);
-            product += g[4 * j + 2 * half + 1] * high_of(x[j]);
-        }
-        const float rstd = rstds[own];
-        const float shift = -rstd * (quad_sum(total) * (1.0f / normed_channels));
-        const float slope = -rstd * (quad_sum(product) * (1.0f / normed_channels));
-#pragma unroll
-        for (int j = 0; j < octets; j++) {
-            const uint32_t beside = *reinterpret_cast<const uint32_t *>(dout + j * octet_pitch);
-            const float low = low_of(beside), high = high_of(beside);
-            sum[2 * j] += low;
-            sum[2 * j + 1] += high;
-            x[j] = pack_bf16(g[4 * j + 2 * half] * rstd + (low_of(x[j]) * slope + (low + shift)),
-                             g[4 * j + 2 * half + 1] * rstd + (high_of(x[j]) * slope + (high + shift)));
-        }
-        bf16 *to = dx + row * normed_channels + odd * 8 + t / 2 * 4;
-#pragma unroll
-        for (int j = 0; j < octets; j += 2) {
-            const uint32_t other = __shfl_xor_sync(whole_warp, odd ? x[j] : x[j + 1], 1);
-            if (row < walk.rows) {
-                *reinterpret_cast<uint2 *>(to + 8 * j) =
-                    make_uint2(odd ? other : x[j], odd ? x[j + 1] : other);
-            }
-        }
-    }
-}
 
 /* Over the lanes of a quad's place, to the warp's own line. */
 static __device__ __forceinline__ void store_bias_sums(float *to, const float (&sum)[normed_pairs / 2],
@@ -345,27 +245,37 @@ static __device__ __forceinline__ void store_bias_sums(float *to, const float (&
     }
 }
 
-static __device__ __forceinline__ void pass_tail(warpgroup_shared *s, bf16 *dx, const bf16 *x, const bf16 *dout,
-                                                 const tile_walk &walk)
+static __device__ __forceinline__ void load_stage(bf16 *stage, const bf16 *x, const bf16 *dout,
+                                                  const tile_walk &walk, int tile, int thread)
 {
-    const int thread = (int)threadIdx.x % group_threads, lane = thread % warp_size, warp = thread / warp_size;
+    load_octets(stage, x, walk, tile, thread);
+    load_octets(stage + first_dout * octet_pitch, dout, walk, tile, thread);
+    copy_async_commit();
+}
+
+static __device__ __forceinline__ void pass_tail(warpgroup_shared *s, bf16 *dx, const bf16 *x,
+                                                 const bf16 *dout, const tile_walk &walk)
+{
+    const int thread = (int)threadIdx.x % group_threads;
     const uint64_t across = operand_at(shared_address(s->weight1), 2 * weight_pitch, 128);
     float bias_sum[normed_pairs / 2] = {};
-    for (int tile = 0; tile < 3; tile++) {
+    for (int tile = 0; tile < stages - 1; tile++) {
         load_stage(s->stage[tile], x, dout, walk, tile, thread);
-        copy_async_commit();
     }
     copy_async_wait<1>();
     for (int tile = 0; tile < 2 && tile < walk.tiles; tile++) {
-        normalise_stage(s->stage[tile], s->rstd[tile], thread);
+        normalise_octets(s->stage[tile], s->rstd[tile], load_half_row(s->stage[tile], thread), thread);
         show_to_warpgroup_products();
         let_go(tile);
     }
 #pragma unroll 1
     for (int tile = 0; tile < walk.tiles; tile++) {
         const uint64_t dhidden = operand_at(shared_address(s->dhidden[tile % 2]), 128, normed_tile * 16);
+        const bf16 *stage = s->stage[tile % stages];
         const int next = (tile + 2) % stages;
-        float g[24];
+        float g[4 * octets];
+        copy_async_wait<0>();
+        const half_row row = load_half_row(s->stage[next], thread); /* early: nobody else hides waits */
         wait_for_hidden(tile);
         begin_warpgroup_products();
 #pragma unroll
@@ -375,19 +285,19 @@ static __device__ __forceinline__ void pass_tail(warpgroup_shared *s, bf16 *dx, 
         }
         commit_warpgroup_products();
         load_stage(s->stage[(tile + 3) % stages], x, dout, walk, tile + 3, thread);
-        copy_async_commit();
-        copy_async_wait<1>();
         if (tile + 2 < walk.tiles) {
-            normalise_stage(s->stage[next], s->rstd[next], thread);
+            normalise_octets(s->stage[next], s->rstd[next], row, thread);
             show_to_warpgroup_products();
         }
+        const octet_pairs xhats = load_octet_pairs(stage, thread);
         wait_for_warpgroup_products<0>(g);
         if (tile + 2 < walk.tiles) {
             let_go(tile + 2);
         }
-        finish_tile(dx, bias_sum, g, s->stage[tile % stages], s->rstd[tile % stages], walk, tile, warp, lane);
+        write_octets_gradient(dx, bias_sum, g, xhats, stage + first_dout * octet_pitch,
+                              s->rstd[tile % stages], walk, tile, thread);
     }
-    store_bias_sums(s->bias2[warp], bias_sum, lane);
+    store_bias_sums(s->bias2[thread / warp_size], bias_sum, thread % warp_size);
 }
 
 static __global__ void __launch_bounds__(block_threads, 1)
@@ -398,8 +308,7 @@ static __global__ void __launch_bounds__(block_threads, 1)
     if (WARPGROUP_PRODUCTS) {
         const int group = __shfl_sync(whole_warp, (int)threadIdx.x / group_threads, 0); /* the warp's */
         const int thread = (int)threadIdx.x % group_threads;
-        const tile_walk walk = {(size_t)blockIdx.x * normed_tile, (size_t)gridDim.x * normed_tile, rows,
-                                (tiles - (int)blockIdx.x + (int)gridDim.x - 1) / (int)gridDim.x};
+        const tile_walk walk = own_tiles(rows, tiles);
         float *partial = partials + (size_t)blockIdx.x * mlp_sums;
         fill_shared(s, factors);
         show_to_warpgroup_products();

@@ -61,11 +61,11 @@ static __device__ __forceinline__ void show_to_warpgroup_products()
     WARPGROUP_ASM("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* The compiler moves no use of d, from `first` on, across this place. */
-template <int count> static __device__ __forceinline__ void pin(float (&d)[count], int first = 0)
+/* The compiler moves no use of d across this place. */
+template <int count> static __device__ __forceinline__ void pin(float (&d)[count])
 {
 #pragma unroll
-    for (int k = first; k < count; k++) {
+    for (int k = 0; k < count; k++) {
         WARPGROUP_ASM("" : "+f"(d[k])::"memory");
     }
 }
@@ -118,8 +118,8 @@ static __device__ __forceinline__ void wait_for_warpgroup_products(float (&d)[co
     pin(d);
 }
 
-/* Of the registers that a block's threads have alike, a warpgroup keeps `count` for each thread (a multiple of
- * 8), fewer or more than it had; who asks for more waits until others have let them go. */
+/* Of the registers that a block's threads have alike, a warpgroup keeps `count` for each thread (a multiple
+ * of 8), fewer or more than it had; who asks for more waits until others have let them go. */
 template <int count> static __device__ __forceinline__ void keep_registers()
 {
     WARPGROUP_ASM("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
@@ -191,21 +191,20 @@ static __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], uint64
         : "l"(a), "l"(b), "r"(add));
 }
 
-/* The same of left factors in registers, as warps' own products have them, 16 rows a warp: a must stay as it
- * is until the product is done. */
-static __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], const uint32_t (&a)[4], uint64_t b,
+/* Left factors in registers, as warps' own products have them, 16 rows a warp: a must stay as it is until the
+ * product is done. d (64, 32) += a (64, 16) b (16, 32), or = where add is 0 */
+static __device__ __forceinline__ void warpgroup_multiply(float (&d)[16], const uint32_t (&a)[4], uint64_t b,
                                                           int add)
 {
     WARPGROUP_ASM(
-        "{ .reg .pred add; setp.ne.b32 add, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
-        "%24,%25,%26,%27,%28,%29,%30,%31},"
-        " {%32,%33,%34,%35}, %36, add, 1, 1, 0; }"
-        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), EIGHT_OF(d, 24)
+        "{ .reg .pred add; setp.ne.b32 add, %21, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15},"
+        " {%16,%17,%18,%19}, %20, add, 1, 1, 0; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
 }
 
-/* d (64, 48) += a (64, 16) b (16, 48), or = where add is 0; a in registers */
+/* d (64, 48) += a (64, 16) b (16, 48), or = where add is 0 */
 static __device__ __forceinline__ void warpgroup_multiply(float (&d)[24], const uint32_t (&a)[4], uint64_t b,
                                                           int add)
 {
@@ -255,6 +254,21 @@ static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[
         " {%28,%29,%30,%31}, %32, add, 1, 1, 1; }"
         : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+}
+
+/* d (64, 144) += a (64, 16) b (16, 144), where a is M-major as b is N-major */
+static __device__ __forceinline__ void warpgroup_multiply_both_transposed(float (&d)[72], uint64_t a,
+                                                                          uint64_t b)
+{
+    WARPGROUP_ASM(
+        "{ .reg .pred add; setp.ne.b32 add, %74, 0; wgmma.mma_async.sync.aligned.m64n144k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+        "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+        "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71},"
+        " %72, %73, add, 1, 1, 1, 1; }"
+        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), EIGHT_OF(d, 24), EIGHT_OF(d, 32), EIGHT_OF(d, 40),
+          EIGHT_OF(d, 48), EIGHT_OF(d, 56), EIGHT_OF(d, 64)
+        : "l"(a), "l"(b), "r"(1));
 }
 
 /* d (64, 144) += a (64, 16) b (16, 144) */
