@@ -30,7 +30,6 @@ enum {
     input_planes = 3,
     output_planes = 5,
     asking_thread = 128, /* of the warpgroup that has less to multiply */
-    ask_at_row = 4,      /* of a step, when all warps should be done with the one before: an even number */
 };
 
 /* partial: of each slice, part and side (slabs, kh, 16 out, in). */
@@ -183,7 +182,7 @@ struct boxed_left {
     }
 
     /* The next row's, of `products`. */
-    template <int products> __device__ __forceinline__ void load(uint32_t (&a)[2][4])
+    __device__ __forceinline__ void load(uint32_t (&a)[2][4], int products)
     {
 #pragma unroll
         for (int p = 0; p < 2; p++) {
@@ -196,23 +195,25 @@ struct boxed_left {
 };
 
 /* The products of one row, begun. */
-template <int products>
-static __device__ __forceinline__ void begin_row(float (&sum)[2][sums], uint32_t (&a)[2][4], uint64_t b)
+static __device__ __forceinline__ void begin_row(float (&sum)[2][sums], uint32_t (&a)[2][4], uint64_t b,
+                                                 int products)
 {
     begin_warpgroup_products();
 #pragma unroll
-    for (int p = 0; p < products; p++) {
-        warpgroup_multiply_transposed(sum[p], a[p], b);
+    for (int p = 0; p < 2; p++) {
+        if (p < products) {
+            warpgroup_multiply_transposed(sum[p], a[p], b);
+        }
     }
     commit_warpgroup_products();
 }
 
-/* The row before is done. */
-template <int products> static __device__ __forceinline__ void end_row_before(uint32_t (&a)[2][4])
+/* All rows but the last two are done. */
+static __device__ __forceinline__ void end_row_before_last(uint32_t (&a)[2][4])
 {
-    wait_for_warpgroup_products<1>();
+    wait_for_warpgroup_products<2>();
 #pragma unroll
-    for (int p = 0; p < products; p++) {
+    for (int p = 0; p < 2; p++) {
         keep_until_here(a[p]);
     }
 }
@@ -245,15 +246,30 @@ static __device__ __forceinline__ void say_done(const boxed_work &work, int plac
     }
 }
 
-/* What a warpgroup does: so many products in even, and in odd rows of its planes. */
+/* Where a step's planes lie. */
+struct boxed_place {
+    int along;         /* the plane of its column */
+    int input, output; /* places of the planes at hand */
+    int parity;        /* of the phase of `there` */
+
+    __device__ __forceinline__ void advance(int planes)
+    {
+        along = along + 1 < planes ? along + 1 : 0;
+        output = output + 1 < output_planes ? output + 1 : 0;
+        parity ^= input + 1 == input_planes;
+        input = input + 1 < input_planes ? input + 1 : 0;
+    }
+};
+
+/* What a warpgroup does: so many products in even, and in odd rows of its planes. Two rows are being
+ * multiplied while the left sides of the next two are there or on their way, across steps as well. */
 template <int even, int odd>
 static __device__ __forceinline__ void sum_planes(const boxed_gradient &g, const boxed_work &work)
 {
     float sum[2][sums];
-    uint32_t even_a[2][4], odd_a[2][4];
+    uint32_t a[4][2][4]; /* of rows, in turn */
     boxed_left left(work);
-    int along = work.begin % g.d, place = 0, output_place = 1, parity = 0;
-    int place_before = 0, parity_before = 0;
+    boxed_place next = {work.begin % g.d, 0, 1, 0}, at_hand = next, before = next;
 #pragma unroll
     for (int p = 0; p < 2; p++) {
 #pragma unroll
@@ -261,38 +277,42 @@ static __device__ __forceinline__ void sum_planes(const boxed_gradient &g, const
             sum[p][k] = 0;
         }
     }
+    left.begin_step(work, next.output, next.along, g.d);
+    copy_barrier_wait(&work.there[next.input], next.parity);
+    left.load(a[0], even);
+    left.load(a[1], odd);
 #pragma unroll 1
     for (int step = work.begin; step < work.end; step++) {
-        uint64_t b = boxed_operand_at(shared_address(work.input(place)), boxed_tiles::strip_bytes, 256);
-        left.begin_step(work, output_place, along, g.d);
-        copy_barrier_wait(&work.there[place], parity);
-        left.load<even>(even_a);
+        before = at_hand;
+        at_hand = next;
+        next.advance(g.d);
+        uint64_t b =
+            boxed_operand_at(shared_address(work.input(at_hand.input)), boxed_tiles::strip_bytes, 256);
 #pragma unroll 1
-        for (int h = 0; h < tile_edge; h += 2) {
-            begin_row<even>(sum, even_a, b);
-            end_row_before<odd>(odd_a);
-            if (h == 0 && step > work.begin) {
-                say_done(work, place_before);
+        for (int h = 0; h < tile_edge; h += 4) {
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                const int products = k % 2 == 0 ? even : odd;
+                begin_row(sum, a[k], b, products);
+                b += operand_shift(boxed_tiles::input_row_bytes);
+                end_row_before_last(a[(k + 2) % 4]);
+                if (k == 1 && h == 0 && step > work.begin) {
+                    say_done(work, before.input);
+                }
+                if (k == 3 && h == 0 && threadIdx.x == asking_thread && step > work.begin &&
+                    step + input_planes - 1 < work.end) {
+                    copy_barrier_wait(&work.done[before.input], before.parity);
+                    ask_for_step(g, work, step + input_planes - 1, 0);
+                }
+                if (k == 2 && h + 4 == tile_edge && step + 1 < work.end) {
+                    left.begin_step(work, next.output, next.along, g.d);
+                    copy_barrier_wait(&work.there[next.input], next.parity);
+                }
+                if (k < 2 || h + 4 < tile_edge || step + 1 < work.end) {
+                    left.load(a[(k + 2) % 4], products);
+                }
             }
-            if (h == ask_at_row && threadIdx.x == asking_thread && step > work.begin &&
-                step + input_planes - 1 < work.end) {
-                copy_barrier_wait(&work.done[place_before], parity_before);
-                ask_for_step(g, work, step + input_planes - 1, 0);
-            }
-            left.load<odd>(odd_a);
-            begin_row<odd>(sum, odd_a, b + operand_shift(boxed_tiles::input_row_bytes));
-            end_row_before<even>(even_a);
-            if (h + 2 < tile_edge) {
-                left.load<even>(even_a);
-            }
-            b += operand_shift(2 * boxed_tiles::input_row_bytes);
         }
-        place_before = place;
-        parity_before = parity;
-        along = along + 1 < g.d ? along + 1 : 0;
-        output_place = output_place + 1 < output_planes ? output_place + 1 : 0;
-        parity ^= place + 1 == input_planes;
-        place = place + 1 < input_planes ? place + 1 : 0;
     }
 #pragma unroll
     for (int p = 0; p < 2; p++) {
