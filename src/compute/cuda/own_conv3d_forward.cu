@@ -330,16 +330,15 @@ static struct walk plan_walk(const struct compute *c, int ins, int outs, const s
     w.h = shape->h;
     w.w = shape->w;
     w.out_channels = outs;
-    w.tiles_h = (int)divide_up((size_t)shape->h, tile_edge);
-    w.tiles_w = (int)divide_up((size_t)shape->w, tile_edge);
-    choose_segments(&w, shape->n * w.tiles_h * w.tiles_w,
+    w.tiles = (int)(divide_up((size_t)shape->h, tile_edge) * divide_up((size_t)shape->w, tile_edge));
+    choose_segments(&w, shape->n * w.tiles,
                     max(1, cuda_state(c)->multiprocessors / (outs / slice_of(ins, outs))));
     return w;
 }
 
 static int parts_of(const struct walk &w)
 {
-    return w.tiles_h * w.tiles_w * w.segments;
+    return w.tiles * w.segments;
 }
 
 static size_t sums_bytes(const struct walk &w, int n)
@@ -350,7 +349,7 @@ static size_t sums_bytes(const struct walk &w, int n)
 /* out (.., out channels) = convolution of inp (.., ins) with weights (taps, out channels, ins). */
 static void convolve(struct compute *c, const struct walk &w, int ins, int n)
 {
-    const int slice = slice_of(ins, w.out_channels), columns = n * w.tiles_h * w.tiles_w;
+    const int slice = slice_of(ins, w.out_channels), columns = n * w.tiles;
     const dim3 grid((unsigned)(w.whole + (columns - w.whole) * w.segments),
                     (unsigned)(w.out_channels / slice));
     if (w.sums != NULL && w.whole > 0 && w.segments > 1) { /* those of segments that there are not */

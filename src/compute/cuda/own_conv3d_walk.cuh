@@ -26,10 +26,13 @@ struct walk {
     struct tile_norm behind_norm;
     bf16 *kept; /* where act(norm(behind)) is written; NULL: it is not wanted */
     int d, h, w, out_channels;
-    int tiles_h, tiles_w;
+    int tiles;                        /* columns of a sample */
     int whole;                        /* blocks, the first ones, that have a whole column each */
     int segments, planes_per_segment; /* into which the other columns are cut, a block for each */
 };
+
+/* With more the compiler takes other ways, for which there are not enough registers. */
+static_assert(sizeof(struct walk) <= 128, "a walk's description is too long");
 
 /* What a block does: the planes `first` to `last` of a column. */
 struct walk_share {
@@ -38,12 +41,13 @@ struct walk_share {
 
     __device__ __forceinline__ walk_share(const walk &w)
     {
-        const int block = (int)blockIdx.x, whole = block < w.whole, tiles = w.tiles_h * w.tiles_w;
+        const int block = (int)blockIdx.x, whole = block < w.whole, tiles = w.tiles,
+                  tiles_w = (w.w + tile_edge - 1) / tile_edge;
         const int column = whole ? block : w.whole + (block - w.whole) / w.segments;
         const int segment = whole ? 0 : (block - w.whole) % w.segments, tile = column % tiles;
         sample = column / tiles;
-        h0 = tile / w.tiles_w * tile_edge;
-        w0 = tile % w.tiles_w * tile_edge;
+        h0 = tile / tiles_w * tile_edge;
+        w0 = tile % tiles_w * tile_edge;
         first = segment * w.planes_per_segment;
         last = whole ? w.d : min(first + w.planes_per_segment, w.d);
         part = column * w.segments + segment;
