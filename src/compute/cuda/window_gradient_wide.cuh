@@ -104,7 +104,7 @@ template <int dims>
 static __device__ __forceinline__ void load_queries(wide_shared<dims> *s, const token_list<dims> *tokens,
                                                     const head_arrays &a, const window_grid &g, float shift)
 {
-    enum { eights = key_pass<dims>::eights, at_once = 8, rows = key_warps * warp_size / eights };
+    enum { eights = key_pass<dims>::eights, at_once = 4, rows = key_warps * warp_size / eights };
     static_assert(slots % (warp_size / eights) == 0, ""); /* a warp's rows all are slots, or none is */
     const int eight = (int)threadIdx.x % eights, column = a.head * dims + eight * 8, width = g.heads * dims;
     for (int first = (int)threadIdx.x / eights; first < slots; first += at_once * rows) {
