@@ -36,7 +36,7 @@ static double bound_in_tf32(const struct trial *t)
 static int multiplies(const struct trial *t)
 {
     return is_of(t, "conv3d") || is_of(t, "normed_conv3d") || is_of(t, "linear") ||
-           is_of(t, "fused_linear") || is_of(t, "mlp") || is_of(t, "normed_linear");
+           is_of(t, "fused_linear") || is_of(t, "mlp") || is_of(t, "normed_linear") || is_of(t, "parameters");
 }
 
 /* Sums in float over many elements lose a little more than those of the reference, in double. */
