@@ -1,35 +1,16 @@
 /* Times window attention in bf16 on the GPU in the shapes of the network, and holds it against the plain
  * kernels
  * (-DVOCO_BENCH=ON; build/bench/bench_attention_cuda). Ends with status 1 where one is wrong. */
+#include "timed_kernels.cuh"
+
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/memory.cuh"
 #include "compute/cuda/window_attention.cuh"
 
-#include <algorithm>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <vector>
-
-/* Numbers between -1 and 1 that look like none. */
-static __device__ float noise(size_t k, unsigned seed)
-{
-    unsigned x = (unsigned)k * 2654435761u + seed * 40503u + (unsigned)(k >> 32);
-    x ^= x >> 16;
-    x *= 0x85ebca6bu;
-    x ^= x >> 13;
-    x *= 0xc2b2ae35u;
-    x ^= x >> 16;
-    return (float)(int)x * (1.0f / 2147483648.0f);
-}
-
-template <typename T> static __global__ void fill(T *x, size_t count, float scale, unsigned seed)
-{
-    for (size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x; k < count;
-         k += (size_t)gridDim.x * blockDim.x) {
-        x[k] = from_float<T>(scale * noise(k, seed));
-    }
-}
 
 /* sums: of squares of the difference, and of what is expected. */
 template <typename T>
@@ -79,7 +60,7 @@ static void open_results(compute *c, const arrays *a, results *r)
     r->logsumexp = allocate<float>(c, a->tokens * a->shape.heads);
     r->dqkv_bias = allocate<float>(c, 3 * a->channels);
     r->dbias_table = allocate<float>(c, a->table);
-    launch(c, fill<bf16>, dim3(1024), dim3(256), 0, r->dqkv, a->tokens * 3 * a->channels, 1.0f, 9u);
+    launch(c, fill<bf16>, dim3(1024), dim3(256), 0, r->dqkv, a->tokens * 3 * a->channels, 1.0f, 0.0f, 9u);
 }
 
 static void close_results(compute *c, results *r)
@@ -101,10 +82,10 @@ static void open_arrays(compute *c, arrays *a, const attention_shape &shape)
     a->qkv_bias = allocate<float>(c, 3 * a->channels);
     a->bias_table = allocate<float>(c, a->table);
     a->sums = allocate<double>(c, 2);
-    launch(c, fill<bf16>, dim3(1024), dim3(256), 0, a->qkv, a->tokens * 3 * a->channels, 2.0f, 1u);
-    launch(c, fill<bf16>, dim3(1024), dim3(256), 0, a->dout, a->tokens * a->channels, 1.0f, 2u);
-    launch(c, fill<float>, dim3(16), dim3(256), 0, a->qkv_bias, 3 * a->channels, 2.0f, 3u);
-    launch(c, fill<float>, dim3(16), dim3(256), 0, a->bias_table, a->table, 1.0f, 4u);
+    launch(c, fill<bf16>, dim3(1024), dim3(256), 0, a->qkv, a->tokens * 3 * a->channels, 2.0f, 0.0f, 1u);
+    launch(c, fill<bf16>, dim3(1024), dim3(256), 0, a->dout, a->tokens * a->channels, 1.0f, 0.0f, 2u);
+    launch(c, fill<float>, dim3(16), dim3(256), 0, a->qkv_bias, 3 * a->channels, 2.0f, 0.0f, 3u);
+    launch(c, fill<float>, dim3(16), dim3(256), 0, a->bias_table, a->table, 1.0f, 0.0f, 4u);
     open_results(c, a, &a->expected);
     open_results(c, a, &a->found);
     open_results(c, a, &a->again);
@@ -183,34 +164,6 @@ static void check(compute *c, const arrays *a, forward *f, backward *b)
     compare(c, a, "dqkv_bias", x->dqkv_bias, y->dqkv_bias, e->dqkv_bias, 3 * a->channels, 4e-3);
     compare(c, a, "dbias_table", x->dbias_table, y->dbias_table, e->dbias_table, a->table, 4e-3);
     printf("\n");
-}
-
-/* The median of several, in ms. */
-template <typename F> static double time_of(compute *c, F run)
-{
-    enum { repetitions = 9 };
-    cudaEvent_t events[repetitions + 1];
-    std::vector<float> times;
-    run();
-    for (cudaEvent_t &event : events) {
-        cudaEventCreate(&event);
-    }
-    cudaEventRecord(events[0], cuda_state(c)->stream);
-    for (int k = 0; k < repetitions; k++) {
-        run();
-        cudaEventRecord(events[k + 1], cuda_state(c)->stream);
-    }
-    cuda_wait(c);
-    for (int k = 0; k < repetitions; k++) {
-        float ms = 0;
-        cudaEventElapsedTime(&ms, events[k], events[k + 1]);
-        times.push_back(ms);
-    }
-    for (cudaEvent_t &event : events) {
-        cudaEventDestroy(event);
-    }
-    std::sort(times.begin(), times.end());
-    return times[repetitions / 2];
 }
 
 static const struct {

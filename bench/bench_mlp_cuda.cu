@@ -1,36 +1,17 @@
-/* Times the first stage's MLP in bf16 (compute/cuda/mlp.cuh) on the GPU, by warps' products and, on Hopper, by
- * warpgroups', and holds the latter against the former (-DVOCO_BENCH=ON; build/bench/bench_mlp_cuda [ROWS]).
- * Ends with status 1 where they differ. */
+/* Times the first stage's MLP in bf16 (compute/cuda/mlp.cuh) on the GPU, by warps' products and, on Hopper,
+ * by warpgroups', and holds the latter against the former (-DVOCO_BENCH=ON; build/bench/bench_mlp_cuda
+ * [ROWS]). Ends with status 1 where they differ. */
+#include "timed_kernels.cuh"
+
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/memory.cuh"
 #include "compute/cuda/mlp.cuh"
 
-#include <algorithm>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <vector>
-
-/* Numbers between -1 and 1 that look like none. */
-static __device__ float noise(size_t k, unsigned seed)
-{
-    unsigned x = (unsigned)k * 2654435761u + seed * 40503u + (unsigned)(k >> 32);
-    x ^= x >> 16;
-    x *= 0x85ebca6bu;
-    x ^= x >> 13;
-    x *= 0xc2b2ae35u;
-    x ^= x >> 16;
-    return (float)(int)x * (1.0f / 2147483648.0f);
-}
-
-template <typename T> static __global__ void fill(T *x, size_t count, float scale, unsigned seed)
-{
-    for (size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x; k < count;
-         k += (size_t)gridDim.x * blockDim.x) {
-        x[k] = from_float<T>(scale * noise(k, seed));
-    }
-}
 
 struct results {
     bf16 *out, *dx;
@@ -48,7 +29,7 @@ struct arrays {
 template <typename T> static T *filled(compute *c, size_t count, float scale, unsigned seed)
 {
     T *array = (T *)c->allocate(c, count * sizeof(T));
-    launch(c, fill<T>, dim3(1024), dim3(256), 0, array, count, scale, seed);
+    launch(c, fill<T>, dim3(1024), dim3(256), 0, array, count, scale, 0.0f, seed);
     return array;
 }
 
@@ -161,34 +142,6 @@ static void check(compute *c, size_t rows)
 
 /* ---- how long they take ---- */
 
-/* The median of several, in ms. */
-template <typename F> static double time_of(compute *c, F run)
-{
-    enum { repetitions = 15 };
-    cudaEvent_t events[repetitions + 1];
-    std::vector<float> times;
-    run();
-    for (cudaEvent_t &event : events) {
-        cudaEventCreate(&event);
-    }
-    cudaEventRecord(events[0], cuda_state(c)->stream);
-    for (int k = 0; k < repetitions; k++) {
-        run();
-        cudaEventRecord(events[k + 1], cuda_state(c)->stream);
-    }
-    cuda_wait(c);
-    for (int k = 0; k < repetitions; k++) {
-        float ms = 0;
-        cudaEventElapsedTime(&ms, events[k], events[k + 1]);
-        times.push_back(ms);
-    }
-    for (cudaEvent_t &event : events) {
-        cudaEventDestroy(event);
-    }
-    std::sort(times.begin(), times.end());
-    return times[repetitions / 2];
-}
-
 template <typename F>
 static void print_time(compute *c, const arrays *a, const char *what, int products, int passes, F run)
 {
@@ -203,8 +156,7 @@ static void time_rows(compute *c, size_t rows, int hopper)
     open_arrays(c, &a, rows);
     const results *r = &a.by_warps;
     printf("%zu rows\n", rows);
-    print_time(c, &a, "forward, by warps", 2, 2,
-               [&] { mlp_rows_forward(c, r->out, a.x, &a.factors, rows); });
+    print_time(c, &a, "forward, by warps", 2, 2, [&] { mlp_rows_forward(c, r->out, a.x, &a.factors, rows); });
     print_time(c, &a, "backward, by warps", 5, 3,
                [&] { mlp_rows_backward(c, r->dx, r->partial, a.dout, a.x, &a.factors, rows); });
     if (hopper) {

@@ -2,6 +2,8 @@
  * (-DVOCO_BENCH=ON; build/bench/bench_own_conv3d). Ends with status 1 where one is wrong. With arguments,
  * three for each shape (how many volumes, their edge, channels), it only times these. VOCO_CUDA_CONV=own
  * leaves cuDNN out of the choices. */
+#include "timed_kernels.cuh"
+
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/memory.cuh"
 #include "compute/cuda/own_conv3d.cuh"
@@ -13,26 +15,6 @@
 #include <vector>
 
 static const float slope = 0.01f;
-
-/* Numbers between -1 and 1 that look like none. */
-static __device__ float noise(size_t k, unsigned seed)
-{
-    unsigned x = (unsigned)k * 2654435761u + seed * 40503u + (unsigned)(k >> 32);
-    x ^= x >> 16;
-    x *= 0x85ebca6bu;
-    x ^= x >> 13;
-    x *= 0xc2b2ae35u;
-    x ^= x >> 16;
-    return (float)(int)x * (1.0f / 2147483648.0f);
-}
-
-template <typename T> static __global__ void fill(T *x, size_t count, float scale, float shift, unsigned seed)
-{
-    for (size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x; k < count;
-         k += (size_t)gridDim.x * blockDim.x) {
-        x[k] = from_float<T>(scale * noise(k, seed) + shift);
-    }
-}
 
 static __device__ float read_input(const bf16 *inp, const float *mean, const float *rstd, conv3d_shape s,
                                    int n, int d, int h, int w, int i)
@@ -325,26 +307,6 @@ static void run_timed(compute *c, arrays *a, int what)
     }
 }
 
-static float milliseconds_of(compute *c, arrays *a, int what)
-{
-    const int repetitions = 8;
-    cudaEvent_t begin, end;
-    float ms = 0;
-    cudaEventCreate(&begin);
-    cudaEventCreate(&end);
-    run_timed(c, a, what);
-    cudaEventRecord(begin, cuda_state(c)->stream);
-    for (int k = 0; k < repetitions; k++) {
-        run_timed(c, a, what);
-    }
-    cudaEventRecord(end, cuda_state(c)->stream);
-    cuda_wait(c);
-    cudaEventElapsedTime(&ms, begin, end);
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
-    return ms / repetitions;
-}
-
 static void time_shape(compute *c, conv3d_shape s)
 {
     arrays a;
@@ -353,7 +315,7 @@ static void time_shape(compute *c, conv3d_shape s)
     printf("(%d, %d x %d x %d) %d -> %d, %.3f TFLOP, %s\n", s.n, s.d, s.h, s.w, s.in_channels, s.out_channels,
            flops * 1e-12, own_conv3d_by_warps ? "by warps" : "by warpgroups");
     for (int what = 0; what < timed_count; what++) {
-        const float ms = milliseconds_of(c, &a, what);
+        const double ms = time_of(c, [&] { run_timed(c, &a, what); });
         printf("  %-24s %8.3f ms  %6.1f TFLOP/s\n", timed_names[what], ms, flops / ms * 1e-9);
     }
     close_arrays(c, &a);
