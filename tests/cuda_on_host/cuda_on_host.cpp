@@ -1,5 +1,6 @@
 /* The machine of cuda_on_host.h: threads of a block are fibers on one thread of the host, the "GPU". */
 #include "compute/cuda/kernel.cuh"
+#include "copies_on_host.h"
 #include "guarded_arrays.h"
 
 #include <link.h>
@@ -18,14 +19,8 @@ dim3 blockDim, gridDim;
 namespace cuda_on_host
 {
 
-enum { threads_max = 1024, lanes = 32, warps_max = threads_max / lanes };
+enum { lanes = 32, warps_max = threads_max / lanes };
 static const size_t stack_size = 128 << 10;
-
-struct copy {
-    void *to;
-    const void *from;
-    int valid;
-};
 
 struct fiber {
     void *stack_pointer;
@@ -33,15 +28,6 @@ struct fiber {
     unsigned mask; /* of the function of the warp that it waits in */
     warp_function function;
     const void *constants;
-    std::vector<copy> copies;
-    std::vector<size_t> groups; /* where each group of them ends */
-};
-
-/* A copy that a barrier_wait is for. */
-struct box {
-    void *barrier;
-    int bytes;
-    std::function<void()> copy;
 };
 
 /* Bits are lanes. A lane is in none of them while it waits in a function of the warp. */
@@ -65,8 +51,6 @@ static struct {
     void *scheduler;         /* its stack pointer */
     int backward;            /* lanes and warps take turns from the last */
     int arrived_count, barrier_count;
-    unsigned long news;     /* of barriers of copies: what may end a wait */
-    std::vector<box> boxes; /* that are still to be copied */
 
     unsigned char *stacks;
     unsigned char *shared_end, *shared_start;
@@ -141,7 +125,7 @@ static int backward_now(uint32_t what)
     if (order != NULL) {
         return strcmp(order, "backward") == 0;
     }
-    return (int)(scrambled(gpu.number, what) & 1);
+    return tossed(what);
 }
 
 static void become(int thread)
@@ -168,6 +152,22 @@ static void pass_on()
     } else {
         cuda_on_host_switch(&gpu.fibers[self].stack_pointer, gpu.scheduler);
     }
+}
+
+int current_thread()
+{
+    return gpu.current;
+}
+
+int tossed(uint32_t what)
+{
+    return (int)(scrambled(gpu.number, what) & 1);
+}
+
+void wait_at_copies()
+{
+    gpu.warps[gpu.current / lanes].at_copies |= 1u << (gpu.current % lanes);
+    pass_on();
 }
 
 int own_lane()
@@ -259,8 +259,7 @@ static void begin_fiber(int thread)
     top[-2] = (void *)fiber_entry;
     f->stack_pointer = top - 8;
     f->function = NULL;
-    f->copies.clear();
-    f->groups.clear();
+    forget_copies_of(thread);
     const unsigned x = gpu.block.x, y = gpu.block.y, k = (unsigned)thread;
     f->index = uint3{k % x, k / x % y, k / x / y};
     gpu.warps[thread / lanes].exists |= 1u << (thread % lanes);
@@ -310,11 +309,11 @@ static void run_block(unsigned block)
         gpu.warps[i].ready = gpu.warps[i].exists;
     }
     gpu.arrived_count = 0;
-    gpu.boxes.clear();
+    forget_boxes();
     gpu.in_block = 1;
     for (;;) {
         int waiting = 0, stuck = 0, for_copies = 0;
-        const unsigned long news = gpu.news;
+        const unsigned long news = news_of_copies();
         for (int k = 0; k < gpu.warp_count; k++) {
             const int i = gpu.backward ? gpu.warp_count - 1 - k : k;
             warp *w = &gpu.warps[i];
@@ -328,7 +327,7 @@ static void run_block(unsigned block)
             for_copies |= w->at_copies != 0;
             stuck |= (w->exists & ~w->ended & ~w->at_barrier & ~w->at_copies) != 0;
         }
-        if (for_copies && gpu.news != news) { /* they look again */
+        if (for_copies && news_of_copies() != news) { /* they look again */
             for (int i = 0; i < gpu.warp_count; i++) {
                 gpu.warps[i].ready = gpu.warps[i].at_copies;
                 gpu.warps[i].at_copies = 0;
@@ -390,142 +389,6 @@ int in_shared_memory(const void *address, size_t bytes)
     return (p >= gpu.shared_start && p + bytes <= gpu.shared_end) ||
            (p >= gpu.statics && p + bytes <= gpu.statics + gpu.statics_size);
 #endif
-}
-
-/* ---- copies to shared memory ---- */
-
-static void do_copy(const copy *what)
-{
-    if (what->valid) {
-        memcpy(what->to, what->from, 16);
-    } else {
-        memset(what->to, 0, 16);
-    }
-}
-
-void copy_later(void *to, const void *from, int valid)
-{
-    const copy what = {to, from, valid};
-    if ((uintptr_t)to % 16 != 0 || (uintptr_t)from % 16 != 0) {
-        stop("copy_async: %p or %p is not aligned to 16 bytes", to, from);
-    }
-    if (!in_shared_memory(to, 16)) {
-        stop("copy_async: %p does not lie in shared memory", to);
-    }
-    if (scrambled(gpu.number, (uint32_t)gpu.current) & 1) {
-        do_copy(&what);
-    } else {
-        gpu.fibers[gpu.current].copies.push_back(what);
-    }
-}
-
-void end_group_of_copies()
-{
-    fiber *f = &gpu.fibers[gpu.current];
-    f->groups.push_back(f->copies.size());
-}
-
-void wait_for_copies(int pending)
-{
-    fiber *f = &gpu.fibers[gpu.current];
-    if (f->groups.size() <= (size_t)pending) {
-        return;
-    }
-    const size_t done = f->groups.size() - (size_t)pending, copies = f->groups[done - 1];
-    for (size_t k = 0; k < copies; k++) {
-        do_copy(&f->copies[k]);
-    }
-    f->copies.erase(f->copies.begin(), f->copies.begin() + (ptrdiff_t)copies);
-    f->groups.erase(f->groups.begin(), f->groups.begin() + (ptrdiff_t)done);
-    for (size_t &end : f->groups) {
-        end -= copies;
-    }
-}
-
-/* ---- barriers of copies ---- */
-
-struct barrier_state {
-    uint8_t arrivals, missing, parity, made;
-    int32_t bytes; /* announced and not there yet */
-};
-
-enum { barrier_made = 0x5a };
-
-static barrier_state *state_of(void *barrier)
-{
-    barrier_state *state = (barrier_state *)barrier;
-    if ((uintptr_t)barrier % 8 != 0 || !in_shared_memory(barrier, 8) || state->made != barrier_made) {
-        stop("%p is no barrier of copies", barrier);
-    }
-    return state;
-}
-
-static void end_phase_if_over(barrier_state *state)
-{
-    if (state->missing == 0 && state->bytes == 0) {
-        state->missing = state->arrivals;
-        state->parity ^= 1;
-        gpu.news++;
-    }
-}
-
-void barrier_make(void *barrier, int arrivals)
-{
-    *(barrier_state *)barrier = barrier_state{(uint8_t)arrivals, (uint8_t)arrivals, 0, barrier_made, 0};
-}
-
-void barrier_arrive(void *barrier, int bytes)
-{
-    barrier_state *state = state_of(barrier);
-    if (state->missing == 0) {
-        stop("more arrivals at a barrier of copies than it was made for");
-    }
-    state->missing--;
-    state->bytes += bytes;
-    gpu.news++;
-    end_phase_if_over(state);
-}
-
-/* Where nothing but copies is missing, they are done now. */
-static void do_boxes_of(void *barrier, barrier_state *state)
-{
-    for (size_t k = 0; state->missing == 0 && k < gpu.boxes.size();) {
-        if (gpu.boxes[k].barrier == barrier) {
-            gpu.boxes[k].copy();
-            state->bytes -= gpu.boxes[k].bytes;
-            gpu.boxes.erase(gpu.boxes.begin() + (ptrdiff_t)k);
-            end_phase_if_over(state);
-        } else {
-            k++;
-        }
-    }
-}
-
-void barrier_wait(void *barrier, int parity)
-{
-    barrier_state *state = state_of(barrier);
-    for (;;) {
-        do_boxes_of(barrier, state);
-        if (state->parity != parity) {
-            return;
-        }
-        gpu.warps[gpu.current / lanes].at_copies |= 1u << (gpu.current % lanes);
-        pass_on();
-    }
-}
-
-void barrier_copy(void *barrier, void *to, int bytes, const std::function<void()> &copy)
-{
-    barrier_state *state = state_of(barrier);
-    gpu.news++;
-    if (scrambled(gpu.number, 0xb0c5) & 1) {
-        copy();
-        state->bytes -= bytes;
-        end_phase_if_over(state);
-    } else {
-        memset(to, poison, (size_t)bytes);
-        gpu.boxes.push_back(box{barrier, bytes, copy});
-    }
 }
 
 /* ---- the GPU's thread ---- */
