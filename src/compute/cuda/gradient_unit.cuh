@@ -46,8 +46,8 @@ static __device__ __forceinline__ void add_unit_rows(float (&sum)[unit_tiles][co
 
 /* The unit to (48, pitch) floats. */
 template <int columns>
-static __device__ __forceinline__ void
-store_unit_rows(float *to, int pitch, const float (&sum)[unit_tiles][columns][4], int lane)
+static __device__ __forceinline__ void store_unit_rows(float *to, int pitch,
+                                                       const float (&sum)[unit_tiles][columns][4], int lane)
 {
 #pragma unroll
     for (int i = 0; i < unit_tiles; i++) {
