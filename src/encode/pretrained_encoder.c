@@ -126,34 +126,27 @@ enum voco_status pretrained_encoder_check_memory(const struct pretrained_encoder
                 format_memory_size(needed, need), format_memory_size(allowed, encoder->limit.bytes));
 }
 
-/* Where operations write what becomes `host`: itself where they work in the host's memory. */
-static float *push_result(struct pretrained_encoder *encoder, float *host, size_t count)
+/* A box as operations take it, and where they write what becomes `host`: itself where they work in the host's
+ * memory. */
+static enum voco_status begin_box(struct pretrained_encoder *encoder, const float *box, const int size[3],
+                                  float *host, size_t count, const float **input, float **result)
 {
-    return encoder->compute.separate_memory ? arena_push(&encoder->arena, count * sizeof *host) : host;
-}
-
-/* An empty arena with room for a box and what becomes of it. */
-static enum voco_status make_room(struct pretrained_encoder *encoder, const int size[3], size_t result)
-{
-    const struct compute *c = &encoder->compute;
+    struct compute *c = &encoder->compute;
     const size_t voxels = (size_t)size[0] * (size_t)size[1] * (size_t)size[2];
     arena_reset(&encoder->arena);
-    return compute_arena_reserve(
-        &encoder->arena, &encoder->compute,
-        (voxels + result) * sizeof(real) + 2 * arena_alignment +
-            encoder_passing_bytes(&encoder->model.config, voxels, c->activation_size));
-}
-
-static const float *push_box(struct pretrained_encoder *encoder, const float *box, const int size[3])
-{
-    return reals_for_operations(&encoder->compute, &encoder->arena, box,
-                                (size_t)size[0] * (size_t)size[1] * (size_t)size[2]);
-}
-
-static enum voco_status box_does_not_fit(const int size[3])
-{
-    return fail(VOCO_NO_MEMORY, "a box of %d x %d x %d voxels does not fit into memory", size[0], size[1],
-                size[2]);
+    const enum voco_status status =
+        compute_arena_reserve(&encoder->arena, c,
+                              (voxels + count) * sizeof(real) + 2 * arena_alignment +
+                                  encoder_passing_bytes(&encoder->model.config, voxels, c->activation_size));
+    if (status != VOCO_OK) {
+        return status;
+    }
+    *result = c->separate_memory ? arena_push(&encoder->arena, count * sizeof *host) : host;
+    *input = reals_for_operations(c, &encoder->arena, box, voxels);
+    return encoder->arena.exhausted
+               ? fail(VOCO_NO_MEMORY, "a box of %d x %d x %d voxels does not fit into memory", size[0],
+                      size[1], size[2])
+               : VOCO_OK;
 }
 
 static enum voco_status fetch_result(struct pretrained_encoder *encoder, float *host, const float *result,
@@ -171,14 +164,11 @@ enum voco_status pretrained_encoder_embed(struct pretrained_encoder *encoder, fl
                                           const float *box, const int size[3])
 {
     const size_t count = (size_t)model_embedding_size(&encoder->model.config);
-    enum voco_status status = make_room(encoder, size, count);
+    const float *input = NULL;
+    float *result = NULL;
+    enum voco_status status = begin_box(encoder, box, size, embedding, count, &input, &result);
     if (status != VOCO_OK) {
         return status;
-    }
-    float *result = push_result(encoder, embedding, count);
-    const float *input = push_box(encoder, box, size);
-    if (encoder->arena.exhausted) {
-        return box_does_not_fit(size);
     }
     status = encoder_box_forward(&encoder->model, &encoder->compute, &encoder->arena, encoder->on_device,
                                  result, input, 1, size);
@@ -193,14 +183,11 @@ enum voco_status pretrained_encoder_features(struct pretrained_encoder *encoder,
     for (int axis = 0; axis < 3; axis++) {
         count *= (size_t)tokens_of(size[axis], part.stride);
     }
-    enum voco_status status = make_room(encoder, size, count);
+    const float *input = NULL;
+    float *result = NULL;
+    enum voco_status status = begin_box(encoder, box, size, features, count, &input, &result);
     if (status != VOCO_OK) {
         return status;
-    }
-    float *result = push_result(encoder, features, count);
-    const float *input = push_box(encoder, box, size);
-    if (encoder->arena.exhausted) {
-        return box_does_not_fit(size);
     }
     status = encoder_box_features(&encoder->model, &encoder->compute, &encoder->arena, encoder->on_device,
                                   result, level, input, size);
