@@ -64,24 +64,7 @@ static __device__ __forceinline__ half_row load_half_row(const bf16 *x, int thre
 static __device__ __forceinline__ void normalise_octets(bf16 *x, float *rstds, half_row row, int thread)
 {
     bf16 *own = x + thread % 2 * octet_pitch + thread / 2 * 8;
-    float sum = 0, square = 0;
-#pragma unroll
-    for (int k = 0; k < normed_pairs / 2; k++) {
-        sum += low_of(row.pairs[k]) + high_of(row.pairs[k]);
-    }
-    const float mean = (sum + __shfl_xor_sync(whole_warp, sum, 1)) * (1.0f / normed_channels);
-#pragma unroll
-    for (int k = 0; k < normed_pairs / 2; k++) {
-        const float low = low_of(row.pairs[k]) - mean, high = high_of(row.pairs[k]) - mean;
-        square += low * low;
-        square += high * high;
-    }
-    const float variance = (square + __shfl_xor_sync(whole_warp, square, 1)) * (1.0f / normed_channels);
-    const float rstd = rsqrtf(variance + (float)normalisation_epsilon);
-#pragma unroll
-    for (int k = 0; k < normed_pairs / 2; k++) {
-        row.pairs[k] = pack_bf16((low_of(row.pairs[k]) - mean) * rstd, (high_of(row.pairs[k]) - mean) * rstd);
-    }
+    const float rstd = normalise_half_row(row.pairs);
 #pragma unroll
     for (int k = 0; k < octets / 2; k++) {
         *reinterpret_cast<uint4 *>(own + 2 * k * octet_pitch) =

@@ -109,16 +109,13 @@ static __device__ __forceinline__ void load_normed_tile(bf16 *to, const bf16 *fr
     }
 }
 
-/* x becomes xhat; two threads a row, so 2 normed_tile of them, take pairs of channels in turn. */
-static __device__ __forceinline__ void normalise_tile(bf16 *x, float *rstds, int thread)
+/* Half of a row becomes xhat, in the same order whoever holds it; the other half is the neighbouring lane's.
+ * Returns rstd. */
+static __device__ __forceinline__ float normalise_half_row(uint32_t (&pairs)[normed_pairs / 2])
 {
-    const int row = thread / 2, part = thread % 2;
-    uint32_t *own = reinterpret_cast<uint32_t *>(x + row * normed_pitch) + part;
     float sum = 0, square = 0;
-    uint32_t pairs[normed_pairs / 2];
 #pragma unroll
     for (int k = 0; k < normed_pairs / 2; k++) {
-        pairs[k] = own[2 * k];
         sum += low_of(pairs[k]) + high_of(pairs[k]);
     }
     const float mean = (sum + __shfl_xor_sync(whole_warp, sum, 1)) * (1.0f / normed_channels);
@@ -132,7 +129,25 @@ static __device__ __forceinline__ void normalise_tile(bf16 *x, float *rstds, int
     const float rstd = rsqrtf(variance + (float)normalisation_epsilon);
 #pragma unroll
     for (int k = 0; k < normed_pairs / 2; k++) {
-        own[2 * k] = pack_bf16((low_of(pairs[k]) - mean) * rstd, (high_of(pairs[k]) - mean) * rstd);
+        pairs[k] = pack_bf16((low_of(pairs[k]) - mean) * rstd, (high_of(pairs[k]) - mean) * rstd);
+    }
+    return rstd;
+}
+
+/* x becomes xhat; two threads a row, so 2 normed_tile of them, take pairs of channels in turn. */
+static __device__ __forceinline__ void normalise_tile(bf16 *x, float *rstds, int thread)
+{
+    const int row = thread / 2, part = thread % 2;
+    uint32_t *own = reinterpret_cast<uint32_t *>(x + row * normed_pitch) + part;
+    uint32_t pairs[normed_pairs / 2];
+#pragma unroll
+    for (int k = 0; k < normed_pairs / 2; k++) {
+        pairs[k] = own[2 * k];
+    }
+    const float rstd = normalise_half_row(pairs);
+#pragma unroll
+    for (int k = 0; k < normed_pairs / 2; k++) {
+        own[2 * k] = pairs[k];
     }
     if (part == 0) {
         rstds[row] = rstd;
