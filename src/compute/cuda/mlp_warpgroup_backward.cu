@@ -8,6 +8,7 @@
  * norm to dx. It also loads and normalises tiles ahead. */
 #include "compute/cuda/gelu.cuh"
 #include "compute/cuda/mlp.cuh"
+#include "compute/cuda/named_barrier.cuh"
 #include "compute/cuda/normed_octets.cuh"
 #include "compute/cuda/warpgroup.cuh"
 
@@ -36,10 +37,9 @@ struct warpgroup_shared {
     float bias2[group_threads / warp_size][normed_channels];
 };
 
-/* ---- what the hidden layer and the tail wait for ----
- *
- * By named barriers that one side arrives at and the other waits at. Two of each are in use by turns: nobody
- * comes back to one before all have passed it. */
+/* ---- what the hidden layer and the tail wait for (named_barrier.cuh) ---- */
+
+enum { hidden_is_there = 1, first_to_go = 3 }; /* to go: two for each group */
 
 /* The tail: `tile` is normalised, and dhidden of the tile two before it is read. */
 static __device__ __forceinline__ void let_go(int tile)
@@ -47,43 +47,27 @@ static __device__ __forceinline__ void let_go(int tile)
 #ifdef __CUDACC__
 #pragma unroll
     for (int group = 0; group < hidden_groups; group++) {
-        asm volatile("bar.arrive %0, %1;" ::"r"(1 + 2 * group + tile % 2), "n"((int)(2 * group_threads))
-                     : "memory");
+        arrive<2 * group_threads>(first_to_go + 2 * group, tile);
     }
 #else
-    __syncthreads(); /* the same number of both sides' waits and arrivals makes do with one barrier */
+    __syncthreads(); /* for all groups */
 #endif
 }
 
 static __device__ __forceinline__ void wait_to_go(int tile, int group)
 {
-#ifdef __CUDACC__
-    asm volatile("bar.sync %0, %1;" ::"r"(1 + 2 * group + tile % 2), "n"((int)(2 * group_threads))
-                 : "memory");
-#else
-    __syncthreads();
-#endif
+    wait_at<2 * group_threads>(first_to_go + 2 * group, tile);
 }
 
 /* A group: dhidden of `tile` is written, and no product of the tile before is under way. */
 static __device__ __forceinline__ void hand_on(int tile)
 {
-#ifdef __CUDACC__
-    asm volatile("bar.arrive %0, %1;" ::"r"(1 + 2 * hidden_groups + tile % 2), "n"((int)block_threads)
-                 : "memory");
-#else
-    __syncthreads();
-#endif
+    arrive<block_threads>(hidden_is_there, tile);
 }
 
 static __device__ __forceinline__ void wait_for_hidden(int tile)
 {
-#ifdef __CUDACC__
-    asm volatile("bar.sync %0, %1;" ::"r"(1 + 2 * hidden_groups + tile % 2), "n"((int)block_threads)
-                 : "memory");
-#else
-    __syncthreads();
-#endif
+    wait_at<block_threads>(hidden_is_there, tile);
 }
 
 /* ---- at the start ---- */

@@ -3,6 +3,7 @@
 #ifndef COMPUTE_CUDA_WINDOW_QUERIES_CUH
 #define COMPUTE_CUDA_WINDOW_QUERIES_CUH
 
+#include "compute/cuda/named_barrier.cuh"
 #include "compute/cuda/window_bias.cuh"
 
 enum {
@@ -83,27 +84,8 @@ static __device__ __forceinline__ float dot_of_eight(const uint4 &a, const uint4
     return dot_of_pairs(a.x, b.x) + dot_of_pairs(a.y, b.y) + dot_of_pairs(a.z, b.z) + dot_of_pairs(a.w, b.w);
 }
 
-/* What the two kinds of warps wait for, by named barriers that one kind arrives at and the other waits at.
- * Two of each are in use by turns: nobody comes back to one before all have passed it. */
+/* What the two kinds of warps wait for (named_barrier.cuh). */
 enum { strip_is_full = 1, strip_is_empty = 3 };
-
-template <int threads> static __device__ __forceinline__ void arrive(int barrier, int turn)
-{
-#ifdef __CUDACC__
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier + turn % 2), "n"(threads) : "memory");
-#else
-    __syncthreads(); /* the same order of both kinds' waits and arrivals makes do with one barrier */
-#endif
-}
-
-template <int threads> static __device__ __forceinline__ void wait_at(int barrier, int turn)
-{
-#ifdef __CUDACC__
-    asm volatile("bar.sync %0, %1;" ::"r"(barrier + turn % 2), "n"(threads) : "memory");
-#else
-    __syncthreads();
-#endif
-}
 
 /* How a window's queries pass: as many planes at a time as have no more than 49 queries. */
 struct plane_walk {
