@@ -82,20 +82,19 @@ template <int registers> static inline void ask_for_registers()
 }
 
 template <int count>
-static inline void multiply_operands(float (&d)[count], uint64_t a, uint64_t b, bool a_transposed,
-                                     bool b_transposed)
+static inline void multiply_operands(float (&d)[count], uint64_t a, uint64_t b, bool transposed)
 {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32 % 4;
     float left[2][16];
     for (int half = 0; half < 2; half++) {
         for (int k = 0; k < 16; k++) {
-            left[half][k] = operand_element(a, 16 * warp + lane / 4 + 8 * half, k, a_transposed);
+            left[half][k] = operand_element(a, 16 * warp + lane / 4 + 8 * half, k, false);
         }
     }
     for (int e = 0; e < count; e++) {
         const int column = 8 * (e / 4) + 2 * (lane % 4) + e % 2;
         for (int k = 0; k < 16; k++) {
-            d[e] += left[e / 2 % 2][k] * operand_element(b, column, k, b_transposed);
+            d[e] += left[e / 2 % 2][k] * operand_element(b, column, k, transposed);
         }
     }
 }
@@ -106,7 +105,7 @@ static inline void warpgroup_multiply(float (&d)[count], uint64_t a, uint64_t b,
     for (int e = 0; e < count && !add; e++) {
         d[e] = 0;
     }
-    multiply_operands(d, a, b, false, false);
+    multiply_operands(d, a, b, false);
 }
 
 template <int count>
@@ -115,13 +114,7 @@ static inline void warpgroup_multiply_transposed(float (&d)[count], uint64_t a, 
     for (int e = 0; e < count && !add; e++) {
         d[e] = 0;
     }
-    multiply_operands(d, a, b, false, true);
-}
-
-template <int count>
-static inline void warpgroup_multiply_both_transposed(float (&d)[count], uint64_t a, uint64_t b)
-{
-    multiply_operands(d, a, b, true, true);
+    multiply_operands(d, a, b, true);
 }
 
 template <int count>

@@ -256,21 +256,6 @@ static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 }
 
-/* d (64, 144) += a (64, 16) b (16, 144), where a is M-major as b is N-major */
-static __device__ __forceinline__ void warpgroup_multiply_both_transposed(float (&d)[72], uint64_t a,
-                                                                          uint64_t b)
-{
-    WARPGROUP_ASM(
-        "{ .reg .pred add; setp.ne.b32 add, %74, 0; wgmma.mma_async.sync.aligned.m64n144k16.f32.bf16.bf16 "
-        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
-        "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
-        "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71},"
-        " %72, %73, add, 1, 1, 1, 1; }"
-        : EIGHT_OF(d, 0), EIGHT_OF(d, 8), EIGHT_OF(d, 16), EIGHT_OF(d, 24), EIGHT_OF(d, 32), EIGHT_OF(d, 40),
-          EIGHT_OF(d, 48), EIGHT_OF(d, 56), EIGHT_OF(d, 64)
-        : "l"(a), "l"(b), "r"(1));
-}
-
 /* d (64, 144) += a (64, 16) b (16, 144) */
 static __device__ __forceinline__ void warpgroup_multiply_transposed(float (&d)[72], const uint32_t (&a)[4],
                                                                      uint64_t b)
