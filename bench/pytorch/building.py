@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import monai_alone  # noqa: F401, before all that imports MONAI
 import torch
+import torch._dynamo
 from choices import Choices
+from monai.networks.blocks.dynunet_block import UnetResBlock
+from monai.networks.nets.swin_unetr import SwinTransformerBlock
 from reference import VoCo
 from rewritten import rewrite_attention, rewrite_rest
 from safetensors.torch import load_file
@@ -31,7 +34,17 @@ def build_model(workload: Workload, choices: Choices, device: str = "cpu") -> Vo
         model.backbone.to(memory_format=torch.channels_last_3d)
     if choices.compiled:
         model.backbone.compile(dynamic=False, mode="max-autotune-no-cudagraphs" if choices.autotuned else None)
+    if choices.compiled_blocks:
+        compile_blocks(model.backbone)
     return model.train()
+
+
+def compile_blocks(backbone: torch.nn.Module) -> None:
+    """Each block by itself; those with the same shapes share what was compiled."""
+    torch._dynamo.config.recompile_limit = 64  # shapes that one class meets
+    for module in backbone.modules():
+        if isinstance(module, SwinTransformerBlock | UnetResBlock):
+            module.compile(dynamic=False)
 
 
 def as_chosen(x: torch.Tensor, choices: Choices) -> torch.Tensor:

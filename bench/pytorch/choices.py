@@ -13,6 +13,7 @@ class Choices:
     fused_attention: bool = False  # torch.nn.functional.scaled_dot_product_attention in place of MONAI's own
     rewritten: bool = False  # the rest of MONAI's modules, too (rewritten.py)
     compiled: bool = False  # torch.compile of the backbone
+    compiled_blocks: bool = False  # of each of its blocks instead: compiles in a fraction of the time
     autotuned: bool = False  # its mode max-autotune, without graphs, rather than default
 
     def __str__(self) -> str:
@@ -20,7 +21,8 @@ class Choices:
         crops = {0: "all crops", 1: "1 crop"}.get(self.crops_at_once, f"{self.crops_at_once} crops")
         parts = [words[self.checkpointing], f"{crops} at once"]
         parts += ["channels last"] * self.channels_last + ["scaled_dot_product_attention"] * self.fused_attention
-        parts += ["modules rewritten"] * self.rewritten + ["torch.compile"] * self.compiled + ["max-autotune"] * self.autotuned
+        parts += ["modules rewritten"] * self.rewritten + ["torch.compile"] * self.compiled
+        parts += ["torch.compile of each block"] * self.compiled_blocks + ["max-autotune"] * self.autotuned
         return ", ".join(parts)
 
     def as_dict(self) -> dict:
