@@ -17,6 +17,10 @@ static inline void end_of_stretch(int)
 {
 }
 
+template <int count> static inline void pin(float (&)[count])
+{
+}
+
 static inline void begin_warpgroup_products()
 {
 }

@@ -4,34 +4,17 @@
  * walks along the column's input planes, of which it needs one at a time: with the weights of all taps in
  * shared memory, a plane's product with the 3 x `outs` columns of the taps (kd = 0, 1, 2; kh; kw) is what it
  * gives to the outputs of the next plane, of its own and of the one before. These three sums stay in
- * registers: one is begun, one is half done, one is finished and written, with each plane. While tensor cores
- * multiply a plane, the next one is fetched and its norm and activation applied.
+ * registers: one is begun, one is half done, one is finished and written, with each plane. While a plane is
+ * multiplied, the next one is on its way.
  *
- * Each of the block's two warpgroups has two squares of 8 x 8 voxels, of 64 rows each. On Hopper the product
- * is one instruction per square, tap and 16 input channels, which reads both sides from shared memory;
- * elsewhere each warp multiplies its own 16 rows of both squares. Both leave the sums in the same registers.
+ * Half of a block's warps, four of them, has two squares of 8 x 8 voxels, each warp 16 voxels of either. On
+ * Hopper own_conv3d_turns.cu walks the same way, and has the sums in the same registers.
  */
 #include "compute/cuda/direct_conv3d.cuh"
 #include "compute/cuda/own_conv3d.cuh"
-#include "compute/cuda/own_conv3d_walk.cuh"
-#include "compute/cuda/warpgroup.cuh"
+#include "compute/cuda/own_conv3d_turns.cuh"
 
 int own_conv3d_by_warps = 0;
-
-/* The weights in shared memory: [kh, kw][group of 8 input channels][kd][output channel] x 16 bytes. */
-template <int ins, int outs> struct weight_tile {
-    static constexpr int columns = 3 * outs;
-    static constexpr int group_bytes = columns * 16;
-    static constexpr int tap_bytes = ins / 8 * group_bytes;
-    static constexpr int bytes = kernel_area * tap_bytes;
-};
-
-/* What is in shared memory of the input at a time: of 96 channels beside the weights for 32 only half. */
-template <int ins, int outs> struct walk_part {
-    static constexpr int channels = ins == 96 && outs == 32 ? ins / 2 : ins;
-    static constexpr int parts = ins / channels; /* of a plane */
-    typedef tile_plane<halo_edge, halo_edge, channels> halo;
-};
 
 /* Weights, two parts of planes, and mean and rstd of the output's channels. */
 template <int ins, int outs> constexpr size_t shared_bytes()
@@ -40,51 +23,7 @@ template <int ins, int outs> constexpr size_t shared_bytes()
            outs * sizeof(float2);
 }
 
-template <int ins, int outs>
-static __device__ __forceinline__ void copy_weights(unsigned char *to, const bf16 *weights, int first_out,
-                                                    int out_channels)
-{
-    const int groups = ins / 8;
-    for (int k = (int)threadIdx.x; k < kernel_taps * outs * groups; k += block_threads) {
-        const int group = k % groups, o = k / groups % outs, tap = k / groups / outs;
-        const int kd = tap / kernel_area, area = tap % kernel_area;
-        copy_async(to + area * weight_tile<ins, outs>::tap_bytes +
-                       group * weight_tile<ins, outs>::group_bytes + (kd * outs + o) * 16,
-                   weights + ((size_t)tap * out_channels + first_out + o) * ins + group * 8, 1);
-    }
-}
-
-/* sums += this part's product, `weights` those of its channels, begun by the warpgroup, a group of products
- * for each square. */
-template <int ins, int outs>
-static __device__ __forceinline__ void multiply_by_warpgroup(float (&sums)[squares][3 * outs / 2],
-                                                             const unsigned char *plane,
-                                                             const unsigned char *weights, const place &at)
-{
-    typedef walk_part<ins, outs> part;
-    typedef typename part::halo halo;
-    typedef weight_tile<ins, outs> tile;
-    const uint64_t b = not_ahead(operand_at(shared_address(weights), 128, tile::group_bytes));
-#pragma unroll
-    for (int square = 0; square < squares; square++) {
-        const uint64_t a = operand_at(shared_address(plane) + at.tile_h * halo::row_bytes + square * 8 * 16,
-                                      halo::row_bytes, halo::group_bytes);
-        begin_warpgroup_products(sums[square]);
-#pragma unroll
-        for (int area = 0; area < kernel_area; area++) {
-#pragma unroll
-            for (int k = 0; k < part::channels / 16; k++) {
-                warpgroup_multiply(
-                    sums[square],
-                    a + operand_shift(area / 3 * halo::row_bytes + area % 3 * 16 + 2 * k * halo::group_bytes),
-                    b + operand_shift(area * tile::tap_bytes + 2 * k * tile::group_bytes));
-            }
-        }
-        commit_warpgroup_products();
-    }
-}
-
-/* The same by warps. */
+/* sums += this part's product, `weights` those of its channels. */
 template <int ins, int outs>
 static __device__ __forceinline__ void multiply_by_warp(float (&sums)[squares][3 * outs / 2],
                                                         const unsigned char *plane,
@@ -122,30 +61,16 @@ static __device__ __forceinline__ void multiply_by_warp(float (&sums)[squares][3
     }
 }
 
-/* The sums of a plane become those of the next. `one` is 1, which the compiler does not know: it would take
- * plain moves for other names of the same registers, and then finds no place for the warpgroups' products. */
-template <int outs>
-static __device__ __forceinline__ void step_forward(float (&sums)[3 * outs / 2], float one)
-{
-#pragma unroll
-    for (int k = 0; k < outs / 2; k++) {
-        sums[outs + k] = sums[outs / 2 + k] * one;
-        sums[outs / 2 + k] = sums[k] * one;
-        sums[k] = 0;
-    }
-}
-
-template <int ins, int outs, bool hopper, epilogue what>
+template <int ins, int outs, epilogue what>
 static __global__ void __launch_bounds__(block_threads, 1) walk_column(const walk w)
 {
     typedef walk_part<ins, outs> part;
     typedef typename part::halo halo;
-    constexpr bool by_warpgroups = hopper && WARPGROUP_PRODUCTS;
     dynamic_shared(unsigned char, shared);
     unsigned char *weights = shared, *planes = shared + weight_tile<ins, outs>::bytes;
     float2 *behind_norm = (float2 *)(planes + 2 * halo::bytes);
-    const place at;
-    const walk_share its(w);
+    const place at((int)threadIdx.x / 128);
+    const walk_share its(w, (int)blockIdx.x);
     const int sample = its.sample, h0 = its.h0, w0 = its.w0, first = its.first, last = its.last;
     const int first_out = (int)blockIdx.y * outs;
     const int begin = max(first - 1, 0), end = min(last + 1, w.d); /* of the input's planes */
@@ -171,15 +96,12 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     }
     moments.clear();
 
-    copy_weights<ins, outs>(weights, w.weights, first_out, w.out_channels);
+    copy_weights<ins, outs, block_threads>(weights, w.weights, first_out, w.out_channels);
     copy_plane<halo, block_threads, 1>(planes, next, h0 - 1, w0 - 1);
     copy_async_commit();
     copy_async_wait<0>();
     if (norm.mean != NULL) {
         normalise_plane<halo, block_threads, 1>(planes, next, h0 - 1, w0 - 1, norm);
-    }
-    if (by_warpgroups) {
-        show_to_warpgroup_products();
     }
     __syncthreads();
 #pragma unroll 1
@@ -190,17 +112,12 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
         unsigned char *other = planes + (step - begin * part::parts + 1) % 2 * halo::bytes;
         const unsigned char *its_weights =
             weights + half * (part::channels / 8 * weight_tile<ins, outs>::group_bytes);
-        if (by_warpgroups) {
-            multiply_by_warpgroup<ins, outs>(sums, current, its_weights, at);
-        }
         next.first += finished ? plane_elements - (ins - part::channels) : (size_t)part::channels;
         if (more) {
             copy_plane<halo, block_threads, 1>(other, next, h0 - 1, w0 - 1);
             copy_async_commit();
         }
-        if (!by_warpgroups) {
-            multiply_by_warp<ins, outs>(sums, current, its_weights, at);
-        }
+        multiply_by_warp<ins, outs>(sums, current, its_weights, at);
         if (is_through_norm(what) && finished && p - 1 >= first) {
             behind.load(w, sample, p - 1, h0 + at.tile_h, w0, first_out, at);
         }
@@ -210,33 +127,16 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
             const tile_norm its_norm = {norm.mean + coming, norm.rstd + coming, norm.slope};
             normalise_plane<halo, block_threads, 1>(other, next, h0 - 1, w0 - 1, its_norm);
         }
-        if (by_warpgroups) {
-            show_to_warpgroup_products();
-        }
 #pragma unroll
         for (int square = 0; square < squares; square++) {
-            if (by_warpgroups) { /* the second square's are still being computed while the first is written */
-                square == 0 ? wait_for_warpgroup_products<1>(sums[0])
-                            : wait_for_warpgroup_products<0>(sums[1]);
-            }
             if (!finished) {
                 continue;
             }
             if (p - 1 >= first) {
-                if (is_through_norm(what)) {
-                    behind.template apply<what == THROUGH_NORM_KEPT>(
-                        &sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square, behind_norm, at);
-                }
-                if (what == THROUGH_NORM_KEPT) {
-                    behind.write(w, sample, p - 1, h0 + at.tile_h, w0 + 8 * square, first_out, at);
-                }
-                write_square<outs>(w, &sums[square][outs], sample, p - 1, h0 + at.tile_h, w0 + 8 * square,
-                                   first_out, at);
+                finish_square<outs, what>(w, &sums[square][outs], moments, behind, sample, p - 1,
+                                          h0 + at.tile_h, w0 + 8 * square, first_out, behind_norm, at);
                 if (is_through_norm(what) && square + 1 < squares) {
                     behind.load(w, sample, p - 1, h0 + at.tile_h, w0 + 8 * (square + 1), first_out, at);
-                }
-                if (what == SUM_MOMENTS) {
-                    add_moments<outs>(moments, w, &sums[square][outs], h0 + at.tile_h, w0 + 8 * square, at);
                 }
             }
             step_forward<outs>(sums[square], (float)blockDim.z);
@@ -248,43 +148,33 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
         for (int square = 0; square < squares; square++) {
             if (is_through_norm(what)) {
                 behind.load(w, sample, last - 1, h0 + at.tile_h, w0 + 8 * square, first_out, at);
-                behind.template apply<what == THROUGH_NORM_KEPT>(
-                    &sums[square][outs], moments, w, h0 + at.tile_h, w0 + 8 * square, behind_norm, at);
             }
-            if (what == THROUGH_NORM_KEPT) {
-                behind.write(w, sample, last - 1, h0 + at.tile_h, w0 + 8 * square, first_out, at);
-            }
-            write_square<outs>(w, &sums[square][outs], sample, last - 1, h0 + at.tile_h, w0 + 8 * square,
-                               first_out, at);
-            if (what == SUM_MOMENTS) {
-                add_moments<outs>(moments, w, &sums[square][outs], h0 + at.tile_h, w0 + 8 * square, at);
-            }
+            finish_square<outs, what>(w, &sums[square][outs], moments, behind, sample, last - 1,
+                                      h0 + at.tile_h, w0 + 8 * square, first_out, behind_norm, at);
         }
     }
     if (what != ONLY_WRITE) {
-        moments.write(w.sums + ((size_t)its.part * w.out_channels + first_out) * 2, (float *)planes);
+        moments.put((float *)planes, (int)threadIdx.x / warp_size);
+        __syncthreads();
+        moments.gather(w.sums + ((size_t)its.part * w.out_channels + first_out) * 2, (float *)planes,
+                       block_threads / warp_size, (int)threadIdx.x);
     }
 }
 
 template <int ins, int outs> static void launch_walk(struct compute *c, const struct walk &w, dim3 grid)
 {
     const size_t shared = shared_bytes<ins, outs>();
-    const int hopper = cuda_state(c)->major == 9 && !own_conv3d_by_warps;
-    void (*kernel)(struct walk);
-    if (w.behind != NULL && w.kept != NULL) {
-        kernel = hopper ? walk_column<ins, outs, true, THROUGH_NORM_KEPT>
-                        : walk_column<ins, outs, false, THROUGH_NORM_KEPT>;
-    } else if (w.behind != NULL) {
-        kernel =
-            hopper ? walk_column<ins, outs, true, THROUGH_NORM> : walk_column<ins, outs, false, THROUGH_NORM>;
-    } else if (w.sums != NULL) {
-        kernel =
-            hopper ? walk_column<ins, outs, true, SUM_MOMENTS> : walk_column<ins, outs, false, SUM_MOMENTS>;
-    } else {
-        kernel =
-            hopper ? walk_column<ins, outs, true, ONLY_WRITE> : walk_column<ins, outs, false, ONLY_WRITE>;
-    }
+    void (*kernel)(struct walk) = w.behind != NULL && w.kept != NULL
+                                      ? walk_column<ins, outs, THROUGH_NORM_KEPT>
+                                  : w.behind != NULL ? walk_column<ins, outs, THROUGH_NORM>
+                                  : w.sums != NULL   ? walk_column<ins, outs, SUM_MOMENTS>
+                                                     : walk_column<ins, outs, ONLY_WRITE>;
     launch(c, kernel, grid, dim3(block_threads), shared, w);
+}
+
+static int by_turns(const struct compute *c)
+{
+    return cuda_state(c)->major == 9 && !own_conv3d_by_warps;
 }
 
 static tile_norm tile_norm_of(const struct norm_activation *norm)
@@ -336,26 +226,28 @@ static struct walk plan_walk(const struct compute *c, int ins, int outs, const s
     return w;
 }
 
-static int parts_of(const struct walk &w)
+static int parts_of(const struct compute *c, const struct walk &w)
 {
-    return w.tiles * w.segments;
+    return w.tiles * w.segments * (by_turns(c) ? (int)own_conv3d_turns : 1);
 }
 
-static size_t sums_bytes(const struct walk &w, int n)
+static size_t sums_bytes(const struct compute *c, const struct walk &w, int n)
 {
-    return (size_t)n * parts_of(w) * w.out_channels * 2 * sizeof(float);
+    return (size_t)n * parts_of(c, w) * w.out_channels * 2 * sizeof(float);
 }
 
 /* out (.., out channels) = convolution of inp (.., ins) with weights (taps, out channels, ins). */
 static void convolve(struct compute *c, const struct walk &w, int ins, int n)
 {
     const int slice = slice_of(ins, w.out_channels), columns = n * w.tiles;
-    const dim3 grid((unsigned)(w.whole + (columns - w.whole) * w.segments),
-                    (unsigned)(w.out_channels / slice));
+    const int shares = w.whole + (columns - w.whole) * w.segments;
+    const dim3 grid((unsigned)shares, (unsigned)(w.out_channels / slice));
     if (w.sums != NULL && w.whole > 0 && w.segments > 1) { /* those of segments that there are not */
-        cuda_fill_zero(c, w.sums, sums_bytes(w, n));
+        cuda_fill_zero(c, w.sums, sums_bytes(c, w, n));
     }
-    if (slice == 48) {
+    if (by_turns(c)) {
+        own_conv3d_walk_by_turns(c, w, ins, slice, shares);
+    } else if (slice == 48) {
         launch_walk<48, 48>(c, w, grid);
     } else if (slice == 32) {
         launch_walk<96, 32>(c, w, grid);
@@ -371,7 +263,7 @@ static void convolve(struct compute *c, const struct walk &w, int ins, int n)
 static void finish(struct compute *c, const struct walk &w, int n, float *mean, float *rstd,
                    float *mean_product)
 {
-    conv3d_finish_sums(c, mean, rstd, mean_product, w.sums, parts_of(w), n, (size_t)w.d * w.h * w.w,
+    conv3d_finish_sums(c, mean, rstd, mean_product, w.sums, parts_of(c, w), n, (size_t)w.d * w.h * w.w,
                        w.out_channels);
 }
 
@@ -417,7 +309,7 @@ void own_conv3d_forward(struct compute *c, activation *out, const activation *in
     w.norm = tile_norm_of(norm);
     w.weights = (const bf16 *)cuda_weights(c, weight, WEIGHTS_TAP_OUT_IN, outs, ins, kernel_taps);
     if (mean != NULL) {
-        w.sums = (float *)cuda_scratch(c, sums_bytes(w, shape->n));
+        w.sums = (float *)cuda_scratch(c, sums_bytes(c, w, shape->n));
     }
     convolve(c, w, ins, shape->n);
     if (mean != NULL) {
@@ -440,7 +332,7 @@ static struct walk plan_gradient(struct compute *c, activation *dinp, const acti
 
 size_t own_conv3d_norm_gradient_scratch(const struct compute *c, const struct conv3d_shape *shape)
 {
-    return sums_bytes(plan_walk(c, shape->out_channels, shape->in_channels, shape), shape->n);
+    return sums_bytes(c, plan_walk(c, shape->out_channels, shape->in_channels, shape), shape->n);
 }
 
 void own_conv3d_norm_gradient(struct compute *c, activation *dnorm, float *dnorm_mean, float *dnorm_xhat_mean,

@@ -34,17 +34,16 @@ struct walk {
 /* With more the compiler takes other ways, for which there are not enough registers. */
 static_assert(sizeof(struct walk) <= 128, "a walk's description is too long");
 
-/* What a block does: the planes `first` to `last` of a column. */
+/* A share of the work: the planes `first` to `last` of a column. */
 struct walk_share {
     int sample, h0, w0, first, last;
     int part; /* where its sums are: (n, tiles, segments) */
 
-    __device__ __forceinline__ walk_share(const walk &w)
+    __device__ __forceinline__ walk_share(const walk &w, int share)
     {
-        const int block = (int)blockIdx.x, whole = block < w.whole, tiles = w.tiles,
-                  tiles_w = (w.w + tile_edge - 1) / tile_edge;
-        const int column = whole ? block : w.whole + (block - w.whole) / w.segments;
-        const int segment = whole ? 0 : (block - w.whole) % w.segments, tile = column % tiles;
+        const int whole = share < w.whole, tiles = w.tiles, tiles_w = (w.w + tile_edge - 1) / tile_edge;
+        const int column = whole ? share : w.whole + (share - w.whole) / w.segments;
+        const int segment = whole ? 0 : (share - w.whole) % w.segments, tile = column % tiles;
         sample = column / tiles;
         h0 = tile / tiles_w * tile_edge;
         w0 = tile % tiles_w * tile_edge;
@@ -53,6 +52,36 @@ struct walk_share {
         part = column * w.segments + segment;
     }
 };
+
+/* The weights in shared memory: [kh, kw][group of 8 input channels][kd][output channel] x 16 bytes. */
+template <int ins, int outs> struct weight_tile {
+    static constexpr int columns = 3 * outs;
+    static constexpr int group_bytes = columns * 16;
+    static constexpr int tap_bytes = ins / 8 * group_bytes;
+    static constexpr int bytes = kernel_area * tap_bytes;
+};
+
+/* What is in shared memory of the input at a time: of 96 channels beside the weights for 32 only half. */
+template <int ins, int outs> struct walk_part {
+    static constexpr int channels = ins == 96 && outs == 32 ? ins / 2 : ins;
+    static constexpr int parts = ins / channels; /* of a plane */
+    typedef tile_plane<halo_edge, halo_edge, channels> halo;
+};
+
+/* Begins to. */
+template <int ins, int outs, int threads>
+static __device__ __forceinline__ void copy_weights(unsigned char *to, const bf16 *weights, int first_out,
+                                                    int out_channels)
+{
+    const int groups = ins / 8;
+    for (int k = (int)threadIdx.x; k < kernel_taps * outs * groups; k += threads) {
+        const int group = k % groups, o = k / groups % outs, tap = k / groups / outs;
+        const int kd = tap / kernel_area, area = tap % kernel_area;
+        copy_async(to + area * weight_tile<ins, outs>::tap_bytes +
+                       group * weight_tile<ins, outs>::group_bytes + (kd * outs + o) * 16,
+                   weights + ((size_t)tap * out_channels + first_out + o) * ins + group * 8, 1);
+    }
+}
 
 /* What is done with a finished output beside writing it. */
 enum epilogue {
@@ -73,9 +102,9 @@ struct place {
     int tile_h;     /* of its warpgroup's squares */
     int warp, lane; /* within the warpgroup */
 
-    __device__ __forceinline__ place()
+    __device__ __forceinline__ place(int warpgroup)
     {
-        tile_h = (int)threadIdx.x / 128 * 8;
+        tile_h = warpgroup * 8;
         warp = (int)threadIdx.x / warp_size % 4;
         lane = (int)threadIdx.x % warp_size;
     }
@@ -146,10 +175,10 @@ template <int outs> struct moment_sums {
         }
     }
 
-    /* Over the warp's rows, then over the block's warps, to `to` (outs, 2). */
-    __device__ __forceinline__ void write(float *to, float *shared)
+    /* Over the warp's rows, to `shared` (warps, outs, 2). */
+    __device__ __forceinline__ void put(float *shared, int warp)
     {
-        const int lane = (int)threadIdx.x % warp_size, warp = (int)threadIdx.x / warp_size;
+        const int lane = (int)threadIdx.x % warp_size;
 #pragma unroll
         for (int k = 0; k < outs / 4; k++) {
             for (int offset = 4; offset < warp_size; offset *= 2) {
@@ -162,13 +191,17 @@ template <int outs> struct moment_sums {
                 shared[(warp * outs + channel) * 2 + 1] = square[k];
             }
         }
-        __syncthreads();
-        if (threadIdx.x < 2 * outs) {
+    }
+
+    /* Over the warps, to `to` (outs, 2). */
+    static __device__ __forceinline__ void gather(float *to, const float *shared, int warps, int thread)
+    {
+        if (thread < 2 * outs) {
             float total = 0;
-            for (int k = 0; k < block_threads / warp_size; k++) {
-                total += shared[k * outs * 2 + threadIdx.x];
+            for (int k = 0; k < warps; k++) {
+                total += shared[k * outs * 2 + thread];
             }
-            to[threadIdx.x] = total;
+            to[thread] = total;
         }
     }
 };
@@ -241,5 +274,37 @@ template <int outs> struct values_behind {
                           [&](int half, int octet) { return pair[half][octet]; });
     }
 };
+
+/* What becomes of a square of the output's plane p, whose corner is (h0, w0), when its sums are done. norm:
+ * as values_behind::apply has it. */
+template <int outs, epilogue what>
+static __device__ __forceinline__ void
+finish_square(const walk &w, float *finished, moment_sums<outs> &totals, values_behind<outs> &behind,
+              int sample, int p, int h0, int w0, int first_out, const float2 *norm, const place &at)
+{
+    if (is_through_norm(what)) {
+        behind.template apply<what == THROUGH_NORM_KEPT>(finished, totals, w, h0, w0, norm, at);
+    }
+    if (what == THROUGH_NORM_KEPT) {
+        behind.write(w, sample, p, h0, w0, first_out, at);
+    }
+    write_square<outs>(w, finished, sample, p, h0, w0, first_out, at);
+    if (what == SUM_MOMENTS) {
+        add_moments<outs>(totals, w, finished, h0, w0, at);
+    }
+}
+
+/* The sums of a plane become those of the next. `one` is 1, which the compiler does not know: it would take
+ * plain moves for other names of the same registers, and then finds no place for the warpgroups' products. */
+template <int outs>
+static __device__ __forceinline__ void step_forward(float (&sums)[3 * outs / 2], float one)
+{
+#pragma unroll
+    for (int k = 0; k < outs / 2; k++) {
+        sums[outs + k] = sums[outs / 2 + k] * one;
+        sums[outs / 2 + k] = sums[k] * one;
+        sums[k] = 0;
+    }
+}
 
 #endif
