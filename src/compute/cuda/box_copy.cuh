@@ -5,24 +5,27 @@
  * An array is seen as (planes, rows, sixteens of channels, columns, 16 channels), whatever lies how far apart
  * in memory, and so is the box in shared memory, dense: 32 bytes for each column. What of a box lies outside
  * of the array is zeros. The box begins at a multiple of 256 bytes, and what would lie at byte x of shared
- * memory lies at box_place(x): any 8 neighbouring columns of 16 bytes lie in different banks. */
+ * memory lies at box_place(x): any 8 neighbouring columns of 16 bytes lie in different banks.
+ *
+ * Or in octets of channels instead of sixteens: (octets of channels, rows, columns, 8 channels), 16 bytes for
+ * each column, all where it is, from a multiple of 128 bytes on. */
 #ifndef COMPUTE_CUDA_BOX_COPY_CUH
 #define COMPUTE_CUDA_BOX_COPY_CUH
 
 #include "compute/cuda/warpgroup.cuh"
 
-enum { box_channels = 16, box_alignment = 256 };
+enum { box_channels = 16, box_alignment = 256, octet_channels = 8, octet_box_alignment = 128 };
 
 /* A volume's array: (planes, h, w, channels), and the box: so many rows, columns and sixteens of channels of
  * one plane. */
 struct box_shape {
     int planes, h, w, channels;
-    int rows, columns, sixteens;
+    int rows, columns, sixteens; /* or octets */
 };
 
 /* Where a box begins; plane, h and w may lie outside of the array. */
 struct box_corner {
-    int plane, h, sixteen, w;
+    int plane, h, sixteen, w; /* or octet, of a map of octets */
 };
 
 /* One barrier in shared memory, 8 bytes. It has phases: one ends when as many threads as it was made for have
@@ -49,6 +52,7 @@ struct box_map {
 
 /* 0 where the driver has no such maps. */
 int make_box_map(struct compute *c, struct box_map *map, const bf16 *array, const struct box_shape *shape);
+int make_octet_map(struct compute *c, struct box_map *map, const bf16 *array, const struct box_shape *shape);
 
 #if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
 #define BOX_COPY_ASM(...) asm volatile(__VA_ARGS__)
@@ -97,6 +101,17 @@ static __device__ __forceinline__ void copy_box(void *to, const box_map *map, co
     BOX_COPY_ASM("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
                  "[%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(shared_address(to)),
                  "l"(&map->map), "r"(0), "r"(corner.w), "r"(corner.sixteen), "r"(corner.h), "r"(corner.plane),
+                 "r"(shared_address(barrier))
+                 : "memory");
+}
+
+/* The same of a map of octets. */
+static __device__ __forceinline__ void copy_octets(void *to, const box_map *map, const box_corner &corner,
+                                                   copy_barrier *barrier)
+{
+    BOX_COPY_ASM("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
+                 "[%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(shared_address(to)),
+                 "l"(&map->map), "r"(0), "r"(corner.w), "r"(corner.h), "r"(corner.sixteen), "r"(corner.plane),
                  "r"(shared_address(barrier))
                  : "memory");
 }

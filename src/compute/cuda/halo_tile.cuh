@@ -82,6 +82,16 @@ static __device__ __forceinline__ uint32_t normalised_pair(uint32_t pair, float 
                      normalised(high_of(pair), mean1, rstd1, slope));
 }
 
+static __device__ __forceinline__ uint4 normalised_octet(uint4 v, float4 mean0, float4 mean1, float4 rstd0,
+                                                         float4 rstd1, float slope)
+{
+    v.x = normalised_pair(v.x, mean0.x, mean0.y, rstd0.x, rstd0.y, slope);
+    v.y = normalised_pair(v.y, mean0.z, mean0.w, rstd0.z, rstd0.w, slope);
+    v.z = normalised_pair(v.z, mean1.x, mean1.y, rstd1.x, rstd1.y, slope);
+    v.w = normalised_pair(v.w, mean1.z, mean1.w, rstd1.z, rstd1.w, slope);
+    return v;
+}
+
 /* Norm and activation of what this very thread has copied, in place: the loop is copy_plane's. */
 template <typename plane, int threads, int at_once>
 static __device__ __forceinline__ void normalise_plane(unsigned char *tile, const volume_plane &from, int h0,
@@ -98,14 +108,62 @@ static __device__ __forceinline__ void normalise_plane(unsigned char *tile, cons
         if (voxel < plane::rows * plane::columns &&
             inside_plane(from, h0 + voxel / plane::columns, w0 + voxel % plane::columns)) {
             uint4 *values = (uint4 *)(tile + voxel * 16);
-            uint4 v = *values;
-            v.x = normalised_pair(v.x, m0.x, m0.y, r0.x, r0.y, norm.slope);
-            v.y = normalised_pair(v.y, m0.z, m0.w, r0.z, r0.w, norm.slope);
-            v.z = normalised_pair(v.z, m1.x, m1.y, r1.x, r1.y, norm.slope);
-            v.w = normalised_pair(v.w, m1.z, m1.w, r1.z, r1.w, norm.slope);
-            *values = v;
+            *values = normalised_octet(*values, m0, m1, r0, r1, norm.slope);
         }
     }
 }
+
+/* A plane that comes in boxes of octets (box_copy.cuh): as tile_plane, but dense, and a warp's lanes have
+ * neighbouring voxels. */
+template <int rows_, int columns_, int channels_> struct octet_plane {
+    static constexpr int rows = rows_, columns = columns_, channels = channels_;
+    static constexpr int groups = channels / 8;
+    static constexpr int row_bytes = columns * 16;
+    static constexpr int group_bytes = rows * row_bytes;
+    static constexpr int bytes = groups * group_bytes;
+    static constexpr int voxels = rows * columns, rounds = (voxels + warp_size - 1) / warp_size;
+    static constexpr int at_once = 4; /* of the rounds */
+
+    /* Which of this lane's voxels lie in a volume's plane of h x w voxels: a bit for each round. */
+    static __device__ __forceinline__ unsigned inside(int h0, int w0, int h, int w)
+    {
+        const volume_plane plane = {NULL, h, w, 0};
+        unsigned bits = 0;
+        static_assert(rounds <= 32, "more rounds than bits");
+        for (int round = 0; round < rounds; round++) {
+            const int voxel = round * warp_size + (int)threadIdx.x % warp_size;
+            const int is = voxel < voxels && inside_plane(plane, h0 + voxel / columns, w0 + voxel % columns);
+            bits |= (unsigned)is << round;
+        }
+        return bits;
+    }
+
+    /* Norm and activation of an octet of channels, by a warp. norm: of all of the plane's channels. */
+    static __device__ __forceinline__ void normalise(unsigned char *plane, int octet, unsigned inside,
+                                                     const tile_norm &norm)
+    {
+        uint4 *const lane = (uint4 *)(plane + octet * group_bytes) + threadIdx.x % warp_size;
+        const float4 *mean = (const float4 *)(norm.mean + octet * 8);
+        const float4 *rstd = (const float4 *)(norm.rstd + octet * 8);
+        const float4 m0 = mean[0], m1 = mean[1], r0 = rstd[0], r1 = rstd[1];
+#pragma unroll 1
+        for (int round = 0; round < rounds; round += at_once) {
+            uint4 v[at_once];
+#pragma unroll
+            for (int k = 0; k < at_once; k++) {
+                if (inside >> (round + k) & 1) {
+                    v[k] = lane[(round + k) * warp_size];
+                }
+            }
+#pragma unroll
+            for (int k = 0; k < at_once; k++) {
+                if (inside >> (round + k) & 1) {
+                    v[k] = normalised_octet(v[k], m0, m1, r0, r1, norm.slope);
+                    lane[(round + k) * warp_size] = v[k];
+                }
+            }
+        }
+    }
+};
 
 #endif

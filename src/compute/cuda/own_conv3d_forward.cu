@@ -8,11 +8,11 @@
  * multiplied, the next one is on its way.
  *
  * Half of a block's warps, four of them, has two squares of 8 x 8 voxels, each warp 16 voxels of either. On
- * Hopper own_conv3d_turns.cu walks the same way, and has the sums in the same registers.
+ * Hopper own_conv3d_warpgroups.cu walks the same way, and has the sums in the same registers.
  */
 #include "compute/cuda/direct_conv3d.cuh"
 #include "compute/cuda/own_conv3d.cuh"
-#include "compute/cuda/own_conv3d_turns.cuh"
+#include "compute/cuda/own_conv3d_warpgroups.cuh"
 
 int own_conv3d_by_warps = 0;
 
@@ -172,7 +172,7 @@ template <int ins, int outs> static void launch_walk(struct compute *c, const st
     launch(c, kernel, grid, dim3(block_threads), shared, w);
 }
 
-static int by_turns(const struct compute *c)
+static int by_warpgroups(const struct compute *c)
 {
     return cuda_state(c)->major == 9 && !own_conv3d_by_warps;
 }
@@ -228,7 +228,7 @@ static struct walk plan_walk(const struct compute *c, int ins, int outs, const s
 
 static int parts_of(const struct compute *c, const struct walk &w)
 {
-    return w.tiles * w.segments * (by_turns(c) ? (int)own_conv3d_turns : 1);
+    return w.tiles * w.segments * (by_warpgroups(c) ? (int)own_conv3d_warpgroups : 1);
 }
 
 static size_t sums_bytes(const struct compute *c, const struct walk &w, int n)
@@ -245,8 +245,8 @@ static void convolve(struct compute *c, const struct walk &w, int ins, int n)
     if (w.sums != NULL && w.whole > 0 && w.segments > 1) { /* those of segments that there are not */
         cuda_fill_zero(c, w.sums, sums_bytes(c, w, n));
     }
-    if (by_turns(c)) {
-        own_conv3d_walk_by_turns(c, w, ins, slice, shares);
+    if (by_warpgroups(c)) {
+        own_conv3d_walk_by_warpgroups(c, w, ins, slice, n, shares);
     } else if (slice == 48) {
         launch_walk<48, 48>(c, w, grid);
     } else if (slice == 32) {

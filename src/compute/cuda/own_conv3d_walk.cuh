@@ -239,6 +239,22 @@ template <int outs> struct values_behind {
         }
     }
 
+    /* The same from what has come to shared memory: half of a tile's plane, octet by octet; w: the square's
+     * corner within. */
+    __device__ __forceinline__ void load(const unsigned char *half_tile, int w, const place &at)
+    {
+        typedef octet_plane<tile_edge / 2, tile_edge, outs> tile;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const unsigned char *from =
+                half_tile + (2 * at.warp + half) * tile::row_bytes + (w + at.lane / 4) * 16 + at.lane % 4 * 4;
+#pragma unroll
+            for (int octet = 0; octet < outs / 8; octet++) {
+                pair[half][octet] = *(const uint32_t *)(from + octet * tile::group_bytes);
+            }
+        }
+    }
+
     /* Takes the finished values through the activation, and adds them up. norm: mean and rstd of each output
      * channel, in shared memory. keep: what was read becomes act(norm) of it. */
     template <bool keep>
