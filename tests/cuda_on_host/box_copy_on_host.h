@@ -9,6 +9,11 @@ struct box_map {
     box_shape shape;
 };
 
+static inline int has_box_maps()
+{
+    return 1;
+}
+
 static inline int make_box_map(struct compute *, struct box_map *map, const bf16 *array,
                                const struct box_shape *shape)
 {

@@ -50,7 +50,8 @@ struct box_map {
     CUtensorMap map;
 };
 
-/* 0 where the driver has no such maps. */
+/* 0 where the driver has no such maps, as has_box_maps says beforehand. */
+int has_box_maps(void);
 int make_box_map(struct compute *c, struct box_map *map, const bf16 *array, const struct box_shape *shape);
 int make_octet_map(struct compute *c, struct box_map *map, const bf16 *array, const struct box_shape *shape);
 

@@ -17,11 +17,22 @@ static map_encoder find_encoder(void)
     return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? (map_encoder)function : NULL;
 }
 
+static map_encoder encoder(void)
+{
+    static const map_encoder found = find_encoder();
+    return found;
+}
+
+int has_box_maps(void)
+{
+    return encoder() != NULL;
+}
+
 /* An array of bf16 in five dimensions, the innermost dense; apart: the others, in bytes. */
 static int encode_map(struct compute *c, struct box_map *map, const bf16 *array, const cuuint64_t (&sizes)[5],
                       const cuuint64_t (&apart)[4], const cuuint32_t (&box)[5], CUtensorMapSwizzle places)
 {
-    static const map_encoder encode = find_encoder();
+    const map_encoder encode = encoder();
     const cuuint32_t every[] = {1, 1, 1, 1, 1};
     return c->status == VOCO_OK && encode != NULL &&
            encode(&map->map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 5, const_cast<bf16 *>(array), sizes, apart,

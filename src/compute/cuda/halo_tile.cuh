@@ -69,10 +69,11 @@ static __device__ __forceinline__ void copy_plane(unsigned char *to, const volum
     }
 }
 
+/* slope: between 0 and 1. */
 static __device__ __forceinline__ float normalised(float x, float mean, float rstd, float slope)
 {
     const float v = (x - mean) * rstd;
-    return v > 0 ? v : slope * v;
+    return fmaxf(v, slope * v);
 }
 
 static __device__ __forceinline__ uint32_t normalised_pair(uint32_t pair, float mean0, float mean1,
@@ -151,14 +152,16 @@ template <int rows_, int columns_, int channels_> struct octet_plane {
             uint4 v[at_once];
 #pragma unroll
             for (int k = 0; k < at_once; k++) {
-                if (inside >> (round + k) & 1) {
-                    v[k] = lane[(round + k) * warp_size];
-                }
+                const int is = inside >> (round + k) & 1;
+                v[k] = is ? lane[(round + k) * warp_size] : make_uint4(0, 0, 0, 0);
+            }
+#pragma unroll
+            for (int k = 0; k < at_once; k++) {
+                v[k] = normalised_octet(v[k], m0, m1, r0, r1, norm.slope);
             }
 #pragma unroll
             for (int k = 0; k < at_once; k++) {
                 if (inside >> (round + k) & 1) {
-                    v[k] = normalised_octet(v[k], m0, m1, r0, r1, norm.slope);
                     lane[(round + k) * warp_size] = v[k];
                 }
             }

@@ -174,7 +174,7 @@ template <int ins, int outs> static void launch_walk(struct compute *c, const st
 
 static int by_warpgroups(const struct compute *c)
 {
-    return cuda_state(c)->major == 9 && !own_conv3d_by_warps;
+    return !own_conv3d_by_warps && own_conv3d_walks_by_warpgroups(c);
 }
 
 static tile_norm tile_norm_of(const struct norm_activation *norm)

@@ -15,7 +15,6 @@ enum {
     all_threads = 128 + warpgroups * 128, /* the first warpgroup brings planes */
     warpgroup_warps = 4,
     norming_warps = warpgroup_warps - 1, /* of the first warpgroup; its first warp asks for planes */
-    shared_limit = 227 << 10,
 };
 
 /* What is read in boxes: the input, and what the output is the gradient behind. */
@@ -33,7 +32,7 @@ template <int ins, int outs, epilogue what> struct walk_memory {
     static constexpr int sums_bytes = warpgroup_warps * outs * 2 * (int)sizeof(float);
     static constexpr int norm_bytes = outs * (int)sizeof(float2);
     static constexpr int rest = warpgroups * (sums_bytes + norm_bytes) + 192;
-    static constexpr int left = shared_limit - planes_at - rest; /* for planes, and for what is behind */
+    static constexpr int left = own_conv3d_shared - planes_at - rest; /* for planes, and for what is behind */
     static constexpr bool behind_comes =
         is_through_norm(what) && left >= 2 * halo::bytes + warpgroups * part::bytes;
     static constexpr int behind_bytes = behind_comes ? part::bytes : 0;
@@ -425,6 +424,12 @@ static void launch_walk(struct compute *c, const struct walk &w, int n, int shar
     } else {
         launch_by_warpgroups<ins, outs, ONLY_WRITE>(c, w, n, shares, slices);
     }
+}
+
+int own_conv3d_walks_by_warpgroups(const struct compute *c)
+{
+    return cuda_state(c)->major == 9 && cuda_state(c)->shared_per_block >= own_conv3d_shared &&
+           has_box_maps();
 }
 
 void own_conv3d_walk_by_warpgroups(struct compute *c, const struct walk &w, int ins, int slice, int n,
