@@ -27,8 +27,8 @@ struct walk {
     bf16 *kept; /* where act(norm(behind)) is written; NULL: it is not wanted */
     int d, h, w, out_channels;
     int tiles;                        /* columns of a sample */
-    int whole;                        /* blocks, the first ones, that have a whole column each */
-    int segments, planes_per_segment; /* into which the other columns are cut, a block for each */
+    int whole;                        /* shares, the first ones, that are a whole column each */
+    int segments, planes_per_segment; /* into which the other columns are cut, a share for each */
 };
 
 /* With more the compiler takes other ways, for which there are not enough registers. */
@@ -68,7 +68,7 @@ template <int ins, int outs> struct walk_part {
     typedef tile_plane<halo_edge, halo_edge, channels> halo;
 };
 
-/* Begins to. */
+/* Begins to copy the weights for `outs` output channels, by so many threads. */
 template <int ins, int outs, int threads>
 static __device__ __forceinline__ void copy_weights(unsigned char *to, const bf16 *weights, int first_out,
                                                     int out_channels)
