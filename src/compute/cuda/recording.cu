@@ -68,6 +68,9 @@ enum voco_status cuda_record_end(struct compute *c, struct recording **recording
     state->recording = NULL;
     cuda_check(c, cudaStreamEndCapture(state->stream, &graph), "ending a recording");
     if (c->status == VOCO_OK && c->full->status == VOCO_OK) {
+        cuda_replace_small_fills(c, graph);
+    }
+    if (c->status == VOCO_OK && c->full->status == VOCO_OK) {
         cuda_check(c, cudaGraphInstantiate(&made->graph, graph, 0), "making a graph of a recording");
     }
     if (graph != NULL) {

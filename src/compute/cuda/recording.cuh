@@ -4,6 +4,7 @@
 
 #include "compute/cuda/cuda_state.h"
 
+struct CUgraph_st;     /* cudaGraph_t points to it */
 struct CUgraphExec_st; /* cudaGraphExec_t points to it */
 
 struct recording {
@@ -21,5 +22,10 @@ void cuda_recording_free(struct compute *c, struct recording *recording);
 
 /* Whether recordings are wanted: unless the environment says VOCO_CUDA_GRAPH=0. */
 int cuda_recordings_wanted(void);
+
+/* ---- graph_fills.cu ---- */
+
+/* Puts kernels in place of the graph's fills with zeros of a few bytes. */
+void cuda_replace_small_fills(struct compute *c, struct CUgraph_st *graph);
 
 #endif
