@@ -39,10 +39,10 @@ template <typename F> static double time_of(compute *c, F run)
     for (cudaEvent_t &event : events) {
         cudaEventCreate(&event);
     }
-    cudaEventRecord(events[0], cuda_state(c)->stream);
+    cudaEventRecord(events[0], cuda_stream(c));
     for (int k = 0; k < repetitions; k++) {
         run();
-        cudaEventRecord(events[k + 1], cuda_state(c)->stream);
+        cudaEventRecord(events[k + 1], cuda_stream(c));
     }
     cuda_wait(c);
     for (int k = 0; k < repetitions; k++) {

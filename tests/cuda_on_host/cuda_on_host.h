@@ -47,6 +47,8 @@
  *   - half the threads' copy_async happens at once, the other half's at copy_async_wait; in half the launches
  * boxes (copy_box) are there at once, in the others their places hold NaNs until a thread waits for them;
  *   - waits for copies that nobody asks for;
+ *   - most leaves (leaves.cuh) are done as late as may be, some at once: what they still read
+ * and others write too early gives other bits;
  *   - blocks, and threads between two barriers, run in an order that changes with each launch, forward or
  * backward: what depends on it gives other bits the second time. (CUDA_ON_HOST_ORDER=forward or backward
  * fixes it.)
@@ -170,7 +172,7 @@ unsigned char *block_shared();
 void run(struct compute *c, const char *launch, dim3 grid, dim3 block, size_t shared, void (*thread)(void *),
          void *argument);
 
-/* Does it, or keeps it where operations are recorded. */
+/* Does it, or keeps it: where operations are recorded, or where it is of a leaf that is put off. */
 void ask(struct compute *c, const std::function<void()> &work);
 
 int in_shared_memory(const void *address, size_t bytes);

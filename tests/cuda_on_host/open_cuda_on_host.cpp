@@ -3,11 +3,13 @@
 #include "open_cuda_on_host.h"
 #include "compute/cuda/blas.cuh"
 #include "compute/cuda/kernel.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/memory.cuh"
 #include "guarded_arrays.h"
+#include "leaves_on_host.h"
 #include "recording_on_host.h"
 
-struct gpu_on_host gpu_on_host = {5, 9, 0, 227 << 10, (size_t)160 << 20};
+struct gpu_on_host gpu_on_host = {5, 9, 0, 227 << 10, (size_t)160 << 20, 1};
 
 /* ---- memory.cu ---- */
 
@@ -26,6 +28,7 @@ void cuda_release(struct compute *c, void *memory)
     if (memory != NULL && cuda_weights_may_be_gone != NULL) {
         cuda_weights_may_be_gone(c);
     }
+    cuda_on_host::do_what_was_put_off(c);
     cuda_on_host::free_array(memory);
 }
 
@@ -65,7 +68,9 @@ void cuda_to_host(struct compute *c, void *host, const void *from, size_t bytes)
 
 void cuda_wait(struct compute *c)
 {
-    (void)cuda_may_do(c, "waiting");
+    if (cuda_may_do(c, "waiting")) {
+        cuda_wait_for_leaves(c);
+    }
 }
 
 size_t cuda_free_memory(struct compute *)
@@ -78,6 +83,9 @@ void *cuda_scratch(struct compute *c, size_t bytes)
     struct cuda_state *state = cuda_state(c);
     if (c->status != VOCO_OK) {
         return NULL;
+    }
+    if (cuda_on_host::of_leaf(c)) {
+        return cuda_on_host::leaf_array(c, cuda_aligned(bytes));
     }
     if (state->recording != NULL) {
         return cuda_on_host::recorded_scratch(c, cuda_aligned(bytes));
@@ -116,6 +124,7 @@ extern decltype(cuda_weights_free) cuda_weights_free __attribute__((weak));
 
 static void own_activations_from_reals(struct compute *c, activation *out, const float *inp, size_t count)
 {
+    cuda_wait_for_leaves(c);
     cuda_on_host::access_to_arrays access;
     for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
         if (c->precision == PRECISION_BF16) {
@@ -128,6 +137,7 @@ static void own_activations_from_reals(struct compute *c, activation *out, const
 
 static void own_reals_from_activations(struct compute *c, float *out, const activation *inp, size_t count)
 {
+    cuda_wait_for_leaves(c);
     cuda_on_host::access_to_arrays access;
     for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
         out[k] = c->precision == PRECISION_BF16 ? to_float(((const bf16 *)inp)[k]) : ((const float *)inp)[k];
@@ -140,6 +150,7 @@ static void nothing_derived(struct compute *)
 
 static void close_on_host(struct compute *c)
 {
+    leaves_close(c);
     if (cuda_weights_free != NULL) {
         cuda_weights_free(c);
     }
@@ -184,6 +195,9 @@ void open_cuda_on_host(struct compute *c, enum compute_precision precision)
     }
     c->parameters_changed = cuda_weights_changed != NULL ? cuda_weights_changed : nothing_derived;
     c->close = close_on_host;
+    if (gpu_on_host.leaves) {
+        (void)leaves_open(c);
+    }
     state->multiprocessors = gpu_on_host.multiprocessors;
     state->major = gpu_on_host.major;
     state->minor = gpu_on_host.minor;

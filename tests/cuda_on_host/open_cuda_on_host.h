@@ -13,6 +13,7 @@ struct gpu_on_host {
     int major, minor;
     size_t shared_per_block;
     size_t free_memory; /* what it says; arrays may take more. Arenas fill it, and large ones are slow here */
+    int leaves;         /* whether they run beside other operations */
 };
 extern struct gpu_on_host gpu_on_host;
 

@@ -2,6 +2,7 @@
 
 #include "compute/cuda/kernel.cuh"
 #include "guarded_arrays.h"
+#include "leaves_on_host.h"
 
 #include <vector>
 
@@ -27,11 +28,13 @@ int cuda_may_do(struct compute *c, const char *what)
 
 void cuda_record_begin(struct compute *c)
 {
+    cuda_wait_for_leaves(c);
     cuda_state(c)->recording = new recording_on_host{};
 }
 
 enum voco_status cuda_record_end(struct compute *c, struct recording **recording)
 {
+    cuda_wait_for_leaves(c);
     *recording = cuda_state(c)->recording;
     cuda_state(c)->recording = NULL;
     const enum voco_status status = compute_status(c);
@@ -49,6 +52,7 @@ int cuda_can_replay(struct compute *, const struct recording *)
 
 void cuda_replay(struct compute *c, struct recording *recording)
 {
+    cuda_wait_for_leaves(c);
     if (cuda_weights_ask_again != NULL) {
         cuda_weights_ask_again(c, recording);
     }
@@ -73,6 +77,14 @@ namespace cuda_on_host
 {
 
 void ask(struct compute *c, const std::function<void()> &work)
+{
+    cuda_wait_unless_declared(c);
+    if (!put_off(c, work)) {
+        do_or_record(c, work);
+    }
+}
+
+void do_or_record(struct compute *c, const std::function<void()> &work)
 {
     struct recording *recording = cuda_state(c)->recording;
     if (recording != NULL) {

@@ -5,11 +5,16 @@
 
 #include "compute/cuda/recording.cuh"
 
+#include <functional>
+
 namespace cuda_on_host
 {
 
 /* Scratch memory of an operation that is being recorded, which lives as long as the recording. */
 void *recorded_scratch(struct compute *c, size_t bytes);
+
+/* Does it, or keeps it where operations are recorded. */
+void do_or_record(struct compute *c, const std::function<void()> &work);
 
 } // namespace cuda_on_host
 

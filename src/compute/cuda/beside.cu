@@ -87,7 +87,7 @@ void cuda_follow(struct compute *c, struct compute *other)
         cuda_check(c, cudaEventCreateWithFlags(&leader->event, cudaEventDisableTiming), "creating an event");
     }
     if (c->status == VOCO_OK) {
-        cuda_check(c, cudaEventRecord(leader->event, leader->stream), "recording an event");
+        cuda_check(c, cudaEventRecord(leader->event, cuda_stream(other)), "recording an event");
         cuda_check(c, cudaStreamWaitEvent(cuda_state(c)->stream, leader->event, 0), "following a queue");
     }
 }
@@ -97,7 +97,7 @@ int cuda_done(struct compute *c)
     if (!cuda_may_do(c, "asking whether all is done")) {
         return 1;
     }
-    const cudaError_t error = cudaStreamQuery(cuda_state(c)->stream);
+    const cudaError_t error = cudaStreamQuery(cuda_stream(c));
     if (error == cudaErrorNotReady) {
         (void)cudaGetLastError(); /* it is no failure, but would be taken for the next launch's */
         return 0;
@@ -108,5 +108,5 @@ int cuda_done(struct compute *c)
 
 void *cuda_queue(struct compute *c)
 {
-    return cuda_state(c)->stream;
+    return cuda_stream(c);
 }

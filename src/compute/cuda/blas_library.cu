@@ -97,8 +97,8 @@ void blas_close(struct compute *c)
     if (blas->handle != NULL) {
         (void)blas->functions.destroy(blas->handle);
     }
-    if (blas->workspace != NULL) {
-        c->release(c, blas->workspace);
+    for (void *workspace : blas->workspaces) {
+        c->release(c, workspace);
     }
     if (blas->library != NULL) {
         (void)dlclose(blas->library);

@@ -29,7 +29,7 @@ struct blas {
     void *library;
     struct blas_functions functions;
     cublasLtHandle_t handle;
-    void *workspace; /* GPU memory, allocated when the first product is planned */
+    void *workspaces[2]; /* GPU memory, of leaves the second; allocated when a product is first planned */
     struct blas_plan *plans;
     size_t count, capacity;
 };

@@ -1,4 +1,5 @@
 #include "compute/cuda/blas_library.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/measured.cuh"
 
 #include <initializer_list>
@@ -125,6 +126,13 @@ static int ask(const struct blas *blas, const struct blas_plan *plan, uint32_t r
     return error == CUBLAS_STATUS_SUCCESS ? count : 0;
 }
 
+/* Products of leaves run beside others. */
+static void **workspace_of(struct compute *c)
+{
+    const struct leaves *leaves = cuda_state(c)->leaves;
+    return &cuda_state(c)->blas->workspaces[leaves != NULL && leaves->within];
+}
+
 static cublasStatus_t multiply(struct compute *c, const struct blas_plan *plan,
                                const cublasLtMatmulAlgo_t *algorithm, const struct product_arrays *arrays)
 {
@@ -133,7 +141,7 @@ static cublasStatus_t multiply(struct compute *c, const struct blas_plan *plan,
     const float beta = plan->product.accumulates ? 1.0f : 0.0f;
     return blas->functions.matmul(blas->handle, plan->operation, &alpha, arrays->b, plan->a, arrays->a,
                                   plan->b, &beta, arrays->d, plan->d, arrays->d, plan->d, algorithm,
-                                  blas->workspace, blas_workspace_bytes, cuda_state(c)->stream);
+                                  *workspace_of(c), blas_workspace_bytes, cuda_stream(c));
 }
 
 /* The fastest candidate, or -1. What accumulates is measured into memory of its own. */
@@ -234,10 +242,7 @@ static struct blas_plan *make_plan(struct compute *c, const struct blas_plan *wa
                                    const struct product_arrays *arrays, const float *bias)
 {
     struct blas *blas = cuda_state(c)->blas;
-    if (blas->workspace == NULL) {
-        blas->workspace = c->allocate(c, blas_workspace_bytes);
-    }
-    struct blas_plan *plan = blas->workspace != NULL ? add_plan(c) : NULL;
+    struct blas_plan *plan = add_plan(c);
     if (plan == NULL) {
         return NULL;
     }
@@ -278,6 +283,13 @@ int blas_product(struct compute *c, const struct matrix_product *product, void *
     wanted.alignment = common_alignment(&arrays, bias);
     wanted.bias = bias != NULL;
     wanted.key = key_of(&wanted);
+    void **workspace = workspace_of(c);
+    if (*workspace == NULL) {
+        *workspace = c->allocate(c, blas_workspace_bytes);
+    }
+    if (*workspace == NULL) {
+        return 0;
+    }
     struct blas_plan *plan = find_plan(blas, &wanted.key);
     if (plan == NULL && cuda_may_do(c, "planning a matrix product")) {
         plan = make_plan(c, &wanted, &arrays, bias);

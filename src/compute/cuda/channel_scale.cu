@@ -1,4 +1,5 @@
 #include "compute/cuda/kernel.cuh"
+#include "compute/cuda/leaves.cuh"
 
 /* In double: 1 / rstd^2 - eps loses digits where the variance is small. */
 static __global__ void scale_channels(float *scale, float *dscale_dweight, const float *weight,
@@ -38,6 +39,10 @@ void cuda_channel_scale_forward(struct compute *c, float *scale, float *dscale_d
 void cuda_channel_scale_backward(struct compute *c, float *dweight, const float *dscale,
                                  const float *dscale_dweight, int n, int channels)
 {
+    const size_t count = (size_t)n * channels;
+    leaf_begin(c);
     launch(c, add_scale_gradient, dim3((unsigned)divide_up((size_t)channels, 32)), dim3(32), 0, dweight,
            dscale, dscale_dweight, n, channels);
+    leaf_end(c,
+             {range_of(dweight, (size_t)channels), range_of(dscale, count), range_of(dscale_dweight, count)});
 }

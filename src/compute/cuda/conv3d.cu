@@ -1,5 +1,6 @@
 #include "compute/cuda/conv_choice.cuh"
 #include "compute/cuda/direct_conv3d.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/row_sums.cuh"
 #include "compute/supported_shapes.h"
 
@@ -28,6 +29,7 @@ void cuda_conv3d_backward(struct compute *c, activation *dinp, float *dweight, f
     }
     cuda_normed_conv3d_backward(c, dinp, dweight, dout, inp, NULL, NULL, weight, shape);
     if (dbias != NULL) {
+        const struct written_ranges written(c, {range_of(dbias, (size_t)shape->out_channels)});
         cuda_add_row_sums(c, dbias, dout, conv3d_output_voxels(shape), shape->out_channels);
     }
 }

@@ -174,10 +174,15 @@ static int run_cudnn(struct compute *c, const struct conv_call *call, const stru
     if (c->status != VOCO_OK) {
         return 0;
     }
-    *status = cudnn_run_plan(
-        cuda_state(c)->cudnn, plan, call->direction == CONV_INPUT_GRADIENT ? call->written : read,
-        adds ? scratch : weights, call->direction == CONV_FORWARD ? call->written : call->dout,
-        plan->workspace > 0 ? scratch + gradient_bytes : NULL);
+    struct cudnn *cudnn = cuda_state(c)->cudnn;
+    *status = cudnn->set_stream(cudnn->handle, cuda_stream(c));
+    if (*status != CUDNN_STATUS_SUCCESS) {
+        return 0;
+    }
+    *status =
+        cudnn_run_plan(cudnn, plan, call->direction == CONV_INPUT_GRADIENT ? call->written : read,
+                       adds ? scratch : weights, call->direction == CONV_FORWARD ? call->written : call->dout,
+                       plan->workspace > 0 ? scratch + gradient_bytes : NULL);
     if (*status != CUDNN_STATUS_SUCCESS) {
         return 0;
     }

@@ -3,6 +3,7 @@
 #include "compute/cuda/blas.cuh"
 #include "compute/cuda/cudnn.cuh"
 #include "compute/cuda/kernel.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/memory.cuh"
 #include "compute/cuda/recording.cuh"
 
@@ -74,6 +75,7 @@ static void close_cuda(struct compute *c)
     if (state->stream != NULL) {
         (void)cudaStreamSynchronize(state->stream);
     }
+    leaves_close(c);
     cuda_weights_free(c);
     cudnn_close(c);
     blas_close(c);
@@ -196,9 +198,18 @@ static enum voco_status open_state(struct compute *c)
     if (status != VOCO_OK) {
         return status;
     }
-    cuda_check(c, cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "creating a stream");
+    int least = 0, greatest = 0;
+    (void)cudaDeviceGetStreamPriorityRange(&least, &greatest);
+    /* Its blocks go before those of leaves where both are ready. */
+    cuda_check(c,
+               cudaStreamCreateWithPriority(&state->stream, cudaStreamNonBlocking,
+                                            least > greatest ? least - 1 : least),
+               "creating a stream");
     state->sum = (double *)cuda_allocate_staging(c, sizeof *state->sum);
     status = compute_status(c);
+    if (status == VOCO_OK) {
+        status = leaves_open(c);
+    }
     if (status == VOCO_OK) {
         status = cudnn_open(c);
     }

@@ -28,11 +28,13 @@ struct cuda_state {
     size_t shared_per_block; /* bytes of shared memory that a block may ask for */
     void *scratch;           /* GPU memory of the operation at work */
     size_t scratch_bytes;
+    int scratch_moves;        /* how often such memory has moved */
     struct CUevent_st *event; /* of what others follow, see beside.cu; NULL: none did yet */
     double *sum;              /* one double in pinned host memory */
     struct cudnn *cudnn;
     struct blas *blas;
     struct weight_forms *weights;
+    struct leaves *leaves;       /* leaves.cuh; NULL: all is done on one stream */
     struct recording *recording; /* that is made now, recording.cuh; NULL: none */
 };
 
@@ -41,11 +43,29 @@ static inline struct cuda_state *cuda_state(const struct compute *c)
     return (struct cuda_state *)c->state;
 }
 
+/* ---- leaves.cu ---- */
+
+/* What is asked for from now on comes after all leaves; the second, where the operation at work has not said
+ * what it writes. */
+void cuda_wait_for_leaves(struct compute *c);
+void cuda_wait_unless_declared(struct compute *c);
+
+/* The stream on which operations queue what they do. */
+static inline struct CUstream_st *cuda_stream(struct compute *c)
+{
+    cuda_wait_unless_declared(c);
+    return cuda_state(c)->stream;
+}
+
 /* ---- memory.cu ---- */
 
 /* At least `bytes` bytes of GPU memory, aligned to 256 and uninitialised, until the next call: an operation
  * calls it once and divides what it gets. NULL when there is none, which is then c's status. */
 void *cuda_scratch(struct compute *c, size_t bytes);
+
+/* The memory of which there are `have` bytes, with at least `bytes`, what it holds lost where it is moved.
+ * NULL as of cuda_scratch. */
+void *cuda_grown(struct compute *c, void **memory, size_t *have, size_t bytes);
 
 /* Queues the zeroing of `bytes` bytes of GPU memory. */
 void cuda_fill_zero(struct compute *c, void *to, size_t bytes);

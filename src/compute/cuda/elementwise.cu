@@ -1,3 +1,4 @@
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/vector.cuh"
 
 /* out = (To)inp */
@@ -107,6 +108,7 @@ void cuda_reals_from_activations(struct compute *c, float *out, const activation
 
 void cuda_add(struct compute *c, activation *out, const activation *a, const activation *b, size_t count)
 {
+    const struct written_ranges written(c, {range_of(c, out, count)});
     with_vectors(c, 0, all_aligned(out, a, b), [&](auto kind) {
         typedef typename decltype(kind)::element T;
         const addition<T, decltype(kind)::width> sum = {(T *)out, (const T *)a, (const T *)b};

@@ -1,4 +1,5 @@
 #include "compute/cuda/gelu.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/vector.cuh"
 
 template <typename T, int vector_width> struct gelu_values {
@@ -48,6 +49,7 @@ template <typename T, int vector_width> struct gelu_gradients {
 
 void cuda_gelu_forward(struct compute *c, activation *out, const activation *inp, size_t count)
 {
+    const struct written_ranges written(c, {range_of(c, out, count)});
     with_vectors(c, 0, all_aligned(out, inp), [&](auto kind) {
         typedef typename decltype(kind)::element T;
         const gelu_values<T, decltype(kind)::width> values = {(T *)out, (const T *)inp};
@@ -58,6 +60,7 @@ void cuda_gelu_forward(struct compute *c, activation *out, const activation *inp
 void cuda_gelu_backward(struct compute *c, activation *dinp, const activation *dout, const activation *inp,
                         size_t count)
 {
+    const struct written_ranges written(c, {range_of(c, dinp, count)});
     with_vectors(c, 0, all_aligned(dinp, dout, inp), [&](auto kind) {
         typedef typename decltype(kind)::element T;
         const gelu_gradients<T, decltype(kind)::width> gradients = {(T *)dinp, (const T *)dout,

@@ -1,4 +1,5 @@
 #include "compute/cuda/channel_sums.cuh"
+#include "compute/cuda/leaves.cuh"
 
 /* The sums of x - shift and (x - shift)^2, where shift is the thread's first element: they lose no digits
  * where the mean is far from 0. As sums about 0 they are then in double, which has digits to lose. */
@@ -358,6 +359,8 @@ void cuda_instance_norm_backward(struct compute *c, activation *dinp, activation
                                  const float *mean, const float *rstd, float slope, int n, size_t space,
                                  int channels)
 {
+    const struct written_ranges written(c, {range_of(c, dinp, (size_t)n * space * channels),
+                                            range_of(c, dresidual, (size_t)n * space * channels)});
     const struct norm_activation norm = {mean, rstd, slope};
     if (slope == 1) {
         norm_backward<SIGN_NONE>(c, dinp, dresidual, dout, NULL, inp, &norm, n, space, channels);

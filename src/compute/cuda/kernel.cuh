@@ -113,7 +113,7 @@ static void launch(struct compute *c, void (*kernel)(Parameters...), dim3 grid, 
                    "shared memory of a kernel");
     }
     if (c->status == VOCO_OK) {
-        kernel<<<grid, block, shared, cuda_state(c)->stream>>>(Parameters(arguments)...);
+        kernel<<<grid, block, shared, cuda_stream(c)>>>(Parameters(arguments)...);
         cuda_check(c, cudaGetLastError(), "launching a kernel");
     }
 }

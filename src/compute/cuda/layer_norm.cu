@@ -1,4 +1,5 @@
 #include "compute/cuda/channel_sums.cuh"
+#include "compute/cuda/leaves.cuh"
 
 /* Rows are shared by `lanes` neighbouring threads of a warp, a power of two: lane l has the groups l, l +
  * lanes ... of `width` channels. `parts` groups at most are kept in registers between the sums and the
@@ -358,6 +359,8 @@ void cuda_layer_norm_forward(struct compute *c, activation *out, float *mean, fl
                              const activation *inp, const float *weight, const float *bias, size_t rows,
                              int channels)
 {
+    const struct written_ranges written(
+        c, {range_of(c, out, rows * (size_t)channels), range_of(mean, rows), range_of(rstd, rows)});
     with_vectors(c, (size_t)channels, all_aligned(out, inp, weight, bias), [&](auto kind) {
         typedef typename decltype(kind)::element T;
         const row_layout l = row_layout_of(rows, channels, decltype(kind)::width);
@@ -375,14 +378,19 @@ static void affine_backward(struct compute *c, T *dinp, const affine_sum<T, widt
 {
     const dim3 grid = row_grid(c, l, 4, 4);
     const size_t shared = (size_t)row_threads / 2 * 2 * width * sizeof(double);
-    double *partials = (double *)cuda_scratch(c, (size_t)2 * grid.x * l.channels * sizeof *partials);
+    const size_t count = (size_t)2 * grid.x * l.channels;
+    double *partials = (double *)leaf_input(c, count * sizeof *partials);
     struct channel_layout finish = {};
     launch(c, rows_backward<T, width, 3, 1>, grid, dim3(row_threads), shared, dinp, partials, sum.dout,
            sum.inp, sum.mean, sum.rstd, weight, residual, l);
     finish.n = 1;
     finish.channels = l.channels;
     finish.chunks = (int)grid.x;
+    leaf_begin(c);
     launch_finish(c, sum, &finish, partials);
+    leaf_end(c, {range_of(sum.dweight, (size_t)l.channels),
+                 range_of(sum.dbias, (size_t)l.channels),
+                 {partials, count * sizeof *partials}});
 }
 
 /* dinp may be dout: the gradients of weight and bias are summed first. */
@@ -393,6 +401,8 @@ static void separate_backward(struct compute *c, T *dinp, const affine_sum<T, wi
     if (weight != NULL) {
         double *partials =
             (double *)cuda_scratch(c, channel_sums_scratch(c, width, sum.sums, 1, l.rows, l.channels));
+        const struct written_ranges written(
+            c, {range_of(sum.dweight, (size_t)l.channels), range_of(sum.dbias, (size_t)l.channels)});
         channel_sums(c, sum, partials, 1, l.rows, l.channels);
     }
     with_parts(l.count, [&](auto kept) {
@@ -409,6 +419,7 @@ void cuda_layer_norm_backward(struct compute *c, activation *dinp, float *dweigh
     if (rows == 0) {
         return;
     }
+    const struct written_ranges written(c, {range_of(c, dinp, rows * (size_t)channels)});
     with_vectors(c, (size_t)channels, all_aligned(dinp, dout, inp, residual, weight), [&](auto kind) {
         typedef typename decltype(kind)::element T;
         const row_layout l = row_layout_of(rows, channels, decltype(kind)::width);

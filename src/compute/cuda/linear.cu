@@ -1,5 +1,6 @@
 #include "compute/cuda/blas.cuh"
 #include "compute/cuda/kernel.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/measured.cuh"
 #include "compute/cuda/products.cuh"
 #include "compute/cuda/row_sums.cuh"
@@ -255,6 +256,17 @@ static void parameter_gradients(struct compute *c, float *dweight, float *dbias,
     (void)library_parameter_gradients(c, dweight, dbias, dout, inp, sizes);
 }
 
+static void parameter_gradients_as_leaf(struct compute *c, float *dweight, float *dbias,
+                                        const activation *dout, const activation *inp,
+                                        const struct linear_sizes *sizes)
+{
+    const size_t outs = (size_t)sizes->out_features, ins = (size_t)sizes->in_features;
+    leaf_begin(c);
+    parameter_gradients(c, dweight, dbias, dout, inp, sizes);
+    leaf_end(c, {range_of(dweight, outs * ins), range_of(dbias, outs), range_of(c, dout, sizes->rows * outs),
+                 range_of(c, inp, sizes->rows * ins)});
+}
+
 void cuda_linear_backward(struct compute *c, activation *dinp, float *dweight, float *dbias,
                           const activation *dout, const activation *inp, const float *weight, size_t rows,
                           int in_features, int out_features)
@@ -263,10 +275,11 @@ void cuda_linear_backward(struct compute *c, activation *dinp, float *dweight, f
     if (c->status != VOCO_OK || rows == 0) {
         return;
     }
+    parameter_gradients_as_leaf(c, dweight, dbias, dout, inp, &sizes);
     if (dinp != NULL) {
+        const struct written_ranges written(c, {range_of(c, dinp, rows * (size_t)in_features)});
         input_gradient(c, FINISH_PLAIN, dinp, NULL, dout, weight, &sizes);
     }
-    parameter_gradients(c, dweight, dbias, dout, inp, &sizes);
 }
 
 void cuda_linear_gelu_backward(struct compute *c, activation *dwide, float *dweight, float *dbias,
@@ -277,8 +290,9 @@ void cuda_linear_gelu_backward(struct compute *c, activation *dwide, float *dwei
     if (c->status != VOCO_OK || rows == 0) {
         return;
     }
+    parameter_gradients_as_leaf(c, dweight, dbias, dout, activated, &sizes);
     if (dwide != NULL) {
+        const struct written_ranges written(c, {range_of(c, dwide, rows * (size_t)in_features)});
         input_gradient(c, FINISH_GELU_GRADIENT, dwide, const_cast<activation *>(wide), dout, weight, &sizes);
     }
-    parameter_gradients(c, dweight, dbias, dout, activated, &sizes);
 }

@@ -42,6 +42,7 @@ template <typename Run> static float measured_time(struct compute *c, Run run)
         return -1;
     }
     int done = run(); /* loads the kernel, warms the caches */
+    cuda_wait_for_leaves(c);
     cuda_check(c, cudaEventCreate(&begin), "creating an event");
     cuda_check(c, cudaEventCreate(&end), "creating an event");
     if (done && c->status == VOCO_OK) {
@@ -49,6 +50,7 @@ template <typename Run> static float measured_time(struct compute *c, Run run)
         for (int k = 0; k < measured_runs; k++) {
             done = run() && done;
         }
+        cuda_wait_for_leaves(c);
         cuda_check(c, cudaEventRecord(end, cuda_state(c)->stream), "recording an event");
         cuda_check(c, cudaEventSynchronize(end), "measuring an operation");
         if (done && c->status == VOCO_OK) {

@@ -67,7 +67,7 @@ void cuda_release_staging(struct compute *c, void *memory)
 void cuda_to_device(struct compute *c, void *to, const void *host, size_t bytes)
 {
     if (c->status == VOCO_OK && bytes > 0 && cuda_may_do(c, "a copy from the host")) {
-        cuda_check(c, cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda_state(c)->stream),
+        cuda_check(c, cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda_stream(c)),
                    "copying to the GPU");
     }
 }
@@ -75,7 +75,7 @@ void cuda_to_device(struct compute *c, void *to, const void *host, size_t bytes)
 void cuda_to_host(struct compute *c, void *host, const void *from, size_t bytes)
 {
     if (c->status == VOCO_OK && bytes > 0 && cuda_may_do(c, "a copy to the host")) {
-        cuda_check(c, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda_state(c)->stream),
+        cuda_check(c, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, cuda_stream(c)),
                    "copying from the GPU");
     }
 }
@@ -83,7 +83,7 @@ void cuda_to_host(struct compute *c, void *host, const void *from, size_t bytes)
 void cuda_copy(struct compute *c, void *to, const void *from, size_t bytes)
 {
     if (c->status == VOCO_OK && bytes > 0) {
-        cuda_check(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_state(c)->stream),
+        cuda_check(c, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(c)),
                    "copying within the GPU's memory");
     }
 }
@@ -91,6 +91,7 @@ void cuda_copy(struct compute *c, void *to, const void *from, size_t bytes)
 void cuda_wait(struct compute *c)
 {
     if (cuda_may_do(c, "waiting")) {
+        cuda_wait_for_leaves(c);
         cuda_check(c, cudaStreamSynchronize(cuda_state(c)->stream), "an operation on the GPU");
     }
 }
@@ -102,27 +103,30 @@ size_t cuda_free_memory(struct compute *c)
     return free_bytes;
 }
 
+void *cuda_grown(struct compute *c, void **memory, size_t *have, size_t bytes)
+{
+    if (c->status != VOCO_OK || (bytes > *have && !cuda_may_do(c, "more scratch memory"))) {
+        return NULL;
+    }
+    if (bytes > *have) {
+        cuda_wait(c);
+        cuda_release(c, *memory);
+        *memory = cuda_allocate(c, bytes);
+        *have = *memory != NULL ? bytes : 0;
+        cuda_state(c)->scratch_moves++;
+    }
+    return *memory;
+}
+
 void *cuda_scratch(struct compute *c, size_t bytes)
 {
     struct cuda_state *state = cuda_state(c);
-    if (c->status != VOCO_OK) {
-        return NULL;
-    }
-    if (bytes > state->scratch_bytes && !cuda_may_do(c, "more scratch memory")) {
-        return NULL;
-    }
-    if (bytes > state->scratch_bytes) {
-        cuda_wait(c);
-        cuda_release(c, state->scratch);
-        state->scratch = cuda_allocate(c, bytes);
-        state->scratch_bytes = state->scratch != NULL ? bytes : 0;
-    }
-    return state->scratch;
+    return cuda_grown(c, &state->scratch, &state->scratch_bytes, bytes);
 }
 
 void cuda_fill_zero(struct compute *c, void *to, size_t bytes)
 {
     if (c->status == VOCO_OK && bytes > 0) {
-        cuda_check(c, cudaMemsetAsync(to, 0, bytes, cuda_state(c)->stream), "zeroing GPU memory");
+        cuda_check(c, cudaMemsetAsync(to, 0, bytes, cuda_stream(c)), "zeroing GPU memory");
     }
 }

@@ -1,4 +1,5 @@
 #include "compute/cuda/folded_norm.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/mlp.cuh"
 #include "compute/cuda/row_sums.cuh"
 #include "compute/cuda/vector.cuh"
@@ -25,15 +26,14 @@ static struct normed_linear first_layer_of(const struct mlp *mlp)
     return layer;
 }
 
-/* Scratch memory of `more` bytes, behind what is derived of the MLP. */
-static void *derive_factors(struct compute *c, struct mlp_factors *factors, const struct mlp *mlp,
-                            size_t more)
+/* What is derived of the MLP, in scratch memory; 0 where there is none. */
+static int derive_factors(struct compute *c, struct mlp_factors *factors, const struct mlp *mlp)
 {
     const struct normed_linear first = first_layer_of(mlp);
     const void *weight2 = cuda_weights(c, mlp->weight2, WEIGHTS_PLAIN, mlp->channels, mlp->hidden, 1);
-    unsigned char *memory = (unsigned char *)cuda_scratch(c, folded_bytes(&first) + more);
+    unsigned char *memory = (unsigned char *)cuda_scratch(c, folded_bytes(&first));
     if (memory == NULL || weight2 == NULL) {
-        return NULL;
+        return 0;
     }
     bf16 *folded = (bf16 *)memory;
     float *folded_bias = (float *)(memory + folded_weight_bytes(&first));
@@ -42,7 +42,7 @@ static void *derive_factors(struct compute *c, struct mlp_factors *factors, cons
     factors->weight2 = (const bf16 *)weight2;
     factors->bias1 = folded_bias;
     factors->bias2 = mlp->bias2;
-    return memory + folded_bytes(&first);
+    return 1;
 }
 
 void cuda_mlp_forward(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
@@ -54,10 +54,30 @@ void cuda_mlp_forward(struct compute *c, activation *out, const activation *x, c
     }
     if (!cuda_mlp_fits(c, mlp->channels, mlp->hidden) || !all_aligned(out, x)) {
         reference_mlp_forward(c, out, x, mlp, rows);
-    } else if (derive_factors(c, &factors, mlp, 0) != NULL) {
+    } else if (derive_factors(c, &factors, mlp)) {
         (by_warpgroups(c) ? mlp_rows_forward_by_warpgroups
                           : mlp_rows_forward)(c, (bf16 *)out, (const bf16 *)x, &factors, rows);
     }
+}
+
+/* What blocks have summed lies behind room for the sums of it. */
+static void add_sums_as_leaf(struct compute *c, const struct mlp_gradients *gradients, float *sums,
+                             size_t blocks, const struct mlp *mlp)
+{
+    const struct normed_linear first = first_layer_of(mlp);
+    const struct normed_linear_gradients first_gradients = {gradients->norm_weight, gradients->norm_bias,
+                                                            gradients->weight1, gradients->bias1};
+    const float *partial = sums + mlp_sums;
+    leaf_begin(c);
+    cuda_fill_zero(c, sums, mlp_sum_weight2 * sizeof *sums);
+    cuda_add_parts(c, sums, mlp_sum_weight2, NULL, 0, partial, blocks, mlp_sums);
+    cuda_add_parts(c, gradients->weight2, mlp_weights, gradients->bias2, normed_channels,
+                   partial + mlp_sum_weight2, blocks, mlp_sums);
+    add_folded_gradients(c, &first_gradients, sums, &first);
+    leaf_end(c, {range_of(sums, (1 + blocks) * mlp_sums), range_of(gradients->norm_weight, normed_channels),
+                 range_of(gradients->norm_bias, normed_channels), range_of(gradients->weight1, mlp_weights),
+                 range_of(gradients->bias1, mlp_hidden), range_of(gradients->weight2, mlp_weights),
+                 range_of(gradients->bias2, normed_channels)});
 }
 
 void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
@@ -71,19 +91,12 @@ void cuda_mlp_backward(struct compute *c, activation *dx, const struct mlp_gradi
         reference_mlp_backward(c, dx, gradients, dout, x, mlp, rows);
         return;
     }
+    const struct written_ranges written(c, {range_of(c, dx, rows * normed_channels)});
     const size_t blocks = mlp_backward_blocks(c, rows);
-    const struct normed_linear first = first_layer_of(mlp);
-    const struct normed_linear_gradients first_gradients = {gradients->norm_weight, gradients->norm_bias,
-                                                            gradients->weight1, gradients->bias1};
-    float *sums = (float *)derive_factors(c, &factors, mlp, (1 + blocks) * mlp_sums * sizeof(float));
-    if (sums != NULL) {
-        float *partial = sums + mlp_sums;
-        cuda_fill_zero(c, sums, mlp_sum_weight2 * sizeof(float));
+    float *sums = (float *)leaf_input(c, (1 + blocks) * mlp_sums * sizeof *sums);
+    if (sums != NULL && derive_factors(c, &factors, mlp)) {
         (by_warpgroups(c) ? mlp_rows_backward_by_warpgroups : mlp_rows_backward)(
-            c, (bf16 *)dx, partial, (const bf16 *)dout, (const bf16 *)x, &factors, rows);
-        cuda_add_parts(c, sums, mlp_sum_weight2, NULL, 0, partial, blocks, mlp_sums);
-        cuda_add_parts(c, gradients->weight2, mlp_weights, gradients->bias2, normed_channels,
-                       partial + mlp_sum_weight2, blocks, mlp_sums);
-        add_folded_gradients(c, &first_gradients, sums, &first);
+            c, (bf16 *)dx, sums + mlp_sums, (const bf16 *)dout, (const bf16 *)x, &factors, rows);
+        add_sums_as_leaf(c, gradients, sums, blocks, mlp);
     }
 }

@@ -1,5 +1,6 @@
 #include "compute/cuda/conv_choice.cuh"
 #include "compute/cuda/direct_conv3d.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/measured.cuh"
 #include "compute/cuda/own_conv3d.cuh"
 #include "compute/cuda/vector.cuh"
@@ -11,10 +12,15 @@ static size_t space_of(const struct conv3d_shape *s)
     return (size_t)s->d * (size_t)s->h * (size_t)s->w;
 }
 
+static size_t input_count(const struct conv3d_shape *s)
+{
+    return (size_t)s->n * space_of(s) * (size_t)s->in_channels;
+}
+
 size_t cuda_normed_conv3d_work(struct compute *c, const struct conv3d_shape *s)
 {
     (void)c;
-    return (size_t)s->n * space_of(s) * (size_t)s->in_channels;
+    return input_count(s);
 }
 
 void cuda_normed_conv3d_forward(struct compute *c, activation *out, float *mean, float *rstd,
@@ -34,6 +40,20 @@ void cuda_normed_conv3d_forward(struct compute *c, activation *out, float *mean,
     convolve(c, &call);
 }
 
+static void weight_gradient_as_leaf(struct compute *c, const struct conv_call *call)
+{
+    const struct conv3d_shape *s = call->shape;
+    const size_t weights = (size_t)conv3d_taps(s) * s->in_channels * s->out_channels;
+    const size_t moments = call->norm != NULL ? (size_t)s->n * s->in_channels : 0;
+    leaf_begin(c);
+    convolve(c, call);
+    leaf_end(c, {range_of(call->dweight, weights),
+                 range_of(c, call->dout, conv3d_output_voxels(s) * (size_t)s->out_channels),
+                 range_of(c, call->inp, input_count(s)), range_of(c, call->work, input_count(s)),
+                 range_of(moments > 0 ? call->norm->mean : NULL, moments),
+                 range_of(moments > 0 ? call->norm->rstd : NULL, moments)});
+}
+
 /* Both gradients, or one of them; those that are NULL are not wanted. */
 static void gradients(struct compute *c, activation *dinp, float *dweight, const activation *dout,
                       const activation *inp, const struct norm_activation *norm, activation *work,
@@ -50,9 +70,10 @@ static void gradients(struct compute *c, activation *dinp, float *dweight, const
     call.weight = weight;
     if (dweight != NULL) {
         call.direction = CONV_WEIGHT_GRADIENT;
-        convolve(c, &call);
+        weight_gradient_as_leaf(c, &call);
     }
     if (dinp != NULL) {
+        const struct written_ranges written(c, {range_of(c, dinp, input_count(shape))});
         call.direction = CONV_INPUT_GRADIENT;
         convolve(c, &call);
     }
@@ -66,6 +87,8 @@ static void shared_gradients(struct compute *c, activation *dinp, float *dweight
                              const activation *inp, const struct norm_activation *norm, activation *work,
                              const float *weight, const struct conv3d_shape *shape)
 {
+    const size_t inputs = input_count(shape);
+    const struct written_ranges written(c, {range_of(c, dinp, inputs), range_of(c, work, inputs)});
     own_conv3d_input_gradient(c, dinp, dout, weight, shape, inp, norm, work);
     gradients(c, NULL, dweight, dout, work, NULL, NULL, weight, shape);
 }

@@ -1,5 +1,6 @@
 #include "compute/cuda/folded_norm.cuh"
 #include "compute/cuda/gradient_unit.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/normed_rows.cuh"
 #include "compute/cuda/row_sums.cuh"
 #include "compute/cuda/vector.cuh"
@@ -182,18 +183,17 @@ int cuda_normed_linear_fits(struct compute *c, int in_features, int out_features
            sizeof(struct backward_shared) <= cuda_state(c)->shared_per_block;
 }
 
-/* Scratch memory of `more` bytes behind the folded layer, which begins it. */
-static void *fold_layer(struct compute *c, bf16 **weight, float **bias, const struct normed_linear *layer,
-                        size_t more)
+/* The folded layer, in scratch memory; 0 where there is none. */
+static int fold_layer(struct compute *c, bf16 **weight, float **bias, const struct normed_linear *layer)
 {
-    unsigned char *memory = (unsigned char *)cuda_scratch(c, folded_bytes(layer) + more);
+    unsigned char *memory = (unsigned char *)cuda_scratch(c, folded_bytes(layer));
     if (memory == NULL) {
-        return NULL;
+        return 0;
     }
     *weight = (bf16 *)memory;
     *bias = (float *)(memory + folded_weight_bytes(layer));
     fold_norm(c, *weight, *bias, layer);
-    return memory + folded_bytes(layer);
+    return 1;
 }
 
 void cuda_normed_linear_forward(struct compute *c, activation *out, const activation *x,
@@ -208,11 +208,24 @@ void cuda_normed_linear_forward(struct compute *c, activation *out, const activa
     }
     if (!cuda_normed_linear_fits(c, layer->in_features, layer->out_features) || !all_aligned(out, x)) {
         reference_normed_linear_forward(c, out, x, layer, rows);
-    } else if (fold_layer(c, &weight, &bias, layer, 0) != NULL) {
+    } else if (fold_layer(c, &weight, &bias, layer)) {
         launch(c, normalise_and_multiply, dim3((unsigned)(wanted < most ? wanted : most)),
                dim3(block_threads), sizeof(struct forward_shared), (bf16 *)out, (const bf16 *)x,
                (const bf16 *)weight, (const float *)bias, rows);
     }
+}
+
+/* What blocks have summed lies behind room for the total. */
+static void add_sums_as_leaf(struct compute *c, const struct normed_linear_gradients *gradients, float *total,
+                             size_t blocks, const struct normed_linear *layer)
+{
+    leaf_begin(c);
+    cuda_fill_zero(c, total, sums * sizeof *total);
+    cuda_add_parts(c, total, sums, NULL, 0, total + sums, blocks, sums);
+    add_folded_gradients(c, gradients, total, layer);
+    leaf_end(c, {range_of(total, (1 + blocks) * sums), range_of(gradients->norm_weight, normed_channels),
+                 range_of(gradients->norm_bias, normed_channels), range_of(gradients->weight, weights),
+                 range_of(gradients->bias, features)});
 }
 
 void cuda_normed_linear_backward(struct compute *c, activation *dx,
@@ -233,14 +246,12 @@ void cuda_normed_linear_backward(struct compute *c, activation *dx,
         reference_normed_linear_backward(c, dx, gradients, dout, x, residual, layer, rows);
         return;
     }
-    float *total = (float *)fold_layer(c, &weight, &bias, layer, (1 + blocks) * sums * sizeof(float));
-    if (total != NULL) {
-        float *partial = total + sums;
-        cuda_fill_zero(c, total, sums * sizeof(float));
+    const struct written_ranges written(c, {range_of(c, dx, rows * normed_channels)});
+    float *total = (float *)leaf_input(c, (1 + blocks) * sums * sizeof *total);
+    if (total != NULL && fold_layer(c, &weight, &bias, layer)) {
         launch(c, multiply_back, dim3((unsigned)blocks), dim3(block_threads), sizeof(struct backward_shared),
-               (bf16 *)dx, partial, (const bf16 *)dout, (const bf16 *)x, (const bf16 *)residual,
+               (bf16 *)dx, total + sums, (const bf16 *)dout, (const bf16 *)x, (const bf16 *)residual,
                (const bf16 *)weight, rows, (int)tiles);
-        cuda_add_parts(c, total, sums, NULL, 0, partial, blocks, sums);
-        add_folded_gradients(c, gradients, total, layer);
+        add_sums_as_leaf(c, gradients, total, blocks, layer);
     }
 }

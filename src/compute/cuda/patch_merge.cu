@@ -1,3 +1,4 @@
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/vector.cuh"
 
 /* The grid of tokens that is merged, and that of merged ones. */
@@ -89,6 +90,8 @@ static dim3 threads_for(size_t vectors)
 void cuda_patch_merge_forward(struct compute *c, activation *out, const activation *inp,
                               enum patch_merging order, int n, int d, int h, int w, int channels)
 {
+    const struct written_ranges written(
+        c, {range_of(c, out, (size_t)n * ((d + 1) / 2) * ((h + 1) / 2) * ((w + 1) / 2) * 8 * channels)});
     const struct merge_shape s = merge_shape_of(d, h, w, channels);
     const dim3 lines((unsigned)((size_t)n * s.half_d * s.half_h));
     with_vectors(c, (size_t)channels, all_aligned(out, inp), [&](auto kind) {
@@ -102,6 +105,7 @@ void cuda_patch_merge_forward(struct compute *c, activation *out, const activati
 void cuda_patch_merge_backward(struct compute *c, activation *dinp, const activation *dout,
                                enum patch_merging order, int n, int d, int h, int w, int channels)
 {
+    const struct written_ranges written(c, {range_of(c, dinp, (size_t)n * d * h * w * channels)});
     const struct merge_shape s = merge_shape_of(d, h, w, channels);
     const dim3 lines((unsigned)((size_t)n * d * h));
     with_vectors(c, (size_t)channels, all_aligned(dinp, dout), [&](auto kind) {

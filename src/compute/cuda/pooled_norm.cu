@@ -1,4 +1,5 @@
 #include "compute/cuda/channel_sums.cuh"
+#include "compute/cuda/leaves.cuh"
 
 /* act(norm(inp) + residual) at the channels of a thread. The residual is x itself or, where `scaled`, a
  * multiple of x's one channel. */
@@ -281,6 +282,9 @@ void cuda_pooled_norm_backward(struct compute *c, activation *dinp, activation *
                                const struct norm_activation *norm, const struct pooled_residual *residual,
                                int n, size_t space, int channels)
 {
+    const struct written_ranges written(c, {range_of(c, dinp, (size_t)n * space * channels),
+                                            range_of(c, dresidual, (size_t)n * space * channels),
+                                            range_of(dscale, (size_t)n * channels)});
     const int count = n * channels;
     if (residual->scale != NULL) {
         launch(c, scale_gradients, dim3((unsigned)divide_up((size_t)count, 128)), dim3(128), 0, dscale,

@@ -41,7 +41,8 @@ void cuda_record_begin(struct compute *c)
         compute_failed(c, VOCO_NO_MEMORY, "no memory for a recording");
         return;
     }
-    recording->scratch = state->scratch;
+    recording->scratch_moves = state->scratch_moves;
+    cuda_wait_for_leaves(c);
     state->recording = recording;
     cuda_check(c, cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal),
                "beginning a recording");
@@ -65,6 +66,7 @@ enum voco_status cuda_record_end(struct compute *c, struct recording **recording
         (void)compute_status(c);
         return fail(VOCO_NO_MEMORY, "no memory for a recording");
     }
+    cuda_wait_for_leaves(c);
     state->recording = NULL;
     cuda_check(c, cudaStreamEndCapture(state->stream, &graph), "ending a recording");
     if (c->status == VOCO_OK && c->full->status == VOCO_OK) {
@@ -89,14 +91,14 @@ enum voco_status cuda_record_end(struct compute *c, struct recording **recording
 
 int cuda_can_replay(struct compute *c, const struct recording *recording)
 {
-    return recording->scratch == cuda_state(c)->scratch;
+    return recording->scratch_moves == cuda_state(c)->scratch_moves;
 }
 
 void cuda_replay(struct compute *c, struct recording *recording)
 {
     cuda_weights_ask_again(c, recording);
     if (c->status == VOCO_OK && c->full->status == VOCO_OK) {
-        cuda_check(c, cudaGraphLaunch(recording->graph, cuda_state(c)->stream), "starting a recording");
+        cuda_check(c, cudaGraphLaunch(recording->graph, cuda_stream(c)), "starting a recording");
     }
 }
 

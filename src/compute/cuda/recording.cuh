@@ -9,8 +9,8 @@ struct CUgraphExec_st; /* cudaGraphExec_t points to it */
 
 struct recording {
     struct CUgraphExec_st *graph;
-    const void *scratch; /* where its operations have theirs */
-    size_t *forms;       /* of weights that they read: their numbers in the list of weights.cu */
+    int scratch_moves; /* before it: its operations have scratch memory where it was then */
+    size_t *forms;     /* of weights that they read: their numbers in the list of weights.cu */
     size_t form_count, form_capacity;
 };
 

@@ -8,6 +8,7 @@
 #define COMPUTE_CUDA_WINDOW_ATTENTION_CUH
 
 #include "compute/cuda/kernel.cuh"
+#include "compute/cuda/leaves.cuh"
 #include "compute/supported_shapes.h"
 
 enum {
@@ -212,12 +213,17 @@ static __global__ void add_attention_partials(float *dqkv_bias, float *dbias_tab
     }
 }
 
+/* `partials` are of leaf_input. */
 static inline void launch_attention_sums(struct compute *c, float *dqkv_bias, float *dbias_table,
                                          const float *partials, const window_grid *g, int groups)
 {
-    const unsigned blocks = (unsigned)divide_up(attention_partial_length(g->head_dim), 128);
-    launch(c, add_attention_partials, dim3(blocks, (unsigned)g->heads), dim3(128), 0, dqkv_bias, dbias_table,
-           partials, g->heads, g->head_dim, groups);
+    const size_t length = attention_partial_length(g->head_dim);
+    leaf_begin(c);
+    launch(c, add_attention_partials, dim3((unsigned)divide_up(length, 128), (unsigned)g->heads), dim3(128),
+           0, dqkv_bias, dbias_table, partials, g->heads, g->head_dim, groups);
+    leaf_end(c, {range_of(dqkv_bias, (size_t)3 * g->heads * g->head_dim),
+                 range_of(dbias_table, (size_t)relative_table_rows * g->heads),
+                 range_of(partials, (size_t)g->heads * groups * length)});
 }
 
 /* window_attention_backward_wide.cu: bf16, heads of 32 or 64 channels, where a block may have the shared

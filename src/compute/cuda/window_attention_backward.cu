@@ -9,6 +9,7 @@
  * Of the table's sums (window_table_sums.cuh) a warp has the differences in d that are equal modulo 7, of
  * which each plane of queries has one: no two warps add to the same sum. Heads of 32 and 64 channels:
  * window_attention_backward_wide.cu. */
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/window_strip_sums.cuh"
 
 /* A warp's keys (rows of fragments) and what is summed for them. */
@@ -365,6 +366,8 @@ void cuda_window_attention_backward(struct compute *c, activation *dqkv, float *
     if (!attention_is_supported(c, shape)) {
         return;
     }
+    const size_t tokens = (size_t)shape->n * shape->d * shape->h * shape->w;
+    const struct written_ranges written(c, {range_of(c, dqkv, tokens * 3 * shape->heads * shape->head_dim)});
     if (wide_window_attention_backward(c, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv, qkv_bias,
                                        bias_table, shape)) {
         return;
@@ -377,8 +380,8 @@ void cuda_window_attention_backward(struct compute *c, activation *dqkv, float *
         return;
     }
     const int groups = window_groups(&g, cuda_state(c)->multiprocessors);
-    float *partials = (float *)cuda_scratch(c, (size_t)g.heads * groups * attention_partial_length(dims) *
-                                                   sizeof *partials);
+    float *partials =
+        (float *)leaf_input(c, (size_t)g.heads * groups * attention_partial_length(dims) * sizeof *partials);
     launch(c, attend_backward, dim3((unsigned)g.heads, (unsigned)groups), dim3(block_threads),
            sizeof(backward_shared), (bf16 *)dqkv, partials, (const bf16 *)dout, (const bf16 *)out, logsumexp,
            (const bf16 *)qkv, qkv_bias, bias_table, g);

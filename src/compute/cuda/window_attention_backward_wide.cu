@@ -7,6 +7,7 @@
  *
  * A block takes 206 KB of shared memory for heads of 32 channels and 227 KB for 64, which Hopper has, and
  * sm_100; sm_80 (163 KB), 86, 89 and 120 (99 KB) have not, and take the plain kernel. */
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/window_wide_strip_sums.cuh"
 
 enum { queries_are_read = 5 }; /* a named barrier, beside those of window_queries.cuh */
@@ -452,10 +453,10 @@ static int backward_of(struct compute *c, float *dqkv_bias, float *dbias_table, 
         return 0;
     }
     const int groups = window_groups(&g, cuda_state(c)->multiprocessors);
-    const size_t blocks = (size_t)g.heads * groups, sums = blocks * dq_sums_length<dims>() * sizeof(float4);
-    a.dq_sums = (float4 *)cuda_scratch(c, sums + blocks * attention_partial_length(dims) * sizeof(float));
-    if (a.dq_sums != NULL) {
-        float *partials = (float *)((char *)a.dq_sums + sums);
+    const size_t blocks = (size_t)g.heads * groups;
+    a.dq_sums = (float4 *)cuda_scratch(c, blocks * dq_sums_length<dims>() * sizeof(float4));
+    float *partials = (float *)leaf_input(c, blocks * attention_partial_length(dims) * sizeof *partials);
+    if (a.dq_sums != NULL && partials != NULL) {
         launch(c, attend_backward_wide<dims>, dim3((unsigned)g.heads, (unsigned)groups), dim3(block_threads),
                sizeof(wide_shared<dims>), partials, a, bias_table, g);
         launch_attention_sums(c, dqkv_bias, dbias_table, partials, &g, groups);

@@ -1,6 +1,7 @@
 /* Window attention on the plain arithmetic units: float32, and every head_dim that tensor cores do not take.
  * Thread t of a block is the window's query t, and in the second half of backward its key t, with its vectors
  * in registers; the other side's pass through shared memory a few at a time. */
+#include "compute/cuda/leaves.cuh"
 #include "compute/cuda/window_attention.cuh"
 
 enum { plain_threads_most = 352 };
@@ -389,8 +390,8 @@ template <typename T, int dims>
 static void backward_of(struct compute *c, const plain_backward *b, const window_grid *g)
 {
     const int groups = window_groups(g, 2 * cuda_state(c)->multiprocessors);
-    float *partials = (float *)cuda_scratch(c, (size_t)g->heads * groups *
-                                                   attention_partial_length(g->head_dim) * sizeof *partials);
+    float *partials = (float *)leaf_input(c, (size_t)g->heads * groups *
+                                                 attention_partial_length(g->head_dim) * sizeof *partials);
     launch(c, attend_plainly_backward<T, dims>, dim3((unsigned)g->heads, (unsigned)groups),
            threads_of_window(g), sizeof(plain_backward_shared<dims>), (T *)b->dqkv, partials,
            (const T *)b->dout, (const T *)b->out, b->logsumexp, (const T *)b->qkv, b->qkv_bias, b->bias_table,

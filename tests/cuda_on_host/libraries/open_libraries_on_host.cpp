@@ -3,6 +3,7 @@
 
 #include "compute/cuda/blas_library.cuh"
 #include "compute/cuda/cudnn_plan.cuh"
+#include "compute/cuda/leaves.cuh"
 
 extern "C" {
 #include "compute/cuda/cuda.h"
@@ -50,8 +51,14 @@ static const struct blas_functions blas_functions = {
     cublasLtMatmulPreferenceSetAttribute,
 };
 
+static cudnnStatus_t take_any_stream(cudnnHandle_t, cudaStream_t)
+{
+    return CUDNN_STATUS_SUCCESS;
+}
+
 void open_libraries_on_host(struct compute *c)
 {
+    leaves_close(c); /* what the stand-ins compute is never put off */
     struct cuda_state *state = cuda_state(c);
     state->blas = (struct blas *)calloc(1, sizeof *state->blas);
     state->cudnn = (struct cudnn *)calloc(1, sizeof *state->cudnn);
@@ -59,9 +66,12 @@ void open_libraries_on_host(struct compute *c)
         cuda_on_host::stop("no memory for libraries");
     }
     state->blas->functions = blas_functions;
-    state->blas->workspace = c->allocate(c, 1); /* needs none; the real one makes each launch slow here */
+    for (void *&workspace : state->blas->workspaces) {
+        workspace = c->allocate(c, 1); /* needs none; the real one makes each launch slow here */
+    }
     state->cudnn->version = cudnnGetVersion;
     state->cudnn->error_string = cudnnGetErrorString;
+    state->cudnn->set_stream = take_any_stream;
     state->cudnn->create_descriptor = cudnnBackendCreateDescriptor;
     state->cudnn->destroy_descriptor = cudnnBackendDestroyDescriptor;
     state->cudnn->finalize = cudnnBackendFinalize;
@@ -77,7 +87,9 @@ void close_libraries_on_host(struct compute *c)
     struct cuda_state *state = cuda_state(c);
     conv_choices_free(state->cudnn);
     blas_free_plans(c);
-    c->release(c, state->blas->workspace);
+    for (void *workspace : state->blas->workspaces) {
+        c->release(c, workspace);
+    }
     free(state->blas);
     free(state->cudnn);
     state->blas = NULL;
