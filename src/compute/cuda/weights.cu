@@ -1,6 +1,6 @@
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/recording.cuh"
-#include "compute/cuda/vector.cuh"
+#include "compute/cuda/weight_layouts.cuh"
 
 #include <stdlib.h>
 
@@ -21,128 +21,6 @@ struct weight_forms {
     size_t count, capacity;
     int asked; /* for any of them since the weights changed last */
 };
-
-/* One entry of a launch, which derives many: blocks from first_block on. */
-struct derivation {
-    const float *weight;
-    void *values;
-    int form, out, in, taps;
-    int in_tile; /* of a block */
-    int first_block;
-};
-
-enum {
-    derive_threads = 256,
-    derive_warps = derive_threads / warp_size,
-    derived_at_once = 64, /* so that they fit into a launch's parameters */
-    tile_bytes = 32,      /* of neighbours along out: the least that memory writes at once */
-    tile_row = 27 * 32,   /* (in, taps) of a tile, at most */
-    together = 8,         /* of in, that a thread writes at once */
-    across_threads = 4,   /* that write a row together */
-};
-
-struct derivations {
-    int count;
-    struct derivation list[derived_at_once];
-};
-
-static int in_tile_of(int taps)
-{
-    return taps == 1 ? 256 : taps <= 8 ? 64 : 32;
-}
-
-/* A block turns a few of out, with in_tile of in and all taps, around in shared memory: both sides are read
- * and written along their rows. */
-template <typename T>
-static __global__ void __launch_bounds__(derive_threads) derive(const __grid_constant__ derivations all)
-{
-    enum { out_tile = tile_bytes / (int)sizeof(T), pitch = tile_row + 8 / (int)sizeof(T) + 1 };
-    __shared__ T tile[out_tile][pitch];
-    const int lane = (int)threadIdx.x % warp_size, warp = (int)threadIdx.x / warp_size;
-    int low = 0, high = all.count; /* the last entry that begins at this block or before */
-    while (high - low > 1) {
-        const int middle = (low + high) / 2;
-        if (all.list[middle].first_block <= (int)blockIdx.x) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    const derivation &d = all.list[low];
-    const int block = (int)blockIdx.x - d.first_block, across = (d.in + d.in_tile - 1) / d.in_tile;
-    const int first_out = block / across * out_tile, first_in = block % across * d.in_tile;
-    const int outs = min(out_tile, d.out - first_out), ins = min(d.in_tile, d.in - first_in);
-    const int taps = d.taps, form = d.form, row = ins * taps;
-    T *values = (T *)d.values;
-    for (int o = warp; o < outs; o += derive_warps) {
-        const size_t from = ((size_t)(first_out + o) * d.in + first_in) * taps;
-#pragma unroll 9
-        for (int k = lane; k < row; k += warp_size) {
-            const T value = from_float<T>(d.weight[from + k]);
-            if (form == WEIGHTS_PLAIN) {
-                values[from + k] = value;
-            } else {
-                tile[o][k] = value;
-            }
-        }
-    }
-    __syncthreads();
-    if (form == WEIGHTS_FLIPPED) { /* neighbours along out */
-        const int o = lane % out_tile;
-        for (int k = warp * (warp_size / out_tile) + lane / out_tile; k < row;
-             k += derive_warps * (warp_size / out_tile)) {
-            const size_t tap = taps - 1 - k % taps, i = first_in + k / taps;
-            if (o < outs) {
-                values[(tap * d.in + i) * d.out + first_out + o] = tile[o][k];
-            }
-        }
-    } else if (form != WEIGHTS_PLAIN) { /* along in */
-        const int by_eight = d.in % together == 0, step = by_eight ? (int)across_threads : (int)warp_size;
-        for (int k = (int)threadIdx.x / step; k < outs * taps; k += derive_threads / step) {
-            const int o = k / taps, tap = k % taps;
-            const size_t to = form == WEIGHTS_OUT_TAP_IN ? (size_t)(first_out + o) * taps + tap
-                                                         : (size_t)tap * d.out + first_out + o;
-            T *own = values + to * d.in + first_in;
-            if (by_eight) {
-                for (int i = lane % across_threads * together; i < ins; i += across_threads * together) {
-                    vector<T, together> v;
-#pragma unroll
-                    for (int j = 0; j < together; j++) {
-                        v.value[j] = tile[o][(i + j) * taps + tap];
-                    }
-                    store_vector(own + i, v);
-                }
-            } else {
-                for (int i = lane; i < ins; i += warp_size) {
-                    own[i] = tile[o][i * taps + tap];
-                }
-            }
-        }
-    }
-}
-
-enum { most_taps = 27, columns = 64 };
-
-/* A block turns (taps, 64 of in) of one of out around in shared memory, so that both sides are read and
- * written along their rows. */
-template <typename T>
-static __global__ void add_out_tap_in(float *dweight, const T *gradient, int in, int taps)
-{
-    __shared__ float tile[most_taps][columns + 1];
-    const size_t out = blockIdx.y;
-    const int first = (int)blockIdx.x * columns, width = min(columns, in - first);
-    for (int k = (int)threadIdx.x; k < taps * columns; k += (int)blockDim.x) {
-        const int tap = k / columns, i = k % columns;
-        if (i < width) {
-            tile[tap][i] =
-                to_float(gradient[(out * (size_t)taps + (size_t)tap) * (size_t)in + (size_t)(first + i)]);
-        }
-    }
-    __syncthreads();
-    for (int k = (int)threadIdx.x; k < taps * width; k += (int)blockDim.x) {
-        dweight[(out * (size_t)in + (size_t)first) * (size_t)taps + (size_t)k] += tile[k % taps][k / taps];
-    }
-}
 
 static struct derived_weights *find(struct weight_forms *forms, const struct derived_weights *wanted)
 {
@@ -179,50 +57,85 @@ static struct derived_weights *add_entry(struct compute *c, struct weight_forms 
     return entry->values != NULL ? entry : NULL;
 }
 
-static int blocks_of(const struct derived_weights *entry, size_t element)
+/* Whether what is written has 8 neighbours everywhere, and what is read 4. */
+static int has_strips(const struct derived_weights *entry)
 {
-    const size_t outs = divide_up((size_t)entry->out, tile_bytes / element);
-    return (int)(outs * divide_up((size_t)entry->in, (size_t)in_tile_of(entry->taps)));
+    const size_t row = (size_t)entry->in * (size_t)entry->taps;
+    const int aligned = (uintptr_t)entry->weight % 16 == 0 && (uintptr_t)entry->values % 16 == 0;
+    return aligned && entry->taps <= most_taps &&
+           (entry->form == WEIGHTS_PLAIN     ? (size_t)entry->out * row % 8 == 0
+            : entry->form == WEIGHTS_FLIPPED ? entry->out % 8 == 0 && row % 4 == 0
+                                             : entry->in % 8 == 0);
 }
 
-static void launch_derivations(struct compute *c, const struct derivations *all, int blocks)
+static size_t strip_blocks(const struct derived_weights *entry)
 {
-    if (c->precision == PRECISION_BF16) {
-        launch(c, derive<bf16>, dim3((unsigned)blocks), dim3(derive_threads), 0, *all);
-    } else {
-        launch(c, derive<float>, dim3((unsigned)blocks), dim3(derive_threads), 0, *all);
+    const size_t row = (size_t)entry->in * (size_t)entry->taps, out = (size_t)entry->out;
+    return entry->form == WEIGHTS_PLAIN ? divide_up(out * row, plain_block)
+           : entry->form == WEIGHTS_FLIPPED
+               ? divide_up(out, strips_across * strip_rows) * divide_up(row, flip_columns)
+               : divide_up(out * (size_t)entry->in, tap_strips * strip_rows);
+}
+
+static size_t tile_blocks(const struct derived_weights *entry, size_t element)
+{
+    return divide_up((size_t)entry->out, tile_bytes / element) *
+           divide_up((size_t)entry->in, (size_t)in_tile_of(entry->taps));
+}
+
+/* Entries that one launch derives, and its blocks. */
+struct derivation_list {
+    void (*kernel)(derivations);
+    struct derivations all;
+    size_t blocks;
+};
+
+static void launch_derivations(struct compute *c, struct derivation_list *list)
+{
+    launch(c, list->kernel, dim3((unsigned)list->blocks), dim3(derive_threads), 0, list->all);
+    list->all.count = 0;
+    list->blocks = 0;
+}
+
+static void add_derivation(struct compute *c, struct derivation_list *list,
+                           const struct derived_weights *entry, size_t blocks)
+{
+    struct derivation *d = &list->all.list[list->all.count++];
+    d->weight = entry->weight;
+    d->values = entry->values;
+    d->form = (int)entry->form;
+    d->out = entry->out;
+    d->in = entry->in;
+    d->taps = entry->taps;
+    d->in_tile = in_tile_of(entry->taps);
+    d->first_block = (int)list->blocks;
+    list->blocks += blocks;
+    if (list->all.count == derived_at_once) {
+        launch_derivations(c, list);
     }
 }
 
 /* `wanted`, and with it what is stale and was asked for after the last change: launches are few. */
 static void derive_stale(struct compute *c, struct weight_forms *forms, const struct derived_weights *wanted)
 {
-    struct derivations all = {};
-    int blocks = 0;
+    const int bf16_too = c->precision == PRECISION_BF16;
+    struct derivation_list strips = {}, tiles = {};
+    strips.kernel = bf16_too ? derive_strips<bf16> : derive_strips<float>;
+    tiles.kernel = bf16_too ? derive<bf16> : derive<float>;
     for (size_t k = 0; k < forms->count; k++) {
         struct derived_weights *entry = &forms->entries[k];
         if (!entry->stale || entry->precision != c->precision || (entry != wanted && !entry->expected)) {
             continue;
         }
-        struct derivation *d = &all.list[all.count];
-        d->weight = entry->weight;
-        d->values = entry->values;
-        d->form = (int)entry->form;
-        d->out = entry->out;
-        d->in = entry->in;
-        d->taps = entry->taps;
-        d->in_tile = in_tile_of(entry->taps);
-        d->first_block = blocks;
-        blocks += blocks_of(entry, c->activation_size);
-        entry->stale = 0;
-        if (++all.count == derived_at_once) {
-            launch_derivations(c, &all, blocks);
-            all.count = blocks = 0;
+        if (has_strips(entry)) {
+            add_derivation(c, &strips, entry, strip_blocks(entry));
+        } else {
+            add_derivation(c, &tiles, entry, tile_blocks(entry, c->activation_size));
         }
+        entry->stale = 0;
     }
-    if (all.count > 0) {
-        launch_derivations(c, &all, blocks);
-    }
+    launch_derivations(c, &strips);
+    launch_derivations(c, &tiles);
 }
 
 static void ask_for(struct compute *c, struct weight_forms *forms, struct derived_weights *entry)
@@ -335,16 +248,28 @@ void cuda_weights_free(struct compute *c)
     cuda_state(c)->weights = NULL;
 }
 
+template <typename T>
+static void add_weight_gradient(struct compute *c, float *dweight, const T *gradient, int out, int in,
+                                int taps)
+{
+    if (in % strip_rows == 0 && taps <= most_taps && all_aligned(dweight, gradient)) {
+        const size_t strips = (size_t)out * (size_t)in / strip_rows;
+        launch(c, add_strips<T>, dim3((unsigned)divide_up(strips, tap_strips)), dim3(derive_threads), 0,
+               dweight, gradient, out, in, taps);
+    } else {
+        launch(c, add_out_tap_in<T>, dim3((unsigned)divide_up((size_t)in, columns), (unsigned)out), dim3(256),
+               0, dweight, gradient, in, taps);
+    }
+}
+
 void cuda_add_weight_gradient(struct compute *c, float *dweight, const float *gradient, int out, int in,
                               int taps)
 {
-    launch(c, add_out_tap_in<float>, dim3((unsigned)divide_up((size_t)in, columns), (unsigned)out), dim3(256),
-           0, dweight, gradient, in, taps);
+    add_weight_gradient(c, dweight, gradient, out, in, taps);
 }
 
 void cuda_add_rounded_weight_gradient(struct compute *c, float *dweight, const void *gradient, int out,
                                       int in, int taps)
 {
-    launch(c, add_out_tap_in<bf16>, dim3((unsigned)divide_up((size_t)in, columns), (unsigned)out), dim3(256),
-           0, dweight, (const bf16 *)gradient, in, taps);
+    add_weight_gradient(c, dweight, (const bf16 *)gradient, out, in, taps);
 }
