@@ -120,13 +120,22 @@ static __device__ double block_sum(double x)
 }
 
 /* The grid's size depends on count alone, and so does the order of the sum. */
-static __global__ void sum_squares(double *partials, const float *x, size_t count)
+template <int width> static __global__ void sum_squares(double *partials, const float *x, size_t count)
 {
-    const size_t step = (size_t)gridDim.x * blockDim.x;
+    const size_t step = (size_t)gridDim.x * blockDim.x, whole = count / width;
+    const size_t thread = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     double sum = 0;
 #pragma unroll 4
-    for (size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x; k < count; k += step) {
-        sum += (double)x[k] * x[k];
+    for (size_t k = thread; k < whole; k += step) {
+        const vector<float, width> v = load_vector<width>(x + k * width);
+#pragma unroll
+        for (int i = 0; i < width; i++) {
+            sum += (double)v.value[i] * v.value[i];
+        }
+    }
+    if (thread < count - whole * width) {
+        const double rest = x[whole * width + thread];
+        sum += rest * rest;
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) {
@@ -155,7 +164,8 @@ double cuda_sum_of_squares(struct compute *c, const float *x, size_t count)
     if (c->status != VOCO_OK) {
         return 0;
     }
-    launch(c, sum_squares, dim3((unsigned)blocks), dim3(square_threads), 0, partials + 1, x, count);
+    launch(c, all_aligned(x) ? sum_squares<4> : sum_squares<1>, dim3((unsigned)blocks), dim3(square_threads),
+           0, partials + 1, x, count);
     launch(c, sum_partials, dim3(1), dim3(square_threads), 0, partials, (const double *)(partials + 1),
            blocks);
     c->to_host(c, sum, partials, sizeof *sum);
