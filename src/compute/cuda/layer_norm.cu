@@ -330,13 +330,17 @@ static row_layout row_layout_of(size_t rows, int channels, int width)
     return l;
 }
 
-/* Blocks of which each warp has `steps` times its rows, where that leaves enough of them; `most` a
- * multiprocessor. */
-static dim3 row_grid(const struct compute *c, const row_layout &l, size_t steps, size_t most)
+/* Each warp has its rows once. */
+static dim3 row_grid(const row_layout &l)
 {
-    const size_t at_once = (size_t)row_threads / l.lanes;
-    const size_t blocks = divide_up(l.rows, at_once * steps), limit = most * cuda_state(c)->multiprocessors;
-    return dim3((unsigned)(blocks < limit ? blocks : limit));
+    return dim3((unsigned)divide_up(l.rows, (size_t)row_threads / l.lanes));
+}
+
+/* Where blocks leave partial sums: no more of them than run at a time, of which each warp has a few rows. */
+static dim3 summing_row_grid(const struct compute *c, const row_layout &l)
+{
+    const size_t blocks = divide_up(row_grid(l).x, 4), most = 2 * (size_t)cuda_state(c)->multiprocessors;
+    return dim3((unsigned)(blocks < most ? blocks : most));
 }
 
 /* How many parts a kernel keeps. */
@@ -365,7 +369,7 @@ void cuda_layer_norm_forward(struct compute *c, activation *out, float *mean, fl
         typedef typename decltype(kind)::element T;
         const row_layout l = row_layout_of(rows, channels, decltype(kind)::width);
         with_parts(l.count, [&](auto kept) {
-            launch(c, normalise_rows<T, decltype(kind)::width, decltype(kept)::parts>, row_grid(c, l, 1, 16),
+            launch(c, normalise_rows<T, decltype(kind)::width, decltype(kept)::parts>, row_grid(l),
                    dim3(row_threads), 0, (T *)out, mean, rstd, (const T *)inp, weight, bias, l);
         });
     });
@@ -376,7 +380,7 @@ template <typename T, int width>
 static void affine_backward(struct compute *c, T *dinp, const affine_sum<T, width> &sum, const float *weight,
                             const T *residual, const row_layout &l)
 {
-    const dim3 grid = row_grid(c, l, 4, 4);
+    const dim3 grid = summing_row_grid(c, l);
     const size_t shared = (size_t)row_threads / 2 * 2 * width * sizeof(double);
     const size_t count = (size_t)2 * grid.x * l.channels;
     double *partials = (double *)leaf_input(c, count * sizeof *partials);
@@ -406,8 +410,8 @@ static void separate_backward(struct compute *c, T *dinp, const affine_sum<T, wi
         channel_sums(c, sum, partials, 1, l.rows, l.channels);
     }
     with_parts(l.count, [&](auto kept) {
-        launch(c, rows_backward<T, width, decltype(kept)::parts, 0>, row_grid(c, l, 1, 16), dim3(row_threads),
-               0, dinp, (double *)NULL, sum.dout, sum.inp, sum.mean, sum.rstd, weight, residual, l);
+        launch(c, rows_backward<T, width, decltype(kept)::parts, 0>, row_grid(l), dim3(row_threads), 0, dinp,
+               (double *)NULL, sum.dout, sum.inp, sum.mean, sum.rstd, weight, residual, l);
     });
 }
 
