@@ -17,7 +17,9 @@
  *
  * for channels of a thread, sums of a channel, rows that are loaded at once, blocks that a multiprocessor has
  * registers for; what is read at one row of all n x space; a thread's start, which knows its first row, its
- * rows and its sums; and one channel's sums over all of space. A Result has width, unroll, blocks, load and
+ * rows and its sums; and one channel's sums over all of space. A Result has width, unroll, blocks, load,
+ * `steps`, how many rows a thread writes at most (few: then what all blocks are at lies close together in
+ * memory, which is faster), and
  *
  *     void begin(state &, sample, channel)
  *     void write(state, row, channel, elements)
@@ -41,8 +43,12 @@ struct channel_layout {
     int chunks;   /* of a sample */
 };
 
-enum { channel_block = 256 };        /* threads of a block, about */
-enum { channel_whole_space = 4096 }; /* rows that one block can have all of */
+enum { channel_block = 256 }; /* threads of a block, about */
+enum {
+    channel_whole_space = 4096, /* rows that one block can have all of, to sum them */
+    channel_twice_space = 1024, /* and to read them twice */
+    channel_sum_steps = 128,    /* rows that a thread sums at most: partial sums are few */
+};
 
 static inline void choose_rows(struct channel_layout *l, size_t most)
 {
@@ -55,10 +61,10 @@ static inline void choose_rows(struct channel_layout *l, size_t most)
     }
 }
 
-/* Chunks of space: enough blocks to fill the GPU several times over, but no more partial sums than that
- * needs. */
+/* Chunks of space, of `most_steps` rows a thread at most, and small enough that blocks fill the GPU several
+ * times over. */
 static inline struct channel_layout layout_in_chunks(const struct compute *c, int width, int n, size_t space,
-                                                     int channels)
+                                                     int channels, size_t most_steps)
 {
     struct channel_layout l = {};
     l.n = n;
@@ -68,7 +74,7 @@ static inline struct channel_layout layout_in_chunks(const struct compute *c, in
     l.tile = l.groups < channel_block ? l.groups : (int)channel_block;
     choose_rows(&l, (size_t)(channel_block / l.tile));
     const size_t wanted = (size_t)cuda_state(c)->multiprocessors * 8;
-    size_t steps = 128;
+    size_t steps = most_steps;
     while (steps > 4 && (size_t)n * l.tiles * divide_up(space, l.rows * steps) < wanted) {
         steps /= 2;
     }
@@ -338,10 +344,10 @@ static __global__ void __launch_bounds__(channel_block, 2)
 static inline size_t channel_sums_scratch(const struct compute *c, int width, int sums, int n, size_t space,
                                           int channels)
 {
-    if (space <= channel_whole_space) {
+    if (space <= channel_twice_space) {
         return 0;
     }
-    const struct channel_layout l = layout_in_chunks(c, width, n, space, channels);
+    const struct channel_layout l = layout_in_chunks(c, width, n, space, channels, channel_sum_steps);
     return channel_partials(&l, sums);
 }
 
@@ -364,7 +370,7 @@ static void channel_sums(struct compute *c, const Sum &sum, double *partials, in
                sum, l);
         return;
     }
-    const struct channel_layout l = layout_in_chunks(c, Sum::width, n, space, channels);
+    const struct channel_layout l = layout_in_chunks(c, Sum::width, n, space, channels, channel_sum_steps);
     launch(c, sum_chunks<Sum>, channel_grid(&l), channel_threads(&l), channel_shared(&l, Sum::width), sum, l,
            partials);
     launch_finish(c, sum, &l, partials);
@@ -373,7 +379,7 @@ static void channel_sums(struct compute *c, const Sum &sum, double *partials, in
 template <typename Result>
 static void channel_result(struct compute *c, const Result &result, int n, size_t space, int channels)
 {
-    const struct channel_layout l = layout_in_chunks(c, Result::width, n, space, channels);
+    const struct channel_layout l = layout_in_chunks(c, Result::width, n, space, channels, Result::steps);
     launch(c, write_chunks<Result>, channel_grid(&l), channel_threads(&l), 0, result, l);
 }
 
@@ -382,7 +388,7 @@ template <typename Sum, typename Result>
 static void channel_sums_and_result(struct compute *c, const Sum &sum, const Result &result, double *partials,
                                     int n, size_t space, int channels)
 {
-    if (space <= channel_whole_space) {
+    if (space <= channel_twice_space) {
         const struct channel_layout l = whole_layout(Sum::width, n, space, channels);
         launch(c, sum_and_write_at_once<Sum, Result>, channel_grid(&l), channel_threads(&l),
                channel_shared(&l, Sum::width), sum, result, l);

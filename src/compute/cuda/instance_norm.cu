@@ -64,7 +64,7 @@ template <typename T, int vector_width> struct moments_sum {
 
 /* act((x - mean) rstd + residual) */
 template <typename T, int vector_width> struct apply_norm {
-    enum { width = vector_width, unroll = 2, blocks = 4 };
+    enum { width = vector_width, unroll = 2, blocks = 4, steps = 8 };
     struct elements {
         vector<T, width> x, residual;
     };
@@ -212,7 +212,12 @@ template <typename T, int vector_width, sign_from sign> struct norm_gradient_sum
 };
 
 template <typename T, int vector_width, sign_from sign> struct norm_gradient_result {
-    enum { width = vector_width, unroll = 2, blocks = sign == SIGN_OUT ? 2 : 3 };
+    enum {
+        width = vector_width,
+        unroll = sign == SIGN_OUT ? 2 : 4,
+        blocks = sign == SIGN_OUT ? 3 : 2,
+        steps = 8
+    };
     typedef norm_gradient<T, width, sign> gradient;
     typedef typename gradient::elements elements;
     struct state {

@@ -76,7 +76,7 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
 /* With the activation's bend b, slope or 1: sums of b, of b (inp - mean), and of b (x - centre) where the
  * residual is scaled, else of the activation's result. */
 template <typename T, int vector_width, int scaled> struct pooled_sum {
-    enum { width = vector_width, sums = 3, unroll = scaled ? 4 : 2, blocks = scaled ? 3 : 4 };
+    enum { width = vector_width, sums = 3, unroll = scaled ? 4 : 2, blocks = 3 };
     typedef pooled_argument<T, width, scaled> argument;
     typedef typename argument::elements elements;
     struct state {
@@ -140,7 +140,7 @@ template <typename T, int vector_width, int scaled> struct pooled_sum {
 /* The gradient before the activation is dpooled / space times b: dresidual. Behind the norm it is
  *     dinp = rstd dpooled / space (b - mean(b) - xhat mean(b xhat)). */
 template <typename T, int vector_width, int scaled> struct pooled_gradient_result {
-    enum { width = vector_width, unroll = scaled ? 4 : 2, blocks = 2 };
+    enum { width = vector_width, unroll = 4, blocks = scaled ? 3 : 2, steps = scaled ? 16 : 8 };
     typedef pooled_argument<T, width, scaled> argument;
     typedef typename argument::elements elements;
     struct state {
