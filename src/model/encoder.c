@@ -15,11 +15,10 @@
  *     the crop as activations                                   R^3                    1
  *
  * Not kept, because one pass over memory gives it again: results of norms, of GELU, of gathering, those of
- * encoder1 to encoder10. A Swin block's backward takes 11 T_l of its own, so encoder1 decides. It does so in
- * a pass that keeps nothing as well: 2 F, the crop and x[0..4], 105 MiB. */
+ * encoder1 to encoder10. (On a device those of tokens are: keeps_passes.) A Swin block's backward takes 11
+ * T_l of its own, so encoder1 decides. It does so in a pass that keeps nothing as well: 2 F, the crop and
+ * x[0..4], 105 MiB. */
 #include "model/layout.h"
-
-#include "nn/hidden_norm.h"
 
 size_t encoder_passing_bytes(const struct model_config *config, size_t voxels, size_t activation_size)
 {
@@ -51,6 +50,7 @@ static void keep_stage(const struct layer_run *run, const struct stage *stage, c
         swin_block_keep(run, &stage->blocks[b], grid, &kept->blocks[b]);
         kept->block_out[b] = push_activations(run, size);
     }
+    patch_merging_keep(run, &stage->merging, grid, &kept->merging);
 }
 
 static struct encoder_activations *keep_encoder(const struct layer_run *run, const struct model *model,
@@ -63,8 +63,11 @@ static struct encoder_activations *keep_encoder(const struct layer_run *run, con
         return NULL;
     }
     for (int e = 0; e < encoder_count; e++) {
-        residual_block_keep(run, &layout->encoders[e], e == 0 ? crops : &grids[hidden_of_encoder[e]],
-                            &kept->encoders[e]);
+        const struct token_grid *grid = e == 0 ? crops : &grids[hidden_of_encoder[e]];
+        residual_block_keep(run, &layout->encoders[e], grid, &kept->encoders[e]);
+        if (e > 0) {
+            kept->hidden[e] = keep_normed_tokens(run, grid_rows(grid), layout->encoders[e].in_channels);
+        }
     }
     for (int l = 0; l < stage_count; l++) {
         keep_stage(run, &layout->stages[l], &grids[l], &kept->stages[l]);
@@ -87,20 +90,19 @@ static void stage_forward(const struct layer_run *run, const struct stage *stage
                        kept != NULL ? &kept->blocks[0] : NULL);
     swin_block_forward(run, &stage->blocks[1], odd_out, even_out, grid,
                        kept != NULL ? &kept->blocks[1] : NULL);
-    patch_merging_forward(run, &stage->merging, out, odd_out, grid);
+    patch_merging_forward(run, &stage->merging, out, odd_out, grid, kept != NULL ? &kept->merging : NULL);
     arena_release(run->arena, mark);
 }
 
 /* One part of the embedding, from the normed x. */
 static void encode_hidden_state(const struct layer_run *run, const struct residual_block *block, real *part,
                                 size_t stride, const activation *x, const struct token_grid *grid,
-                                const struct residual_block_activations *kept)
+                                const struct residual_block_activations *kept,
+                                const struct normed_tokens *kept_hidden)
 {
     const struct arena_mark mark = arena_mark(run->arena);
-    activation *hidden = push_activations(run, tensor_size(grid, block->in_channels));
-    real *mean = push_reals(run, grid_rows(grid)), *rstd = push_reals(run, grid_rows(grid));
-    hidden_norm_forward(run, hidden, mean, rstd, x, block->in_channels, grid);
-    pooled_block_forward(run, block, part, stride, hidden, grid, kept);
+    const struct normed_tokens hidden = hidden_norm_forward(run, x, block->in_channels, grid, kept_hidden);
+    pooled_block_forward(run, block, part, stride, hidden.out, grid, kept);
     arena_release(run->arena, mark);
 }
 
@@ -137,7 +139,7 @@ static enum voco_status embed(const struct model *model, struct compute *c, stru
         const int h = hidden_of_encoder[e];
         encode_hidden_state(&run, &layout->encoders[e],
                             embedding + (size_t)embedding_column[e] * feature_size, stride, x[h], &grids[h],
-                            a != NULL ? &a->encoders[e] : NULL);
+                            a != NULL ? &a->encoders[e] : NULL, a != NULL ? &a->hidden[e] : NULL);
     }
 
     const enum voco_status status = pass_status(c, arena, "encoder forward", crop_grid->n);
@@ -180,10 +182,7 @@ static const activation *hidden_state(const struct layer_run *run, const struct 
         stage_forward(run, &model->layout->stages[l], next, x, &grids[l], NULL);
         x = next;
     }
-    activation *hidden = push_activations(run, tensor_size(&grids[h], feature_size << h));
-    real *mean = push_reals(run, grid_rows(&grids[h])), *rstd = push_reals(run, grid_rows(&grids[h]));
-    hidden_norm_forward(run, hidden, mean, rstd, x, feature_size << h, &grids[h]);
-    return hidden;
+    return hidden_norm_forward(run, x, feature_size << h, &grids[h], NULL).out;
 }
 
 enum voco_status encoder_box_features(const struct model *model, struct compute *c, struct arena *arena,

@@ -1,7 +1,5 @@
 #include "model/layout.h"
 
-#include "nn/hidden_norm.h"
-
 /* Gradients of tokens: each array holds the largest, x[0]'s. */
 struct token_gradients {
     activation *x;       /* of x[l], l falling */
@@ -13,7 +11,7 @@ static void stage_backward(const struct layer_run *run, const struct stage *stag
                            const struct token_gradients *g, const activation *inp,
                            const struct token_grid *grid, const struct stage_activations *kept)
 {
-    patch_merging_backward(run, &stage->merging, g->between, g->x, kept->block_out[1], grid);
+    patch_merging_backward(run, &stage->merging, g->between, g->x, kept->block_out[1], grid, &kept->merging);
     swin_block_backward(run, &stage->blocks[1], g->x, g->between, kept->block_out[0], grid, &kept->blocks[1]);
     swin_block_backward(run, &stage->blocks[0], g->between, g->x, kept->conv_out, grid, &kept->blocks[0]);
     residual_block_backward(run, &stage->conv, g->x, g->between, kept->conv_out, inp, grid, &kept->conv);
@@ -24,14 +22,13 @@ static void stage_backward(const struct layer_run *run, const struct stage *stag
 static void hidden_state_backward(const struct layer_run *run, const struct residual_block *block,
                                   activation *dx, const activation *stages, const real *dpart, size_t stride,
                                   const activation *x, const struct token_grid *grid,
-                                  const struct residual_block_activations *kept)
+                                  const struct residual_block_activations *kept,
+                                  const struct normed_tokens *kept_hidden)
 {
     const struct arena_mark mark = arena_mark(run->arena);
-    real *mean = push_reals(run, grid_rows(grid)), *rstd = push_reals(run, grid_rows(grid));
-    activation *hidden = push_activations(run, grid_rows(grid) * (size_t)block->in_channels);
-    hidden_norm_forward(run, hidden, mean, rstd, x, block->in_channels, grid);
-    pooled_block_backward(run, block, dx, dpart, stride, hidden, grid, kept);
-    hidden_norm_backward(run, dx, dx, x, mean, rstd, stages, block->in_channels, grid);
+    const struct normed_tokens hidden = hidden_norm_again(run, x, block->in_channels, grid, kept_hidden);
+    pooled_block_backward(run, block, dx, dpart, stride, hidden.out, grid, kept);
+    hidden_norm_backward(run, dx, dx, x, &hidden, stages, block->in_channels, grid);
     arena_release(run->arena, mark);
 }
 
@@ -81,7 +78,7 @@ static void tokens_backward(const struct layer_run *run, const struct model *mod
         }
         hidden_state_backward(run, &layout->encoders[e], g->between, last ? NULL : g->x,
                               dembedding + (size_t)embedding_column[e] * (size_t)feature_size, stride,
-                              kept->x[l], &grids[l], &kept->encoders[e]);
+                              kept->x[l], &grids[l], &kept->encoders[e], &kept->hidden[e]);
         complete_part(progress);
         *g = (struct token_gradients){.x = g->between, .between = g->x};
     }

@@ -3,6 +3,7 @@
 #define MODEL_LAYOUT_H
 
 #include "model/model.h"
+#include "nn/hidden_norm.h"
 #include "nn/patch_embed.h"
 #include "nn/patch_merging.h"
 #include "nn/projector_layer.h"
@@ -38,10 +39,13 @@ struct stage_activations {
     activation *conv_out;
     struct swin_block_activations blocks[2];
     activation *block_out[2];
+    struct patch_merging_activations merging;
 };
 
 struct encoder_activations {
     struct residual_block_activations encoders[encoder_count];
+    /* What the encoders take, where that is kept; of the first nothing is, it takes crops. */
+    struct normed_tokens hidden[encoder_count];
     struct stage_activations stages[stage_count];
     activation *x[stage_count + 1]; /* patch embedding, and each stage's result */
 };

@@ -15,6 +15,11 @@ size_t grid_rows(const struct token_grid *grid)
     return (size_t)grid->n * grid_space(grid);
 }
 
+int keeps_passes(const struct layer_run *run)
+{
+    return run->compute->separate_memory;
+}
+
 activation *push_activations(const struct layer_run *run, size_t count)
 {
     return arena_push(run->arena, count * run->compute->activation_size);

@@ -7,8 +7,8 @@
  * What backward needs besides inp lies in a struct of activations, whose arrays x_keep() pushes onto the
  * arena before forward fills them; the caller releases them. Everything else a layer needs it pushes and
  * releases itself, so a call leaves the arena as it was. Layers keep what is dear to compute (convolutions,
- * matrix products, attention) and rebuild in backward what one pass over memory gives (normalisations, GELU,
- * gathering).
+ * matrix products, attention). What one pass over memory gives (normalisations, GELU, gathering) they rebuild
+ * in backward, except where keeps_passes.
  *
  * Layers return nothing. When the arena is used up, arena->exhausted is set and every layer from then on does
  * nothing; look once, after the last one. Failures of operations are compute_status's.
@@ -44,6 +44,10 @@ size_t grid_space(const struct token_grid *grid);
 
 /* n d h w: the rows of an activation. */
 size_t grid_rows(const struct token_grid *grid);
+
+/* Whether layers keep tokens' norms, GELU's results and what was gathered, too: on a device, which computes
+ * so fast that another pass over memory costs more than a crop's share of memory is worth. */
+int keeps_passes(const struct layer_run *run);
 
 /* `count` elements from the arena; NULL when it is used up. */
 activation *push_activations(const struct layer_run *run, size_t count);

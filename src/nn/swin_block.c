@@ -16,28 +16,6 @@ static struct attention_shape attention_shape_of(const struct swin_block *block,
     return shape;
 }
 
-/* The result of a LayerNorm with its moments, while a pass needs it. */
-struct normed_tokens {
-    activation *out;
-    real *mean, *rstd;
-};
-
-static struct normed_tokens push_normed_tokens(const struct layer_run *run, size_t rows, int channels)
-{
-    struct normed_tokens normed;
-    normed.out = push_activations(run, rows * (size_t)channels);
-    normed.mean = push_reals(run, rows);
-    normed.rstd = push_reals(run, rows);
-    return normed;
-}
-
-static void norm_forward(const struct layer_run *run, const struct normed_tokens *normed,
-                         const activation *inp, size_t weight, size_t bias, size_t rows, int channels)
-{
-    run->compute->layer_norm_forward(run->compute, normed->out, normed->mean, normed->rstd, inp,
-                                     run->params + weight, run->params + bias, rows, channels);
-}
-
 /* In place; residual is added. */
 static void norm_backward(const struct layer_run *run, activation *gradient, const activation *inp,
                           const activation *residual, const struct normed_tokens *normed, size_t weight,
@@ -99,36 +77,43 @@ void swin_block_keep(const struct layer_run *run, const struct swin_block *block
 {
     const size_t rows = grid_rows(grid);
     const size_t size = rows * (size_t)block->channels;
+    *kept = (struct swin_block_activations){.norm1 = {NULL}};
     kept->qkv = push_activations(run, 3 * size);
     kept->attended = push_activations(run, size);
     kept->logsumexp = push_reals(run, rows * (size_t)block->heads);
     kept->x1 = push_activations(run, size);
-    kept->wide = is_one_operation(run, block) ? NULL : push_activations(run, 4 * size);
+    if (!norms_within_qkv(run, block)) {
+        kept->norm1 = keep_normed_tokens(run, rows, block->channels);
+    }
+    if (!is_one_operation(run, block)) {
+        kept->norm2 = keep_normed_tokens(run, rows, block->channels);
+        kept->wide = push_activations(run, 4 * size);
+        kept->activated = keeps_passes(run) ? push_activations(run, 4 * size) : NULL;
+    }
 }
 
-/* qkv(LN1(inp)) */
-static void qkv_forward(const struct layer_run *run, const struct swin_block *block, activation *qkv,
-                        const activation *inp, size_t rows)
+/* a->qkv = qkv(LN1(inp)) */
+static void qkv_forward(const struct layer_run *run, const struct swin_block *block, const activation *inp,
+                        size_t rows, const struct swin_block_activations *a)
 {
     if (norms_within_qkv(run, block)) {
         const struct normed_linear layer = normed_qkv_of(run, block);
         if (!run->arena->exhausted) {
-            run->compute->normed_linear_forward(run->compute, qkv, inp, &layer, rows);
+            run->compute->normed_linear_forward(run->compute, a->qkv, inp, &layer, rows);
         }
         return;
     }
     const struct arena_mark mark = arena_mark(run->arena);
-    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
-    if (!run->arena->exhausted) {
-        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
-        linear_layer_forward(run, &block->qkv, qkv, normed.out, rows);
-    }
+    const struct normed_tokens normed = norm_tokens(run, &a->norm1, inp, run->params + block->norm1_weight,
+                                                    run->params + block->norm1_bias, rows, block->channels);
+    linear_layer_forward(run, &block->qkv, a->qkv, normed.out, rows);
     arena_release(run->arena, mark);
 }
 
 /* dinp: the gradient of inp through qkv(LN1(inp)), + dx1. */
 static void qkv_backward(const struct layer_run *run, const struct swin_block *block, activation *dinp,
-                         const activation *dqkv, const activation *inp, const activation *dx1, size_t rows)
+                         const activation *dqkv, const activation *inp, const activation *dx1, size_t rows,
+                         const struct swin_block_activations *a)
 {
     if (norms_within_qkv(run, block)) {
         const struct normed_linear layer = normed_qkv_of(run, block);
@@ -140,9 +125,10 @@ static void qkv_backward(const struct layer_run *run, const struct swin_block *b
         return;
     }
     const struct arena_mark mark = arena_mark(run->arena);
-    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
+    const struct normed_tokens normed =
+        norm_tokens_again(run, &a->norm1, inp, run->params + block->norm1_weight,
+                          run->params + block->norm1_bias, rows, block->channels);
     if (!run->arena->exhausted) {
-        norm_forward(run, &normed, inp, block->norm1_weight, block->norm1_bias, rows, block->channels);
         linear_layer_backward(run, &block->qkv, dinp, dqkv, normed.out, rows);
         norm_backward(run, dinp, inp, dx1, &normed, block->norm1_weight, block->norm1_bias, rows,
                       block->channels);
@@ -158,7 +144,7 @@ static void attention_half_forward(const struct layer_run *run, const struct swi
     struct compute *c = run->compute;
     const size_t rows = grid_rows(grid);
     const struct attention_shape shape = attention_shape_of(block, grid);
-    qkv_forward(run, block, a->qkv, inp, rows);
+    qkv_forward(run, block, inp, rows, a);
     if (!run->arena->exhausted) {
         c->window_attention_forward(c, a->attended, a->logsumexp, a->qkv, run->params + block->qkv.bias,
                                     run->params + block->bias_table, &shape);
@@ -172,10 +158,11 @@ static void mlp_step_by_step_forward(const struct layer_run *run, const struct s
 {
     const size_t rows = grid_rows(grid);
     const struct arena_mark mark = arena_mark(run->arena);
-    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
-    activation *activated = push_activations(run, 4 * rows * (size_t)block->channels);
+    const struct normed_tokens normed = norm_tokens(run, &a->norm2, a->x1, run->params + block->norm2_weight,
+                                                    run->params + block->norm2_bias, rows, block->channels);
+    activation *activated =
+        a->activated != NULL ? a->activated : push_activations(run, 4 * rows * (size_t)block->channels);
     if (!run->arena->exhausted) {
-        norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
         linear_layer_gelu_forward(run, &block->linear1, a->wide, activated, normed.out, rows);
         linear_layer_add_forward(run, &block->linear2, out, activated, a->x1, rows);
     }
@@ -210,21 +197,31 @@ void swin_block_forward(const struct layer_run *run, const struct swin_block *bl
     arena_release(run->arena, mark);
 }
 
+/* What was kept, or the same on the arena. */
+static const activation *activated_again(const struct layer_run *run, const struct swin_block_activations *a,
+                                         size_t count)
+{
+    activation *activated = a->activated != NULL ? a->activated : push_activations(run, count);
+    if (a->activated == NULL && !run->arena->exhausted) {
+        run->compute->gelu_forward(run->compute, activated, a->wide, count);
+    }
+    return activated;
+}
+
 static void mlp_step_by_step_backward(const struct layer_run *run, const struct swin_block *block,
                                       activation *dx1, const activation *dout, const struct token_grid *grid,
                                       const struct swin_block_activations *a)
 {
-    struct compute *c = run->compute;
     const size_t rows = grid_rows(grid);
     const size_t size = rows * (size_t)block->channels;
     const struct arena_mark mark = arena_mark(run->arena);
-    const struct normed_tokens normed = push_normed_tokens(run, rows, block->channels);
-    activation *activated = push_activations(run, 4 * size);
+    const struct normed_tokens normed =
+        norm_tokens_again(run, &a->norm2, a->x1, run->params + block->norm2_weight,
+                          run->params + block->norm2_bias, rows, block->channels);
+    const activation *activated = activated_again(run, a, 4 * size);
     activation *dwide = push_activations(run, 4 * size);
     if (!run->arena->exhausted) {
-        c->gelu_forward(c, activated, a->wide, 4 * size);
         linear_layer_gelu_backward(run, &block->linear2, dwide, dout, activated, a->wide, rows);
-        norm_forward(run, &normed, a->x1, block->norm2_weight, block->norm2_bias, rows, block->channels);
         linear_layer_backward(run, &block->linear1, dx1, dwide, normed.out, rows);
         norm_backward(run, dx1, a->x1, dout, &normed, block->norm2_weight, block->norm2_bias, rows,
                       block->channels);
@@ -262,7 +259,7 @@ static void attention_half_backward(const struct layer_run *run, const struct sw
         c->window_attention_backward(c, dqkv, run->grads + block->qkv.bias, run->grads + block->bias_table,
                                      dattended, a->attended, a->logsumexp, a->qkv,
                                      run->params + block->qkv.bias, run->params + block->bias_table, &shape);
-        qkv_backward(run, block, dinp, dqkv, inp, dx1, rows);
+        qkv_backward(run, block, dinp, dqkv, inp, dx1, rows, a);
     }
     arena_release(run->arena, mark);
 }

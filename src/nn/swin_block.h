@@ -10,6 +10,7 @@
 
 #include "nn/layer.h"
 #include "nn/linear.h"
+#include "nn/normed_tokens.h"
 
 struct swin_block {
     int channels, heads;
@@ -22,11 +23,15 @@ struct swin_block {
 };
 
 struct swin_block_activations {
-    activation *qkv;      /* (rows, 3 C) */
-    activation *attended; /* (rows, C): attention's output */
-    real *logsumexp;      /* (rows, heads) */
-    activation *x1;       /* (rows, C) */
-    activation *wide;     /* (rows, 4 C): linear1's output; NULL where the MLP is one operation */
+    struct normed_tokens norm1; /* nothing where it is fused with what makes queries, keys and values */
+    activation *qkv;            /* (rows, 3 C) */
+    activation *attended;       /* (rows, C): attention's output */
+    real *logsumexp;            /* (rows, heads) */
+    activation *x1;             /* (rows, C) */
+    /* Nothing where the MLP is one operation. */
+    struct normed_tokens norm2;
+    activation *wide;      /* (rows, 4 C): linear1's output */
+    activation *activated; /* its GELU, where that is kept */
 };
 
 void swin_block_keep(const struct layer_run *run, const struct swin_block *block,

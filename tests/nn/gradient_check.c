@@ -154,6 +154,7 @@ void check_gradients(const struct checked_layer *checked)
         k.compute.normed_linear_backward = NULL;
         k.compute.normed_linear_fits = NULL;
     }
+    k.compute.separate_memory = checked->on_device;
     assert_int_equal(arena_open(&k.arena, arena_bytes), VOCO_OK);
     k.inp = random_array(checked->inp, 1, 1);
     k.params = random_array(checked->params, 2, 0.5);

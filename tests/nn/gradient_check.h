@@ -26,6 +26,7 @@ struct checked_layer {
     int without_dinp;    /* the layer gives no gradient of its input */
     int without_fusions; /* the implementation has no operation for an MLP as a whole, nor for norm and layer
                           */
+    int on_device;       /* the implementation says that its memory is separate, which decides what is kept */
 };
 
 /* Appends a parameter and returns its offset. */

@@ -59,15 +59,19 @@ static void merging_forward(const void *layer, const struct layer_run *run, acti
                             const activation *inp)
 {
     const struct case_of_merging *it = layer;
-    patch_merging_forward(run, &it->merging, out, inp, &it->grid);
+    patch_merging_forward(run, &it->merging, out, inp, &it->grid, NULL);
 }
 
 static void merging_backward(const void *layer, const struct layer_run *run, activation *out,
                              activation *dinp, activation *dout, const activation *inp)
 {
     const struct case_of_merging *it = layer;
-    merging_forward(layer, run, out, inp);
-    patch_merging_backward(run, &it->merging, dinp, dout, inp, &it->grid);
+    struct patch_merging_activations kept;
+    const struct arena_mark mark = arena_mark(run->arena);
+    patch_merging_keep(run, &it->merging, &it->grid, &kept);
+    patch_merging_forward(run, &it->merging, out, inp, &it->grid, &kept);
+    patch_merging_backward(run, &it->merging, dinp, dout, inp, &it->grid, &kept);
+    arena_release(run->arena, mark);
 }
 
 static void patch_merging_in_every_order(void **state)
@@ -85,20 +89,29 @@ static void patch_merging_in_every_order(void **state)
         it.merging.norm_weight = add_segment(&checked, "norm.weight", 24);
         it.merging.norm_bias = add_segment(&checked, "norm.bias", 24);
         it.merging.reduction = add_segment(&checked, "reduction", (size_t)6 * 24);
-        check_gradients(&checked);
+        for (int on_device = 0; on_device < 2; on_device++) {
+            checked.on_device = on_device;
+            check_gradients(&checked);
+        }
     }
 }
 
 static const struct token_grid norm_grid = {2, 3, 2, 5};
 enum { norm_channels = 7 };
 
+static struct normed_tokens norm_into(const struct layer_run *run, activation *out)
+{
+    return (struct normed_tokens){out, push_reals(run, grid_rows(&norm_grid)),
+                                  push_reals(run, grid_rows(&norm_grid))};
+}
+
 static void norm_forward(const void *layer, const struct layer_run *run, activation *out,
                          const activation *inp)
 {
     (void)layer;
     const struct arena_mark mark = arena_mark(run->arena);
-    real *mean = push_reals(run, grid_rows(&norm_grid)), *rstd = push_reals(run, grid_rows(&norm_grid));
-    hidden_norm_forward(run, out, mean, rstd, inp, norm_channels, &norm_grid);
+    const struct normed_tokens normed = norm_into(run, out);
+    (void)hidden_norm_forward(run, inp, norm_channels, &norm_grid, &normed);
     arena_release(run->arena, mark);
 }
 
@@ -107,9 +120,9 @@ static void norm_backward(const void *layer, const struct layer_run *run, activa
 {
     (void)layer;
     const struct arena_mark mark = arena_mark(run->arena);
-    real *mean = push_reals(run, grid_rows(&norm_grid)), *rstd = push_reals(run, grid_rows(&norm_grid));
-    hidden_norm_forward(run, out, mean, rstd, inp, norm_channels, &norm_grid);
-    hidden_norm_backward(run, dinp, dout, inp, mean, rstd, NULL, norm_channels, &norm_grid);
+    const struct normed_tokens normed = norm_into(run, out);
+    (void)hidden_norm_forward(run, inp, norm_channels, &norm_grid, &normed);
+    hidden_norm_backward(run, dinp, dout, inp, &normed, NULL, norm_channels, &norm_grid);
     arena_release(run->arena, mark);
 }
 

@@ -61,8 +61,11 @@ static void check(int heads, int head_dim, int odd, struct token_grid grid)
     it.block.linear1 = add_linear(&checked, "linear1", channels, 4 * channels);
     it.block.linear2 = add_linear(&checked, "linear2", 4 * channels, channels);
     for (int without = 0; without < 2; without++) {
-        checked.without_fusions = without;
-        check_gradients(&checked);
+        for (int on_device = 0; on_device < 2; on_device++) {
+            checked.without_fusions = without;
+            checked.on_device = on_device;
+            check_gradients(&checked);
+        }
     }
 }
 
@@ -75,7 +78,7 @@ static int nothing_fits(struct compute *c, int channels, int hidden)
 enum whole_mlp { NO_WHOLE_MLP, WHOLE_MLP_IS_SLOWER, WHOLE_MLP };
 
 /* Elements of what a block keeps of one row of `channels` = heads x head_dim. */
-static size_t kept_per_row(enum whole_mlp whole, int heads, int head_dim)
+static size_t kept_per_row(enum whole_mlp whole, int on_device, int heads, int head_dim)
 {
     struct compute c;
     struct arena arena;
@@ -91,6 +94,7 @@ static size_t kept_per_row(enum whole_mlp whole, int heads, int head_dim)
     } else if (whole == WHOLE_MLP_IS_SLOWER) {
         c.mlp_fits = nothing_fits;
     }
+    c.separate_memory = on_device;
     const struct layer_run run = {.compute = &c, .arena = &arena};
     swin_block_keep(&run, &block, &grid, &kept);
     const size_t elements = arena_mark(&arena).used / sizeof(real) / grid_rows(&grid);
@@ -103,9 +107,13 @@ static size_t kept_per_row(enum whole_mlp whole, int heads, int head_dim)
 static void the_mlp_as_one_operation_keeps_nothing(void **state)
 {
     (void)state;
-    assert_int_equal(kept_per_row(WHOLE_MLP, 2, 8), (3 + 1 + 1) * 16 + 2);
-    assert_int_equal(kept_per_row(NO_WHOLE_MLP, 2, 8), (3 + 1 + 1 + 4) * 16 + 2);
-    assert_int_equal(kept_per_row(WHOLE_MLP_IS_SLOWER, 2, 8), (3 + 1 + 1 + 4) * 16 + 2);
+    for (int on_device = 0; on_device < 2; on_device++) {
+        assert_int_equal(kept_per_row(WHOLE_MLP, on_device, 2, 8), (3 + 1 + 1) * 16 + 2);
+    }
+    for (enum whole_mlp whole = NO_WHOLE_MLP; whole < WHOLE_MLP; whole++) {
+        assert_int_equal(kept_per_row(whole, 0, 2, 8), (3 + 1 + 1 + 4) * 16 + 2);
+        assert_int_equal(kept_per_row(whole, 1, 2, 8), (3 + 1 + 1 + 4) * 16 + 2 + (1 + 4) * 16 + 2);
+    }
 }
 
 static void one_window_that_holds_the_grid(void **state)
