@@ -103,9 +103,9 @@ template <typename T, int vector_width> struct apply_norm {
         vector<T, width> result;
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            float v = (to_float(e.x.value[k]) - s.mean[k]) * s.rstd[k];
+            float v = (element_of(e.x, k) - s.mean[k]) * s.rstd[k];
             if (residual != NULL) {
-                v += to_float(e.residual.value[k]);
+                v += element_of(e.residual, k);
             }
             result.value[k] = from_float<T>(v > 0 ? v : slope * v);
         }
@@ -148,9 +148,9 @@ template <typename T, int vector_width, sign_from sign> struct norm_gradient {
 
     __device__ __forceinline__ float before_activation(const elements &e, int k, float xhat) const
     {
-        const float g = to_float(e.dout.value[k]);
+        const float g = element_of(e.dout, k);
         if (sign == SIGN_OUT) {
-            return to_float(e.out.value[k]) > 0 ? g : slope * g;
+            return element_of(e.out, k) > 0 ? g : slope * g;
         }
         return sign == SIGN_NONE || xhat > 0 ? g : slope * g;
     }
@@ -187,7 +187,7 @@ template <typename T, int vector_width, sign_from sign> struct norm_gradient_sum
     {
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            const float xhat = (to_float(e.x.value[k]) - s.mean[k]) * s.rstd[k];
+            const float xhat = (element_of(e.x, k) - s.mean[k]) * s.rstd[k];
             const float g = of.before_activation(e, k, xhat);
             s.g[k] += g;
             s.g_xhat[k] += g * xhat;
@@ -249,7 +249,7 @@ template <typename T, int vector_width, sign_from sign> struct norm_gradient_res
         vector<T, width> result, before;
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            const float xhat = (to_float(e.x.value[k]) - s.mean[k]) * s.rstd[k];
+            const float xhat = (element_of(e.x, k) - s.mean[k]) * s.rstd[k];
             const float g = of.before_activation(e, k, xhat);
             before.value[k] = from_float<T>(g);
             result.value[k] = from_float<T>(s.rstd[k] * (g - s.g_mean[k] - xhat * s.g_xhat_mean[k]));

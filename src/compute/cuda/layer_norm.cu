@@ -93,7 +93,7 @@ static __global__ void __launch_bounds__(row_threads)
                 const vector<T, width> v = x.part(from, i, group);
 #pragma unroll
                 for (int k = 0; k < width; k++) {
-                    sum += to_float(v.value[k]);
+                    sum += element_of(v, k);
                 }
             }
         }
@@ -105,7 +105,7 @@ static __global__ void __launch_bounds__(row_threads)
                 const vector<T, width> v = x.part(from, i, group);
 #pragma unroll
                 for (int k = 0; k < width; k++) {
-                    const float distance = to_float(v.value[k]) - average;
+                    const float distance = element_of(v, k) - average;
                     square += distance * distance;
                 }
             }
@@ -125,7 +125,7 @@ static __global__ void __launch_bounds__(row_threads)
                 }
 #pragma unroll
                 for (int k = 0; k < width; k++) {
-                    float normal = (to_float(v.value[k]) - average) * scale;
+                    float normal = (element_of(v, k) - average) * scale;
                     if (weight != NULL) {
                         normal = normal * factor.value[k] + shift.value[k];
                     }
@@ -184,6 +184,7 @@ static __global__ void __launch_bounds__(row_threads)
     constexpr int unrolled = parts > 0 ? parts : 1;
     const int count = parts > 0 ? unrolled : l.count;
     const float share = 1.0f / (float)l.channels;
+    const bool weighted = affine || weight != NULL;
     affine_gradients<width, affine ? parts : 0> sums = {};
     for (size_t first = first_row(l); first < l.rows; first += row_step(l)) {
         const size_t row = first + own;
@@ -203,14 +204,13 @@ static __global__ void __launch_bounds__(row_threads)
             if (group < groups) {
                 const vector<T, width> v = x.part(from, i, group), d = dy.part(gradient, i, group);
                 vector<float, width> factor = {};
-                if (weight != NULL) {
+                if (weighted) {
                     factor = load_factors<width>(weight + group * width);
                 }
 #pragma unroll
                 for (int k = 0; k < width; k++) {
-                    const float xhat = (to_float(v.value[k]) - average) * scale,
-                                dvalue = to_float(d.value[k]);
-                    const float g = weight != NULL ? dvalue * factor.value[k] : dvalue;
+                    const float xhat = (element_of(v, k) - average) * scale, dvalue = element_of(d, k);
+                    const float g = weighted ? dvalue * factor.value[k] : dvalue;
                     g_sum += g;
                     g_xhat_sum += g * xhat;
                     if (affine) {
@@ -229,7 +229,7 @@ static __global__ void __launch_bounds__(row_threads)
                 const vector<T, width> v = x.part(from, i, group), d = dy.part(gradient, i, group);
                 vector<T, width> result, added = {};
                 vector<float, width> factor = {};
-                if (weight != NULL) {
+                if (weighted) {
                     factor = load_factors<width>(weight + group * width);
                 }
                 if (residual != NULL) {
@@ -237,11 +237,10 @@ static __global__ void __launch_bounds__(row_threads)
                 }
 #pragma unroll
                 for (int k = 0; k < width; k++) {
-                    const float xhat = (to_float(v.value[k]) - average) * scale,
-                                dvalue = to_float(d.value[k]);
-                    const float g = weight != NULL ? dvalue * factor.value[k] : dvalue;
+                    const float xhat = (element_of(v, k) - average) * scale, dvalue = element_of(d, k);
+                    const float g = weighted ? dvalue * factor.value[k] : dvalue;
                     result.value[k] =
-                        from_float<T>(scale * (g - g_mean - xhat * g_xhat_mean) + to_float(added.value[k]));
+                        from_float<T>(scale * (g - g_mean - xhat * g_xhat_mean) + element_of(added, k));
                 }
                 store_vector(dinp + row * l.channels + group * width, result);
             }
@@ -291,8 +290,8 @@ template <typename T, int vector_width> struct affine_sum {
     {
 #pragma unroll
         for (int k = 0; k < width; k++) {
-            const float d = to_float(e.dout.value[k]);
-            s.weight[k] += d * ((to_float(e.x.value[k]) - e.mean) * e.rstd);
+            const float d = element_of(e.dout, k);
+            s.weight[k] += d * ((element_of(e.x, k) - e.mean) * e.rstd);
             s.bias[k] += d;
         }
     }

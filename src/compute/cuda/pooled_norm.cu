@@ -48,7 +48,7 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
 
     __device__ __forceinline__ float from_mean(const state &s, const elements &e, int k) const
     {
-        return to_float(e.x.value[k]) - s.mean[k];
+        return element_of(e.x, k) - s.mean[k];
     }
 
     /* The one channel's distance from its centre. */
@@ -61,7 +61,7 @@ template <typename T, int vector_width, int scaled> struct pooled_argument {
     __device__ __forceinline__ float before_activation(const state &s, const elements &e, int k,
                                                        float from_mean) const
     {
-        return from_mean * s.rstd[scaled ? 0 : k] + to_float(e.residual.value[scaled ? 0 : k]);
+        return from_mean * s.rstd[scaled ? 0 : k] + element_of(e.residual, scaled ? 0 : k);
     }
 
     /* What the activation takes. */

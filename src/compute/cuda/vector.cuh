@@ -4,6 +4,8 @@
 
 #include "compute/cuda/kernel.cuh"
 
+#include <string.h>
+
 template <typename T, int width> struct alignas(sizeof(T) * width) vector {
     T value[width];
 };
@@ -17,6 +19,24 @@ template <typename T, int width>
 static __device__ __forceinline__ void store_vector(T *to, const vector<T, width> &v)
 {
     *reinterpret_cast<vector<T, width> *>(to) = v;
+}
+
+/* Element k as a float: of bf16 by the pair that it lies in, which takes one instruction either way. */
+template <int width> static __device__ __forceinline__ float element_of(const vector<float, width> &v, int k)
+{
+    return v.value[k];
+}
+
+template <int width> static __device__ __forceinline__ float element_of(const vector<bf16, width> &v, int k)
+{
+    uint32_t pair;
+    memcpy(&pair, &v.value[k & ~1], sizeof pair);
+    return k & 1 ? high_of(pair) : low_of(pair);
+}
+
+static __device__ __forceinline__ float element_of(const vector<bf16, 1> &v, int)
+{
+    return to_float(v.value[0]);
 }
 
 /* What a kernel of vectors is made for: elements and how many at once. */
