@@ -74,13 +74,16 @@ static __global__ void __launch_bounds__(block_threads)
         lane_sums[k * block_threads + (int)threadIdx.x] = sum[k];
     }
     __syncthreads();
-    if (lane == 0 && summing) {
-        for (int k = 0; k < width; k++) {
-            float total = 0;
-            for (int l = 0; l < lanes; l++) {
-                total += lane_sums[k * block_threads + l * across + (int)threadIdx.x];
-            }
-            partial[(size_t)blockIdx.x * (size_t)features + (size_t)(column + k)] = total;
+    for (int index = (int)threadIdx.x; index < across * width; index += block_threads) {
+        const int k = index / across, piece = index % across;
+        const int own = ((int)blockIdx.y * across + piece) * width + k;
+        float total = 0;
+#pragma unroll 8
+        for (int l = 0; l < lanes; l++) {
+            total += lane_sums[k * block_threads + l * across + piece];
+        }
+        if (own < features) {
+            partial[(size_t)blockIdx.x * (size_t)features + (size_t)own] = total;
         }
     }
 }
