@@ -1,5 +1,6 @@
-/* Copies to shared memory that come some time before they are waited for (copies_on_host.h). Whether at once
- * or as late as they may is tossed for each. */
+/* Copies to shared memory that come some time before they are waited for (copies_on_host.h), and barriers
+ * that not the whole block waits at. Whether a copy is made at once or as late as it may is tossed for each.
+ */
 #include "copies_on_host.h"
 
 #include "cuda_on_host.h"
@@ -83,7 +84,7 @@ void wait_for_copies(int groups)
     }
 }
 
-/* ---- barriers of copies ---- */
+/* ---- what is waited for ---- */
 
 /* A copy that a barrier_wait is for. */
 struct box {
@@ -95,9 +96,17 @@ struct box {
 static std::vector<box> boxes; /* that are still to be copied */
 static unsigned long news;     /* what may end a wait */
 
-void forget_boxes()
+enum { named_barriers = 16 };
+
+static struct {
+    int threads, arrived; /* threads: that all of them expect */
+    unsigned long phase;
+} named[named_barriers];
+
+void forget_barriers()
 {
     boxes.clear();
+    memset(named, 0, sizeof named);
 }
 
 unsigned long news_of_copies()
@@ -185,6 +194,34 @@ void barrier_copy(void *barrier, void *to, int bytes, const std::function<void()
     } else {
         memset(to, poison, (size_t)bytes);
         boxes.push_back(box{barrier, bytes, copy});
+    }
+}
+
+/* ---- named barriers ---- */
+
+void named_arrive(int barrier, int threads)
+{
+    if (barrier < 1 || barrier >= named_barriers) {
+        stop("there is no named barrier %d", barrier);
+    }
+    auto *b = &named[barrier];
+    if (b->arrived > 0 && b->threads != threads) {
+        stop("named barrier %d is for %d threads and for %d", barrier, b->threads, threads);
+    }
+    b->threads = threads;
+    if (++b->arrived == threads) {
+        b->arrived = 0;
+        b->phase++;
+        news++;
+    }
+}
+
+void named_wait(int barrier, int threads)
+{
+    const unsigned long phase = named[barrier].phase;
+    named_arrive(barrier, threads);
+    while (named[barrier].phase == phase) {
+        wait_at_copies();
     }
 }
 

@@ -273,7 +273,7 @@ static void report_deadlock()
         const warp *w = &gpu.warps[i];
         const unsigned in_warp = w->exists & ~w->ended & ~w->at_barrier & ~w->at_copies;
         fprintf(stderr,
-                "cuda_on_host: warp %d: lanes %08x at the block's barrier, %08x at one of copies, %08x "
+                "cuda_on_host: warp %d: lanes %08x at the block's barrier, %08x at another, %08x "
                 "ended, %08x wait in a function of the warp\n",
                 i, w->at_barrier, w->at_copies, w->ended, in_warp);
         for (unsigned rest = in_warp; rest != 0; rest &= rest - 1) {
@@ -309,7 +309,7 @@ static void run_block(unsigned block)
         gpu.warps[i].ready = gpu.warps[i].exists;
     }
     gpu.arrived_count = 0;
-    forget_boxes();
+    forget_barriers();
     gpu.in_block = 1;
     for (;;) {
         int waiting = 0, stuck = 0, for_copies = 0;

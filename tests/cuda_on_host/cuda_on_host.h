@@ -177,6 +177,10 @@ void ask(struct compute *c, const std::function<void()> &work);
 
 int in_shared_memory(const void *address, size_t bytes);
 
+/* Barriers of named_barrier.cuh, 1 to 15: so many threads come to one, of which some wait for the others. */
+void named_arrive(int barrier, int threads);
+void named_wait(int barrier, int threads);
+
 /* Barriers of box_copy.cuh, 8 bytes of shared memory each: `arrivals` threads arrive, and copies of so many
  * bytes are done. */
 void barrier_make(void *barrier, int arrivals);

@@ -33,9 +33,20 @@ static int count_wrong_mlps(void)
     return wrong;
 }
 
+/* On one multiprocessor a block has many windows. */
+static int count_wrong_attentions(void)
+{
+    const struct gpu_on_host usual = gpu_on_host;
+    gpu_on_host.multiprocessors = 1;
+    printf("one multiprocessor\n");
+    const int wrong = count_wrong("heads of 16, block 1", 1.2e7) + count_wrong("3 x (4 4 4)", 1e7);
+    gpu_on_host = usual;
+    return wrong;
+}
+
 int main(int argc, char **argv)
 {
     const double max_work = argc > 2 ? atof(argv[2]) : 1.2e7;
     const int wrong = count_wrong(argc > 1 ? argv[1] : NULL, max_work);
-    return wrong + (argc > 1 ? 0 : count_wrong_mlps()) > 0;
+    return wrong + (argc > 1 ? 0 : count_wrong_mlps() + count_wrong_attentions()) > 0;
 }

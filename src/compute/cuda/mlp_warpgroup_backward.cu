@@ -44,14 +44,10 @@ enum { hidden_is_there = 1, first_to_go = 3 }; /* to go: two for each group */
 /* The tail: `tile` is normalised, and dhidden of the tile two before it is read. */
 static __device__ __forceinline__ void let_go(int tile)
 {
-#ifdef __CUDACC__
 #pragma unroll
     for (int group = 0; group < hidden_groups; group++) {
         arrive<2 * group_threads>(first_to_go + 2 * group, tile);
     }
-#else
-    __syncthreads(); /* for all groups */
-#endif
 }
 
 static __device__ __forceinline__ void wait_to_go(int tile, int group)

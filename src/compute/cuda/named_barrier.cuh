@@ -11,7 +11,7 @@ template <int threads> static __device__ __forceinline__ void arrive(int barrier
 #ifdef __CUDACC__
     asm volatile("bar.arrive %0, %1;" ::"r"(barrier + turn % 2), "n"(threads) : "memory");
 #else
-    __syncthreads(); /* the same order of both sides' waits and arrivals makes do with one barrier */
+    cuda_on_host::named_arrive(barrier + turn % 2, threads);
 #endif
 }
 
@@ -20,7 +20,7 @@ template <int threads> static __device__ __forceinline__ void wait_at(int barrie
 #ifdef __CUDACC__
     asm volatile("bar.sync %0, %1;" ::"r"(barrier + turn % 2), "n"(threads) : "memory");
 #else
-    __syncthreads();
+    cuda_on_host::named_wait(barrier + turn % 2, threads);
 #endif
 }
 
