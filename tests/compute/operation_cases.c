@@ -374,8 +374,9 @@ static void list_attentions(struct list *list)
     };
     /* heads that tensor cores take, in few windows: padded, shifted, and of less than 7^3 */
     static const struct attention of_tensor_cores[] = {
-        {1, 5, 8, 9, 1, 16, 1}, {1, 5, 8, 9, 1, 32, 1}, {1, 8, 6, 9, 1, 32, 1}, {3, 4, 4, 4, 2, 32, 0},
-        {1, 6, 8, 9, 1, 64, 1}, {1, 7, 9, 7, 1, 64, 1}, {1, 8, 3, 9, 2, 64, 1}, {3, 4, 4, 4, 2, 64, 0},
+        {1, 7, 7, 7, 1, 16, 0}, {1, 5, 8, 9, 1, 16, 1}, {1, 5, 8, 9, 1, 32, 1},
+        {1, 8, 6, 9, 1, 32, 1}, {3, 4, 4, 4, 2, 32, 0}, {1, 6, 8, 9, 1, 64, 1},
+        {1, 7, 9, 7, 1, 64, 1}, {1, 8, 3, 9, 2, 64, 1}, {3, 4, 4, 4, 2, 64, 0},
     };
     static const struct attention_shape masked = {
         .n = 1, .d = 12, .h = 4, .w = 13, .heads = 2, .head_dim = 4, .window = {7, 4, 7}, .shift = {3, 0, 3}};
