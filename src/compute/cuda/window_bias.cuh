@@ -94,7 +94,7 @@ static __device__ __forceinline__ uint16_t to_half(float x)
 /* ---- the bias table ---- */
 
 struct window_bias {
-    uint4 rows[side][table_plane]; /* [w of the query][d and h of query - key] */
+    uint4 rows[side][table_plane]; /* [w of the query][d of query - key and h of key - query] */
     uint4 none;                    /* where the window has no such row */
 };
 
@@ -108,22 +108,24 @@ static __device__ __forceinline__ void load_bias(window_bias *bias, const float 
         const int key = k % row_slots, row = k / row_slots % table_plane, query = k / row_slots / table_plane;
         const int exists = query < side && key < side;
         const int w = exists ? query - key + side - 1 : 0;
-        const float value = bias_table[((size_t)row * table_side + w) * heads + head];
+        const int d = row / table_side, h = table_side - 1 - row % table_side;
+        const float value = bias_table[((size_t)(d * table_side + h) * table_side + w) * heads + head];
         to[k] = exists ? to_half(value * factor) : minus_infinity;
     }
 }
 
 /* Where the rows for a query are, and how far before that the one for a row of the window is; both in bytes.
- * Tokens are known by their numbers, as if the window were one of 7^3. */
+ * Tokens are known by their numbers, as if the window were one of 7^3. Rows for queries that differ in h go
+ * backwards, so that those for eight queries, one after the other, lie in different banks. */
 static __device__ __forceinline__ int bias_of_query(int number)
 {
     const int d = number / window_rows, h = number / side % side, w = number % side;
-    return (w * table_plane + (d + side - 1) * table_side + h + side - 1) * (int)sizeof(uint4);
+    return (w * table_plane + (d + side - 1) * table_side + table_side - 1 - h) * (int)sizeof(uint4);
 }
 
 static __device__ __forceinline__ int bias_of_row(int row)
 {
-    return (row / side * table_side + row % side) * (int)sizeof(uint4);
+    return (row / side * table_side + side - 1 - row % side) * (int)sizeof(uint4);
 }
 
 static __device__ __forceinline__ int key_slot(int number)

@@ -9,14 +9,15 @@
 #include "compute/cuda/window_queries.cuh"
 
 /* For each row of a plane that a lane asks for in add_to_table: its query there, counted from the plane's
- * first; or one that is beyond all others. */
+ * first; or one that is beyond all others. The eighth lane, whose sums nobody asks for, has the query of the
+ * seventh: a row of its own would lie in the banks of another. */
 struct plane_rows {
     int query[side];
 };
 
 static __device__ __forceinline__ plane_rows rows_of_planes(const query_list &list)
 {
-    const int lane = (int)threadIdx.x % warp_size, w = lane % 8;
+    const int lane = (int)threadIdx.x % warp_size, w = min(lane % 8, side - 1);
     const int rank_of_w = list.in_w >> w & 1 ? __popc(list.in_w & bits_below(w)) : slots;
     const uint32_t ranks = list.h_ranks >> lane / 16 * 4;
     plane_rows rows;
@@ -85,17 +86,24 @@ static __device__ __forceinline__ void add_to_table(table_tiles t[planes], const
     const int lane = (int)threadIdx.x % warp_size, below = lane / 8 % 2, next = lane / 16;
     const uint32_t one = lane / 8 == lane % 4 ? one_bits << lane / 4 % 2 * 16 : 0;
     const uint32_t ones[2] = {one, one};
+    int row[side]; /* with what of_pair adds: queries in row h above; below keys in row h, queries in row k */
+#pragma unroll
+    for (int h = 0; h < side; h++) {
+        row[h] = below ? h * 16 : in_strip.query[h];
+    }
 #pragma unroll
     for (int k = 0; k < side; k += 2) {
+        const char *of_pair = strip + next * 16 + (below ? in_strip.query[k] : k * 16);
 #pragma unroll
         for (int apart = 0; apart < side; apart++) {
             const int pairs = apart > 0 ? side - apart : (side + 1) / 2;
             const int odd = apart > 0 && k + 1 == pairs;
             if (k < pairs) {
-                const int above = in_strip.query[apart + k];
-                const int under =
-                    apart > 0 ? in_strip.query[k] + apart * 16 : in_strip.query[pairs + k] + pairs * 16;
-                const char *from = strip + (below ? under : above) + (next + k) * 16;
+                const char *from = of_pair + row[apart + k];
+                if (apart == 0) {
+                    from = strip + (next + k) * 16 +
+                           (below ? in_strip.query[pairs + k] + pairs * 16 : in_strip.query[k]);
+                }
 #pragma unroll
                 for (int p = 0; p < planes; p++) {
                     uint32_t ds[4];
