@@ -374,9 +374,9 @@ static void list_attentions(struct list *list)
     };
     /* heads that tensor cores take, in few windows: padded, shifted, and of less than 7^3 */
     static const struct attention of_tensor_cores[] = {
-        {1, 7, 7, 7, 1, 16, 0}, {1, 5, 8, 9, 1, 16, 1}, {1, 5, 8, 9, 1, 32, 1},
-        {1, 8, 6, 9, 1, 32, 1}, {3, 4, 4, 4, 2, 32, 0}, {1, 6, 8, 9, 1, 64, 1},
-        {1, 7, 9, 7, 1, 64, 1}, {1, 8, 3, 9, 2, 64, 1}, {3, 4, 4, 4, 2, 64, 0},
+        {1, 7, 7, 7, 1, 16, 0}, {1, 5, 8, 9, 1, 16, 1}, {1, 5, 8, 9, 1, 32, 1}, {1, 8, 6, 9, 1, 32, 1},
+        {3, 4, 4, 4, 2, 32, 0}, {1, 6, 8, 9, 1, 64, 1}, {1, 7, 9, 7, 1, 64, 1}, {1, 8, 3, 9, 2, 64, 1},
+        {3, 4, 4, 4, 2, 64, 0}, {9, 4, 4, 4, 1, 16, 0},
     };
     static const struct attention_shape masked = {
         .n = 1, .d = 12, .h = 4, .w = 13, .heads = 2, .head_dim = 4, .window = {7, 4, 7}, .shift = {3, 0, 3}};
@@ -384,6 +384,8 @@ static void list_attentions(struct list *list)
         .n = 1, .d = 8, .h = 5, .w = 4, .heads = 1, .head_dim = 64, .window = {7, 5, 4}, .shift = {3, 0, 0}};
     static const struct attention_shape wide_and_masked = {
         .n = 1, .d = 8, .h = 9, .w = 10, .heads = 3, .head_dim = 16, .window = {7, 7, 7}, .shift = {3, 3, 3}};
+    static const struct attention_shape growing = {
+        .n = 3, .d = 4, .h = 8, .w = 7, .heads = 2, .head_dim = 16, .window = {4, 7, 7}, .shift = {0, 3, 0}};
     enum { first_large = 17 };
     for (size_t i = 0; i < COUNT_OF(shapes); i++) {
         const struct attention *t = &shapes[i];
@@ -407,6 +409,9 @@ static void list_attentions(struct list *list)
     it->is_there = has_attention_forward;
     it = append(list, "large_scores", attend_with_large_scores, &wide_and_masked_64, 4e6, 0);
     NAME(it, "window_attention with large scores, heads of 64");
+    it->is_there = has_attention_forward;
+    it = append(list, "large_scores", attend_with_growing_scores, &growing, 4e6, 0);
+    NAME(it, "window_attention with growing scores, heads of 16");
     it->is_there = has_attention_forward;
 }
 

@@ -213,17 +213,17 @@ void attend(struct compute *c, const void *chosen, struct results *r)
                                  bias_table, &s);
 }
 
-/* Scores of a few hundred on 12 padded to 14 tokens: masked keys win where they are larger by 100 (see
- * test_window_attention_oracle_f64.c), which a mask of minus infinity, or none, would miss. Every value is a
- * multiple of 1/4 and head_dim a power of 4, so that scores are exact and rounding decides nothing. */
-void attend_with_large_scores(struct compute *c, const void *chosen, struct results *r)
+/* Every value is a multiple of 1/4 and head_dim a power of 4, so that scores are exact and rounding decides
+ * nothing. The first token's values are `first` times as large as the last one's. */
+static void attend_exactly(struct compute *c, const struct attention_shape *s, double first,
+                           struct results *r)
 {
-    const struct attention_shape *s = chosen;
     const size_t tokens = (size_t)s->n * s->d * s->h * s->w, channels = (size_t)s->heads * s->head_dim;
     const size_t count = tokens * 3 * channels;
     real *values = random_tensor(1, count, 40), *biases = random_tensor(2, 3 * channels, 40);
     for (size_t k = 0; k < count; k++) {
-        values[k] = rintf((float)values[k]) / 4;
+        const double passed = (double)(k / (3 * channels)) / (double)tokens;
+        values[k] = rintf((float)(values[k] * (first + (1 - first) * passed))) / 4;
     }
     for (size_t k = 0; k < 3 * channels; k++) {
         biases[k] = rintf((float)biases[k]) / 4;
@@ -235,6 +235,20 @@ void attend_with_large_scores(struct compute *c, const void *chosen, struct resu
     activation *out = new_activations(r, "out", tokens * channels, 77);
     real *logsumexp = new_result(r, "logsumexp", tokens * s->heads, 77);
     c->window_attention_forward(c, out, logsumexp, qkv, qkv_bias, bias_table, s);
+}
+
+/* Scores of a few hundred on 12 padded to 14 tokens: masked keys win where they are larger by 100 (see
+ * test_window_attention_oracle_f64.c), which a mask of minus infinity, or none, would miss. */
+void attend_with_large_scores(struct compute *c, const void *chosen, struct results *r)
+{
+    attend_exactly(c, chosen, 1, r);
+}
+
+/* From next to nothing to a few hundred: some queries' exponentials overflow unless the largest score is
+ * taken off first, others' do not. */
+void attend_with_growing_scores(struct compute *c, const void *chosen, struct results *r)
+{
+    attend_exactly(c, chosen, 0, r);
 }
 
 void apply_gelu(struct compute *c, const void *chosen, struct results *r)

@@ -61,6 +61,7 @@ struct attention {
 void attend(struct compute *c, const void *chosen, struct results *r);
 void attend_with_large_scores(struct compute *c, const void *chosen,
                               struct results *r); /* an attention_shape */
+void attend_with_growing_scores(struct compute *c, const void *chosen, struct results *r); /* likewise */
 
 struct merging {
     int n, d, h, w, channels;
