@@ -1,7 +1,7 @@
-/* Windows in shared memory, for attention's forward pass. A window lies in a room; where warps of a block do
- * nothing but load, the next windows fill other rooms while one is worked on, and nobody waits for the whole
- * block: a room is full when all loading threads have arrived at its barrier, and empty when all warps that
- * work on windows have. */
+/* Windows in shared memory, for attention's forward pass: a window lies in a room. Where some warps of a
+ * block do nothing but load, the next windows fill other rooms while some are worked on, and nobody waits for
+ * the whole block: a room is full when all threads that load it have arrived at its barrier, and empty when
+ * all warps that work have passed it. */
 #ifndef COMPUTE_CUDA_WINDOW_ROOMS_CUH
 #define COMPUTE_CUDA_WINDOW_ROOMS_CUH
 
@@ -11,7 +11,6 @@ enum {
     queries_of_warp = 32,
     slots_most = 352, /* queries of a window, to whole warps */
     key_slots = 400,  /* to whole tiles of 16 */
-    rooms_most = 7,
 };
 
 /* Rows of keys are as long as puts 32 bytes of any four neighbours into different banks. Of values, 16 bytes
@@ -96,7 +95,7 @@ static __device__ __forceinline__ void wait_for(room_barrier *barrier, int parit
 /* ---- a block's windows, one after the other ---- */
 
 struct window_walk {
-    int window;  /* its number */
+    int window, windows_apart;
     int at[4];   /* along the axes, and the sample */
     int step[4]; /* to the next one, likewise */
 };
@@ -111,12 +110,14 @@ static __device__ __forceinline__ void divide_window(int at[4], const window_gri
     at[3] = window;
 }
 
-static __device__ __forceinline__ window_walk begin_windows(const window_grid &g)
+/* Every `every`-th of the block's windows from its `first` one on. */
+static __device__ __forceinline__ window_walk begin_windows(const window_grid &g, int first, int every)
 {
     window_walk walk;
-    walk.window = (int)blockIdx.y;
-    divide_window(walk.at, g, (int)blockIdx.y);
-    divide_window(walk.step, g, (int)gridDim.y);
+    walk.window = (int)blockIdx.y + first * (int)gridDim.y;
+    walk.windows_apart = every * (int)gridDim.y;
+    divide_window(walk.at, g, walk.window);
+    divide_window(walk.step, g, walk.windows_apart);
     return walk;
 }
 
@@ -124,7 +125,7 @@ static __device__ __forceinline__ window_walk begin_windows(const window_grid &g
 static __device__ __forceinline__ void next_window(window_walk *walk, const window_grid &g)
 {
     int carry = 0;
-    walk->window += (int)gridDim.y;
+    walk->window += walk->windows_apart;
 #pragma unroll
     for (int axis = 2; axis >= 0; axis--) {
         walk->at[axis] += walk->step[axis] + carry;
