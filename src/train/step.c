@@ -106,14 +106,19 @@ static size_t exact_memory(const struct train_step *step)
     return (budget > passes ? budget : passes) + step->batch_room + alignment;
 }
 
-static enum voco_status open_arena(struct train_step *step, int measured)
+/* Whether what a batch needs beside the encoder's activations is known. */
+static int takes_exact_memory(const struct train_step *step)
 {
-    const int exact = measured && step->compute->separate_memory && step->batch_room > 0;
+    return step->compute->separate_memory && step->batch_room > 0;
+}
+
+static enum voco_status open_arena(struct train_step *step, size_t bytes)
+{
     (void)train_step_bring(step, NULL);
     step->crops = (struct travelling_crops){0};
     step_recordings_forget(step->recordings);
     compute_arena_close(&step->arena, step->compute);
-    return compute_arena_open(&step->arena, step->compute, exact ? exact_memory(step) : address_space(step));
+    return compute_arena_open(&step->arena, step->compute, bytes);
 }
 
 enum voco_status train_step_create(struct train_step *step, const struct model *model,
@@ -139,12 +144,18 @@ enum voco_status train_step_create(struct train_step *step, const struct model *
 enum voco_status train_step_resize(struct train_step *step, int crops_at_once, size_t activation_budget)
 {
     const int measured = step->settings.crops_at_once == crops_at_once;
+    enum voco_status status = VOCO_OK;
     step->settings.crops_at_once = crops_at_once;
     step->settings.activation_budget = activation_budget;
-    enum voco_status status = open_arena(step, measured);
+    if (!measured || !takes_exact_memory(step)) {
+        status = open_arena(step, address_space(step));
+    }
     if (status == VOCO_OK && !measured) {
         status = measure_crops(step);
         arena_reset(&step->arena);
+    }
+    if (status == VOCO_OK && takes_exact_memory(step)) {
+        status = open_arena(step, exact_memory(step));
     }
     return status;
 }
