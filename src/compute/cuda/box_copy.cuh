@@ -95,26 +95,28 @@ static __device__ __forceinline__ void copy_barrier_wait(copy_barrier *barrier, 
     } while (!ended);
 }
 
+/* The box whose first element has these coordinates, the nearest in memory first. */
+static __device__ __forceinline__ void copy_from(void *to, const box_map *map, int w, int x, int y, int plane,
+                                                 copy_barrier *barrier)
+{
+    BOX_COPY_ASM("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
+                 "[%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(shared_address(to)),
+                 "l"(&map->map), "r"(0), "r"(w), "r"(x), "r"(y), "r"(plane), "r"(shared_address(barrier))
+                 : "memory");
+}
+
 /* Begins to copy a box; the barrier has been told of its bytes. */
 static __device__ __forceinline__ void copy_box(void *to, const box_map *map, const box_corner &corner,
                                                 copy_barrier *barrier)
 {
-    BOX_COPY_ASM("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
-                 "[%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(shared_address(to)),
-                 "l"(&map->map), "r"(0), "r"(corner.w), "r"(corner.sixteen), "r"(corner.h), "r"(corner.plane),
-                 "r"(shared_address(barrier))
-                 : "memory");
+    copy_from(to, map, corner.w, corner.sixteen, corner.h, corner.plane, barrier);
 }
 
 /* The same of a map of octets. */
 static __device__ __forceinline__ void copy_octets(void *to, const box_map *map, const box_corner &corner,
                                                    copy_barrier *barrier)
 {
-    BOX_COPY_ASM("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
-                 "[%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(shared_address(to)),
-                 "l"(&map->map), "r"(0), "r"(corner.w), "r"(corner.h), "r"(corner.sixteen), "r"(corner.plane),
-                 "r"(shared_address(barrier))
-                 : "memory");
+    copy_from(to, map, corner.w, corner.h, corner.sixteen, corner.plane, barrier);
 }
 
 #endif
