@@ -40,6 +40,12 @@ static unsigned long long in_mebibytes(uint64_t bytes)
     return (bytes + ((uint64_t)1 << 20) - 1) >> 20;
 }
 
+/* The limit to name for what was measured: another run may measure a little more. */
+static uint64_t sure_to_hold(uint64_t measured)
+{
+    return measured + measured / 32;
+}
+
 enum voco_status check_memory_for_state(const struct memory_limit *limit, const struct model *model,
                                         size_t moments)
 {
@@ -175,7 +181,7 @@ enum voco_status plan_run_memory(struct memory_plan *plan, struct memory_demand 
     }
     if (!plan->fits && limit->asked_for) {
         return fail(VOCO_BAD_INPUT, "%s of memory are too little: the least for this run is %lluM",
-                    format_memory_size(size, limit->bytes), in_mebibytes(plan->least));
+                    format_memory_size(size, limit->bytes), in_mebibytes(sure_to_hold(plan->least)));
     }
     if (!plan->fits) {
         log_line(LOG_WARNING, "this machine has %s to give, and the least for this run is %s",
@@ -240,7 +246,7 @@ enum voco_status fit_evaluation_memory(struct evaluation_settings *settings, con
     }
     if (status == VOCO_OK && need > limit->bytes && limit->asked_for) {
         status = fail(VOCO_BAD_INPUT, "%s of memory are too little: the least for this evaluation is %lluM",
-                      format_memory_size(size, limit->bytes), in_mebibytes(need));
+                      format_memory_size(size, limit->bytes), in_mebibytes(sure_to_hold(need)));
     }
     return status;
 }

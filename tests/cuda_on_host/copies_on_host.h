@@ -1,5 +1,5 @@
-/* What the threads' scheduler (cuda_on_host.cpp) and the copies to shared memory (copies_on_host.cpp), with all
- * barriers but the block's, want of each other. */
+/* What the threads' scheduler (cuda_on_host.cpp) and the copies to shared memory (copies_on_host.cpp), with
+ * all barriers but the block's, want of each other. */
 #ifndef COPIES_ON_HOST_H
 #define COPIES_ON_HOST_H
 
