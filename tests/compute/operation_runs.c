@@ -222,7 +222,8 @@ static void attend_exactly(struct compute *c, const struct attention_shape *s, d
     const size_t count = tokens * 3 * channels;
     real *values = random_tensor(1, count, 40), *biases = random_tensor(2, 3 * channels, 40);
     for (size_t k = 0; k < count; k++) {
-        const double passed = (double)(k / (3 * channels)) / (double)tokens;
+        const size_t token = k / (3 * channels);
+        const double passed = (double)token / (double)tokens;
         values[k] = rintf((float)(values[k] * (first + (1 - first) * passed))) / 4;
     }
     for (size_t k = 0; k < 3 * channels; k++) {
@@ -464,7 +465,6 @@ void contrast(struct compute *c, const void *chosen, struct results *r)
     const size_t pairs = (size_t)s->volumes * (size_t)s->crops * (size_t)s->bases;
     const size_t elements = (size_t)s->volumes * (size_t)(s->crops + s->bases) * (size_t)s->width;
     const size_t count = (size_t)s->volumes * contrast_terms;
-    const size_t reals_of_double = sizeof(double) / sizeof(real);
     real *shares = random_tensor(3, pairs, 1);
     for (size_t k = 0; k < pairs; k++) {
         shares[k] = shares[k] < 0 ? 0 : shares[k] / 4;
@@ -472,7 +472,8 @@ void contrast(struct compute *c, const void *chosen, struct results *r)
     real *z = given_reals(r, rows_to_compare(1, s), elements);
     real *t = given_reals(r, rows_to_compare(2, s), elements);
     real *labels = given_reals(r, shares, pairs);
-    const size_t work_reals = contrast_loss_work(s) * reals_of_double, term_reals = count * reals_of_double;
+    const size_t work_reals = contrast_loss_work(s) * sizeof(double) / sizeof(real);
+    const size_t term_reals = count * sizeof(double) / sizeof(real);
     double *work = (double *)given_reals(r, filled_tensor(work_reals, 77), work_reals);
     double *terms = (double *)given_reals(r, filled_tensor(term_reals, 77), term_reals);
     real *dz = new_result(r, "dz", elements, 77), *similarity = new_result(r, "similarity", pairs, 77);
