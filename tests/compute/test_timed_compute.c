@@ -70,7 +70,8 @@ enum {
     channels = 6,
     rows = n * d * h * w,
     size = rows * channels,
-    wide = 3 * size
+    wide = 3 * size,
+    pairs = size / 2
 };
 
 /* Arrays that are large enough for any operation here; forward and backward write into what nobody reads
@@ -198,7 +199,7 @@ static void work_elementwise(struct compute *c, const struct arrays *a)
     c->patch_merge_forward(c, a->out[0], a->in[0], PATCH_MERGING_FIXED, n, d, h, w, channels);
     c->patch_merge_backward(c, a->out[1], a->in[1], PATCH_MERGING_FIXED, n, d, h, w, channels);
     c->add(c, a->out[0], a->out[0], a->in[1], size);
-    c->sum_in_order(c, a->grads[0], a->in[0], 2, size / 2, 1);
+    c->sum_in_order(c, a->grads[0], a->in[0], 2, pairs, 1);
     c->apply_mask(c, a->grads[0], a->grads[0], a->weight, size);
     const struct crop_transform transforms[2] = {{0, {25, 5, 1}, 1, 0}, {124, {-25, -5, -1}, 2, 1}};
     c->transform_crops(c, a->grads[0], a->in[0], 2, transforms, 2, 5);
@@ -273,7 +274,7 @@ static void operations_are_added_to_their_kind(void **state)
     /* The mask: three arrays. The loss: 10 rows of two arrays in, one out. The crops: two bytes in, a real
      * out. */
     require_total(&totals[OPERATION_ELEMENTWISE], 11, 0,
-                  ((2 + 2 + 2 + 3 + 3 + 3) * size + 2 * merging + 3 * (size / 2) + 3 * 10 * 7 + 2 * 125) *
+                  ((2 + 2 + 2 + 3 + 3 + 3) * size + 2 * merging + 3 * pairs + 3 * 10 * 7 + 2 * 125) *
                           (double)sizeof(real) +
                       2 * 125 * 2);
     require_total(&totals[OPERATION_OPTIMISER], 4, 0, (9 + 3 + 1 + 1) * size * (double)sizeof(real));

@@ -156,7 +156,7 @@ int compare(const char *what, const struct pass *found, const struct pass *expec
     printf(
         "    %s: embeddings %.1e, gradient %.1e, at worst %.1e (%s); projector %.1e, its gradient %.1e%s\n",
         what, embedding, all, worst, where, z, projector, wrong ? "    WRONG" : "");
-    fflush(stdout);
+    (void)fflush(stdout);
     return wrong;
 }
 

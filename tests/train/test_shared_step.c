@@ -133,6 +133,7 @@ static struct outcome first_step;
 static void keep_outcome(struct outcome *outcome, const struct trial *t)
 {
     outcome->result = t->result;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): whoever made the outcome frees its gradients */
     memcpy(outcome->gradients, t->gradients, model.table.trained * sizeof(float));
 }
 
