@@ -73,7 +73,7 @@ static __global__ void __launch_bounds__(block_threads, 1) walk_column(const wal
     const walk_share its(w, (int)blockIdx.x);
     const int sample = its.sample, h0 = its.h0, w0 = its.w0, first = its.first, last = its.last;
     const int first_out = (int)blockIdx.y * outs;
-    const int begin = max(first - 1, 0), end = min(last + 1, w.d); /* of the input's planes */
+    const int begin = its.begin, end = its.end;
     const size_t plane_elements = (size_t)w.h * w.w * ins;
     volume_plane next = {w.inp + ((size_t)sample * w.d + begin) * plane_elements, w.h, w.w, ins};
     tile_norm norm = w.norm;
@@ -247,16 +247,10 @@ static void convolve(struct compute *c, const struct walk &w, int ins, int n)
     }
     if (by_warpgroups(c)) {
         own_conv3d_walk_by_warpgroups(c, w, ins, slice, n, shares);
-    } else if (slice == 48) {
-        launch_walk<48, 48>(c, w, grid);
-    } else if (slice == 32) {
-        launch_walk<96, 32>(c, w, grid);
-    } else if (ins == 96) {
-        launch_walk<96, 16>(c, w, grid);
-    } else if (ins == 48) {
-        launch_walk<48, 16>(c, w, grid);
     } else {
-        launch_walk<16, 16>(c, w, grid);
+        with_walk_channels(ins, slice, [&](auto channels) {
+            launch_walk<decltype(channels)::ins, decltype(channels)::outs>(c, w, grid);
+        });
     }
 }
 

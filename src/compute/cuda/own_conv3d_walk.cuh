@@ -37,7 +37,8 @@ static_assert(sizeof(struct walk) <= 128, "a walk's description is too long");
 /* A share of the work: the planes `first` to `last` of a column. */
 struct walk_share {
     int sample, h0, w0, first, last;
-    int part; /* where its sums are: (n, tiles, segments) */
+    int begin, end; /* of the input's planes that it reads */
+    int part;       /* where its sums are: (n, tiles, segments) */
 
     __device__ __forceinline__ walk_share(const walk &w, int share)
     {
@@ -49,9 +50,32 @@ struct walk_share {
         w0 = tile % tiles_w * tile_edge;
         first = segment * w.planes_per_segment;
         last = whole ? w.d : min(first + w.planes_per_segment, w.d);
+        begin = max(first - 1, 0);
+        end = min(last + 1, w.d);
         part = column * w.segments + segment;
     }
 };
+
+/* Input channels, and those of the output that a block makes. */
+template <int ins_, int outs_> struct walk_channels {
+    static constexpr int ins = ins_, outs = outs_;
+};
+
+/* Calls what to do with the walk_channels of a convolution; slice: slice_of, own_conv3d_forward.cu. */
+template <typename Call> static void with_walk_channels(int ins, int slice, Call call)
+{
+    if (slice == 48) {
+        call(walk_channels<48, 48>());
+    } else if (slice == 32) {
+        call(walk_channels<96, 32>());
+    } else if (ins == 96) {
+        call(walk_channels<96, 16>());
+    } else if (ins == 48) {
+        call(walk_channels<48, 16>());
+    } else {
+        call(walk_channels<16, 16>());
+    }
+}
 
 /* The weights in shared memory: [kh, kw][group of 8 input channels][kd][output channel] x 16 bytes. */
 template <int ins, int outs> struct weight_tile {

@@ -150,9 +150,8 @@ static __device__ __forceinline__ void ask_for_planes(const walk &w, const walk_
 #pragma unroll 1
     for (int share = (int)blockIdx.x; share < shares; share += (int)gridDim.x) {
         const walk_share its(w, share);
-        const int begin = max(its.first - 1, 0), end = min(its.last + 1, w.d);
 #pragma unroll 1
-        for (int step = begin * parts; step < end * parts; step++) {
+        for (int step = its.begin * parts; step < its.end * parts; step++) {
             const box_corner corner = {its.sample * w.d + step / parts, its.h0 - 1,
                                        step % parts * (memory_of::channels / 8), its.w0 - 1};
             copy_barrier_wait(memory.done(at.place), at.parity ^ 1);
@@ -197,10 +196,9 @@ normalise_planes(const walk &w, const walk_memory<ins, outs, what> &memory, int 
 #pragma unroll 1
     for (int share = (int)blockIdx.x; share < shares; share += (int)gridDim.x) {
         const walk_share its(w, share);
-        const int begin = max(its.first - 1, 0), end = min(its.last + 1, w.d);
         const unsigned inside = halo::inside(its.h0 - 1, its.w0 - 1, w.h, w.w);
 #pragma unroll 1
-        for (int step = begin * parts; step < end * parts; step++) {
+        for (int step = its.begin * parts; step < its.end * parts; step++) {
             const size_t moment = (size_t)its.sample * ins + step % parts * memory_of::channels;
             const tile_norm norm = {w.norm.mean + moment, w.norm.rstd + moment, w.norm.slope};
             copy_barrier_wait(memory.came(at.place), at.parity);
@@ -285,7 +283,6 @@ multiply_planes(const walk &w, const walk_memory<ins, outs, what> &memory, int w
         const walk_share its(w, share);
         const int sample = its.sample, h0 = its.h0 + at.tile_h, w0 = its.w0, first = its.first,
                   last = its.last;
-        const int begin = max(first - 1, 0), end = min(last + 1, w.d); /* of the input's planes */
         /* What is done with the output's plane p. */
         const auto finish = [&](int p) {
             if (memory_of::behind_comes) {
@@ -320,7 +317,7 @@ multiply_planes(const walk &w, const walk_memory<ins, outs, what> &memory, int w
             wait.meet(memory.meeting(warpgroup));
         }
 #pragma unroll 1
-        for (int step = begin * parts; step < end * parts; step++) {
+        for (int step = its.begin * parts; step < its.end * parts; step++) {
             const int p = step / parts, part = step % parts;
             const walk_operands<ins, outs, halo> operands(
                 memory.plane(ring.place),
@@ -341,7 +338,7 @@ multiply_planes(const walk &w, const walk_memory<ins, outs, what> &memory, int w
                 step_forward<outs>(sums[1], (float)blockDim.z);
             }
         }
-        if (end == last) { /* there is no plane behind the last one to finish it */
+        if (its.end == last) { /* there is no plane behind the last one to finish it */
             finish(last - 1);
         }
         if (what != ONLY_WRITE) {
@@ -435,16 +432,8 @@ int own_conv3d_walks_by_warpgroups(const struct compute *c)
 void own_conv3d_walk_by_warpgroups(struct compute *c, const struct walk &w, int ins, int slice, int n,
                                    int shares)
 {
-    const int slices = w.out_channels / slice;
-    if (slice == 48) {
-        launch_walk<48, 48>(c, w, n, shares, slices);
-    } else if (slice == 32) {
-        launch_walk<96, 32>(c, w, n, shares, slices);
-    } else if (ins == 96) {
-        launch_walk<96, 16>(c, w, n, shares, slices);
-    } else if (ins == 48) {
-        launch_walk<48, 16>(c, w, n, shares, slices);
-    } else {
-        launch_walk<16, 16>(c, w, n, shares, slices);
-    }
+    with_walk_channels(ins, slice, [&](auto channels) {
+        launch_walk<decltype(channels)::ins, decltype(channels)::outs>(c, w, n, shares,
+                                                                       w.out_channels / slice);
+    });
 }
