@@ -4,7 +4,6 @@
  * Arguments: how much work a case may be at most, and families of operations, in place of all. */
 #include "cpu_agreement.h"
 #include "operation_cases.h"
-#include "operation_runs.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
