@@ -422,8 +422,14 @@ static void gelu_backward(const struct task *t)
 static void adamw(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    const struct adamw_settings settings = {1e-4, 0.9, 0.999, 1e-8, 0.01, 10, 1};
-    c->adamw_step(c, t->t[0], t->t[1], t->t[2], t->t[3], t->t[4], &settings, t->rows);
+    const struct adamw_settings settings = {.learning_rate = 1e-4,
+                                            .beta1 = 0.9,
+                                            .beta2 = 0.999,
+                                            .epsilon = 1e-8,
+                                            .weight_decay = 0.01,
+                                            .step = 10};
+    const double squares = 1;
+    c->adamw_step(c, t->t[0], t->t[1], t->t[2], t->t[3], t->t[4], &squares, &settings, t->rows);
 }
 
 static void moving_average(const struct task *t)
@@ -441,7 +447,8 @@ static void zero(const struct task *t)
 static void sum_of_squares(const struct task *t)
 {
     struct compute *c = &t->bench->compute;
-    (void)c->sum_of_squares(c, t->t[0], t->rows);
+    double sum;
+    c->sum_of_squares(c, &sum, t->t[0], t->rows);
 }
 
 static void merge(const struct task *t)

@@ -133,7 +133,7 @@ struct adamw_settings {
     double beta1, beta2;
     double epsilon;
     double weight_decay;
-    double gradient_scale; /* what the gradient is multiplied by: 1, or less where its norm is clipped */
+    double clip_norm; /* the gradient is scaled down to this norm; 0: no clipping */
     long step;
 };
 
@@ -212,7 +212,7 @@ struct compute {
      * asked for is kept. It may be operations that take arrays and return nothing, `zero` and `copy` too;
      * each must have been done before with the same arrays, so that all is known that is found out when sizes
      * are first met. What else c does makes the recording fail: allocating and releasing, copies from and to
-     * the host, waiting, following and being followed, sums that are returned, parameters_changed.
+     * the host, waiting, following and being followed, parameters_changed.
      *
      * record_end gives the recording, to be freed before c closes; or the first failure since record_begin,
      * and NULL. Either way c goes on as if nothing had been asked for since. */
@@ -434,10 +434,16 @@ struct compute {
                           const real *t, const float *labels, double *work,
                           const struct contrast_shape *shape);
 
-    /* p *= 1 - lr wd; m, v from gradient_scale grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 -
-     * beta1^t) m / (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count). */
+    /* p *= 1 - lr wd; m, v from scale grad; vmax = max(vmax, v), uncorrected; p -= lr / (1 - beta1^t) m /
+     * (sqrt(vmax) / sqrt(1 - beta2^t) + eps). All arrays (count), but squares (1): the sum of squares of the
+     * whole gradient, of which grad may be a part. It decides the scale and, where it is no finite float,
+     * that nothing is done (compute/gradient_scale.h). */
     void (*adamw_step)(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
-                       const real *grad, const struct adamw_settings *settings, size_t count);
+                       const real *grad, const double *squares, const struct adamw_settings *settings,
+                       size_t count);
+    /* array = before, both (count), where such squares let adamw_step do nothing; else nothing. */
+    void (*undo_if_skipped)(struct compute *c, real *array, const real *before, const double *squares,
+                            size_t count);
 
     /* average = decay average + (1 - decay) value. previous (may be NULL) is written: average as it was. */
     void (*moving_average)(struct compute *c, real *average, real *previous, const real *value, real decay,
@@ -452,8 +458,8 @@ struct compute {
     void (*sum_in_order)(struct compute *c, real *out, const activation *parts, int n, size_t count,
                          real scale);
 
-    /* The sum of squares, summed in double; NaN or infinite where an element is. */
-    double (*sum_of_squares)(struct compute *c, const real *x, size_t count);
+    /* sum (1): of squares, summed in double; NaN or infinite where an element is. */
+    void (*sum_of_squares)(struct compute *c, double *sum, const real *x, size_t count);
 
     /* Parameters have changed: what was derived from them (weights in another layout) is stale. */
     void (*parameters_changed)(struct compute *c);

@@ -1,5 +1,7 @@
 #include "compute/host_memory.h"
 
+#include "compute/gradient_scale.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +33,14 @@ static void copy(struct compute *c, void *to, const void *from, size_t bytes)
     }
 }
 
+static void undo_if_skipped(struct compute *c, real *array, const real *before, const double *squares,
+                            size_t count)
+{
+    if (c->status == VOCO_OK && !can_update(*squares)) {
+        memcpy(array, before, count * sizeof *array);
+    }
+}
+
 static void nothing_to_wait_for(struct compute *c)
 {
     (void)c;
@@ -46,5 +56,6 @@ void compute_in_host_memory(struct compute *c)
     c->to_device = copy;
     c->to_host = copy;
     c->copy = copy;
+    c->undo_if_skipped = undo_if_skipped;
     c->wait = nothing_to_wait_for;
 }

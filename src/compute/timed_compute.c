@@ -482,11 +482,22 @@ static void contrast_loss(struct compute *c, double *terms, real *dz, real *simi
 
 /* Parameter and three moments are read and written, the gradient read. */
 static void adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
-                       const real *grad, const struct adamw_settings *settings, size_t count)
+                       const real *grad, const double *squares, const struct adamw_settings *settings,
+                       size_t count)
 {
     const struct call call = begin(c, OPERATION_OPTIMISER);
-    call.timed->adamw_step(call.timed, param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad, settings, count);
+    call.timed->adamw_step(call.timed, param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad, squares, settings,
+                           count);
     end(&call, 0, real_bytes(9, count));
+}
+
+/* Hardly ever more than a look at the sum. */
+static void undo_if_skipped(struct compute *c, real *array, const real *before, const double *squares,
+                            size_t count)
+{
+    const struct call call = begin(c, OPERATION_OPTIMISER);
+    call.timed->undo_if_skipped(call.timed, array, before, squares, count);
+    end(&call, 0, 0);
 }
 
 static void moving_average(struct compute *c, real *average, real *previous, const real *value, real decay,
@@ -512,12 +523,11 @@ static void sum_in_order(struct compute *c, real *out, const activation *parts, 
     end(&call, 0, activation_bytes(&call, n, (double)count) + real_bytes(1, count));
 }
 
-static double sum_of_squares(struct compute *c, const real *x, size_t count)
+static void sum_of_squares(struct compute *c, double *sum, const real *x, size_t count)
 {
     const struct call call = begin(c, OPERATION_OPTIMISER);
-    const double sum = call.timed->sum_of_squares(call.timed, x, count);
+    call.timed->sum_of_squares(call.timed, sum, x, count);
     end(&call, 0, real_bytes(1, count));
-    return sum;
 }
 
 static void parameters_changed(struct compute *c)
@@ -583,6 +593,7 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .apply_mask = apply_mask,
         .contrast_loss = contrast_loss,
         .adamw_step = adamw_step,
+        .undo_if_skipped = undo_if_skipped,
         .moving_average = moving_average,
         .zero = zero,
         .sum_in_order = sum_in_order,

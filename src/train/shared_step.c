@@ -57,16 +57,29 @@ void leave_student_to_first(const struct train_step *step)
     }
 }
 
+/* Each rank's of its own slices. */
+static double own_squares(struct train_step *step)
+{
+    struct compute *c = step->compute;
+    double squares = 0;
+    for (int b = 0; b < step->exchange->count; b++) {
+        const struct gradient_bucket *bucket = &step->exchange->buckets[b];
+        c->sum_of_squares(c, step->squares, step->gradients + bucket->own_first, bucket->own_count);
+        if (c->separate_memory) {
+            c->to_host(c, step->host_squares, step->squares, sizeof *step->squares);
+            c->wait(c);
+        }
+        squares += *step->host_squares;
+    }
+    return squares;
+}
+
 double share_result(struct train_step *step, struct step_result *result)
 {
     const struct ranks *ranks = step->exchange->ranks;
     struct position_signals *p = &result->positions;
-    double since = seconds_now(), squares = 0;
-    for (int b = 0; b < step->exchange->count; b++) {
-        const struct gradient_bucket *bucket = &step->exchange->buckets[b];
-        squares += step->compute->sum_of_squares(step->compute, step->gradients + bucket->own_first,
-                                                 bucket->own_count);
-    }
+    double since = seconds_now();
+    const double squares = own_squares(step);
     double positions = (double)p->positions, right = (double)p->right, pairs = (double)p->pairs;
     double *const sums[] = {&positions,        &right,     &pairs,
                             &p->similarity,    &p->label,  &p->similarity_squared,
@@ -112,7 +125,7 @@ void update_own_slices(struct train_step *step, const struct adamw_settings *ada
         const struct gradient_bucket *bucket = &step->exchange->buckets[b];
         const size_t at = bucket->own_moments;
         c->adamw_step(c, arrays->params + bucket->own_first, arrays->exp_avg + at, arrays->exp_avg_sq + at,
-                      arrays->max_exp_avg_sq + at, step->gradients + bucket->own_first, adamw,
+                      arrays->max_exp_avg_sq + at, step->gradients + bucket->own_first, step->squares, adamw,
                       bucket->own_count);
     }
     double since = seconds_now();

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "compute/compute_arena.h"
+#include "compute/gradient_scale.h"
 #include "train/batch_pass.h"
 #include "train/memory_plan.h"
 #include "train/shared_step.h"
@@ -10,7 +11,6 @@
 #include "train/step_crops.h"
 #include "train/step_recording.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -471,55 +471,92 @@ enum voco_status train_step_gradients(struct train_step *step, const struct batc
     return status;
 }
 
-/* What a gradient of this norm is multiplied by, so that it is no longer than clip_norm. */
-static double clipping_scale(const struct train_step *step, double norm)
-{
-    const double most = step->settings.clip_norm;
-    return most > 0 && norm > most ? most / norm : 1;
-}
-
-enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result)
+/* Squares of a shared step are summed on the host. */
+static void find_squares(struct train_step *step, struct step_result *result)
 {
     struct compute *c = step->compute;
-    struct training_state *state = step->state;
-    const size_t trained = step->model->table.trained;
+    if (step->exchange == NULL) {
+        c->sum_of_squares(c, step->squares, step->gradients, step->model->table.trained);
+    } else {
+        *step->host_squares = share_result(step, result);
+        if (c->separate_memory) {
+            c->to_device(c, step->squares, step->host_squares, sizeof *step->squares);
+        }
+    }
+}
+
+static void take_update(struct train_step *step, double learning_rate, struct step_result *result)
+{
+    struct compute *c = step->compute;
+    const struct adamw_settings adamw = {
+        .learning_rate = learning_rate,
+        .beta1 = step->settings.beta1,
+        .beta2 = step->settings.beta2,
+        .epsilon = step->settings.epsilon,
+        .weight_decay = step->settings.weight_decay,
+        .step = (long)step->state->optimizer_step + 1,
+        .clip_norm = step->settings.clip_norm,
+    };
+    if (step->exchange != NULL && step->exchange->sharded) {
+        update_own_slices(step, &adamw, result);
+    } else {
+        c->adamw_step(c, step->arrays.params, step->arrays.exp_avg, step->arrays.exp_avg_sq,
+                      step->arrays.max_exp_avg_sq, step->gradients, step->squares, &adamw,
+                      step->model->table.trained);
+    }
+    c->undo_if_skipped(c, teacher_of(step), step->previous_teacher, step->squares, teacher_size(step));
+    c->parameters_changed(c);
+}
+
+enum voco_status train_step_ask_update(struct train_step *step, double learning_rate,
+                                       struct step_result *result)
+{
     double since = seconds_now();
     const double waited = result->seconds.communication;
     begin_phase(step, STEP_OPTIMISER);
-    const double squares =
-        step->exchange == NULL ? c->sum_of_squares(c, step->gradients, trained) : share_result(step, result);
-    result->gradient_norm = sqrt(squares);
-    /* Beyond FLT_MAX the second moment would be infinite and the parameter stuck. */
-    result->skipped = !isfinite(result->loss.total) || !(squares <= FLT_MAX);
-    if (!result->skipped) {
-        const struct adamw_settings adamw = {
-            .learning_rate = learning_rate,
-            .beta1 = step->settings.beta1,
-            .beta2 = step->settings.beta2,
-            .epsilon = step->settings.epsilon,
-            .weight_decay = step->settings.weight_decay,
-            .step = (long)state->optimizer_step + 1,
-            .gradient_scale = clipping_scale(step, result->gradient_norm),
-        };
-        if (step->exchange != NULL && step->exchange->sharded) {
-            update_own_slices(step, &adamw, result);
-        } else {
-            c->adamw_step(c, step->arrays.params, step->arrays.exp_avg, step->arrays.exp_avg_sq,
-                          step->arrays.max_exp_avg_sq, step->gradients, &adamw, trained);
-        }
-        c->parameters_changed(c);
-    }
-    const enum voco_status status = compute_status(c);
-    if (status != VOCO_OK || result->skipped) {
+    find_squares(step, result);
+    if (isfinite(result->loss.total)) {
+        take_update(step, learning_rate, result);
+    } else {
         undo_teacher(step);
     }
-    if (status == VOCO_OK) {
-        state->step += 1;
-        state->optimizer_step += !result->skipped;
+    if (step->compute->separate_memory) {
+        copies_follow_operations(&step->copies);
+        copy_to_host(&step->copies, step->host_squares, step->squares, sizeof *step->squares);
+    }
+    const enum voco_status status = compute_status(step->compute);
+    if (status != VOCO_OK) {
+        undo_teacher(step);
+    } else {
+        step->state->step += 1;
     }
     count_time(&result->seconds.optimiser, &since);
     result->seconds.optimiser -= result->seconds.communication - waited;
     return status;
+}
+
+int train_step_runs_ahead(const struct train_step *step)
+{
+    return step->compute->separate_memory && step->exchange == NULL;
+}
+
+enum voco_status train_step_settle(struct train_step *step, struct step_result *result)
+{
+    double since = seconds_now();
+    const enum voco_status status = copy_queue_wait(&step->copies);
+    result->gradient_norm = sqrt(*step->host_squares);
+    result->skipped = !isfinite(result->loss.total) || !can_update(*step->host_squares);
+    if (status == VOCO_OK) {
+        step->state->optimizer_step += !result->skipped;
+    }
+    count_time(&result->seconds.optimiser, &since);
+    return status;
+}
+
+enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result)
+{
+    const enum voco_status status = train_step_ask_update(step, learning_rate, result);
+    return status != VOCO_OK ? status : train_step_settle(step, result);
 }
 
 enum voco_status train_step_run(struct train_step *step, const struct batch *batch, double learning_rate,

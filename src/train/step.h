@@ -130,6 +130,8 @@ struct train_step {
     real *gradients;                    /* (table.trained): of the last step, before clipping. As operations
                                            take them, and the next one too */
     real *previous_teacher;             /* (table.total - table.trained): as it was before the step */
+    double *squares;                    /* of the gradients, as operations take it, */
+    double *host_squares;               /* and where the host reads it once the step is settled */
     real *host_gradients;               /* see train_step_host_gradients */
     struct step_recordings *recordings; /* of the passes, see train/step_recording.h; NULL: none are made */
     struct gradient_exchange *exchange; /* with the other ranks; NULL: there are none. Borrowed */
@@ -192,6 +194,19 @@ enum voco_status train_step_run(struct train_step *step, const struct batch *bat
 enum voco_status train_step_gradients(struct train_step *step, const struct batch *batch,
                                       struct step_result *result, const struct batch_outputs *outputs);
 enum voco_status train_step_update(struct train_step *step, double learning_rate, struct step_result *result);
+
+/* And the second in two, for a caller that lets a device go on by itself. The first asks for the update,
+ * which is made or not by what the gradient's norm turns out to be; state->step grows. The second waits, and
+ * only then gradient_norm, skipped and state->optimizer_step are right: before the next update is asked for,
+ * and before anybody looks at the state. Between the two the next step's gradients may be found, whose loss
+ * is waited for in any case: then there is nothing left to wait for, and the device has never stood still. */
+enum voco_status train_step_ask_update(struct train_step *step, double learning_rate,
+                                       struct step_result *result);
+enum voco_status train_step_settle(struct train_step *step, struct step_result *result);
+
+/* Whether a step's update may be settled during the next step: it need not wait for other ranks. Where the
+ * host itself computes, there is nothing to be gained by it. */
+int train_step_runs_ahead(const struct train_step *step);
 
 /* Forward only, without drop: embeddings, projections, loss and signals of a batch of floats. Parameters stay
  * as they are, the teacher's as well. Of `result` loss, positions, embeddings and seconds are filled. Uses

@@ -50,6 +50,9 @@ enum voco_status step_arrays_create(struct train_step *step)
     }
     step->gradients = new_array(c, table->trained);
     step->previous_teacher = new_array(c, table->total - table->trained);
+    step->squares = c->allocate(c, sizeof *step->squares);
+    step->host_squares =
+        c->separate_memory ? c->allocate_staging(c, sizeof *step->host_squares) : step->squares;
     c->wait(c);
     c->parameters_changed(c);
     return compute_status(c);
@@ -72,6 +75,11 @@ void step_arrays_free(struct train_step *step)
     c->release(c, step->gradients);
     c->release(c, step->previous_teacher);
     step->gradients = step->previous_teacher = NULL;
+    if (step->host_squares != step->squares) {
+        c->release_staging(c, step->host_squares);
+    }
+    c->release(c, step->squares);
+    step->squares = step->host_squares = NULL;
     free(step->host_gradients);
     step->host_gradients = NULL;
 }

@@ -3,7 +3,38 @@
 #include "tensors.h"
 
 #include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static double *given_number(struct results *r, double value)
+{
+    double *number = malloc(sizeof *number);
+    assert_non_null(number);
+    *number = value;
+    return given_bytes(r, number, sizeof *number);
+}
+
+static double number_on_host(struct compute *c, const double *number)
+{
+    double value = 0;
+    c->to_host(c, &value, number, sizeof value);
+    c->wait(c);
+    return value;
+}
+
+static double sum_of_squares(struct compute *c, double *sum, const real *x, size_t count)
+{
+    c->sum_of_squares(c, sum, x, count);
+    return number_on_host(c, sum);
+}
+
+static const struct adamw_settings plain = {
+    .learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .weight_decay = 0.01};
 
 static void update(struct compute *c, const void *chosen, struct results *r)
 {
@@ -15,43 +46,63 @@ static void update(struct compute *c, const void *chosen, struct results *r)
     real *average = new_result(r, "moving_average", count, 2);
     real *previous = new_result(r, "previous average", count, 77);
     real *zeros = new_result(r, "zero", count, 5);
-    real *squares = new_number(r, "sum_of_squares");
+    real *all_squares = new_number(r, "sum_of_squares");
+    double *squares = given_number(r, 77);
     for (int step = 1; step <= 4; step++) {
-        const struct adamw_settings settings = {.learning_rate = 0.01,
-                                                .beta1 = 0.9,
-                                                .beta2 = 0.9,
-                                                .epsilon = 1e-8,
-                                                .weight_decay = 0.01,
-                                                .step = step,
-                                                .gradient_scale = step == 3 ? 0.37 : 1};
+        struct adamw_settings settings = plain;
+        settings.step = step;
+        settings.clip_norm = step == 3 ? 0.02 * sqrt((double)count) : 0; /* a third of its norm, about */
         real *grad = given_reals(r, random_tensor(10 + step, count, step == 1 ? 3 : 0.1), count);
-        c->adamw_step(c, param, exp_avg, exp_avg_sq, largest, grad, &settings, count);
+        *all_squares += (real)sum_of_squares(c, squares, grad, count);
+        c->adamw_step(c, param, exp_avg, exp_avg_sq, largest, grad, squares, &settings, count);
         c->moving_average(c, average, step < 4 ? previous : NULL, param, (real)0.9, count);
-        *squares += (real)c->sum_of_squares(c, grad, count);
         c->zero(c, zeros, count);
+    }
+}
+
+/* By squares that forbid an update, and that allow one, of a gradient that is clipped. */
+static void update_or_not(struct compute *c, const void *chosen, struct results *r)
+{
+    enum { arrays = 5 };
+    static const double squares[] = {INFINITY, NAN, 3.41e38, 3.40e38, 1};
+    static const char *const names[] = {"infinite", "NaN", "too much", "at most", "one"};
+    const size_t count = *(const size_t *)chosen;
+    struct adamw_settings settings = plain;
+    settings.step = 1;
+    settings.clip_norm = 0.5;
+    real *grad = given_reals(r, random_tensor(1, count, 1), count);
+    real *before = given_reals(r, random_tensor(2, count, 1), count);
+    for (size_t k = 0; k < COUNT_OF(squares); k++) {
+        const double *sum = given_number(r, squares[k]);
+        real *param = new_result(r, names[k], arrays * count, 2);
+        c->adamw_step(c, param, param + count, param + 2 * count, param + 3 * count, grad, sum, &settings,
+                      count);
+        c->undo_if_skipped(c, param + 4 * count, before, sum, count);
     }
 }
 
 static int has_optimiser(const struct compute *c)
 {
-    return c->adamw_step != NULL && c->moving_average != NULL && c->zero != NULL && c->sum_of_squares != NULL;
+    return c->adamw_step != NULL && c->undo_if_skipped != NULL && c->moving_average != NULL &&
+           c->zero != NULL && c->sum_of_squares != NULL;
 }
 
 static void sum_what_is_not_finite(struct compute *c, const void *chosen, struct results *r)
 {
     const size_t count = *(const size_t *)chosen;
     real *x = given_reals(r, random_tensor(1, count, 1), count);
+    double *sum = given_number(r, 77);
     real *large = new_number(r, "of 1e30"), *infinite = new_number(r, "infinite"),
          *nan = new_number(r, "NaN");
     const real values[] = {(real)1e30, (real)-INFINITY, (real)NAN, 1};
     c->to_device(c, x, &values[0], sizeof(real));
-    *large = (real)(c->sum_of_squares(c, x, count) / 1e60);
+    *large = (real)(sum_of_squares(c, sum, x, count) / 1e60);
     c->to_device(c, x, &values[3], sizeof(real));
     for (size_t k = 0; k < count; k += 1 + count / 6) {
         c->to_device(c, x + k, &values[1], sizeof(real));
-        *infinite += (real)(isinf(c->sum_of_squares(c, x, count)) != 0);
+        *infinite += (real)(isinf(sum_of_squares(c, sum, x, count)) != 0);
         c->to_device(c, x + k, &values[2], sizeof(real));
-        *nan += (real)(isnan(c->sum_of_squares(c, x, count)) != 0);
+        *nan += (real)(isnan(sum_of_squares(c, sum, x, count)) != 0);
         c->to_device(c, x + k, &values[3], sizeof(real));
     }
     c->wait(c);
@@ -71,6 +122,11 @@ static void list_updates(struct case_list *list)
                                                 100.0 * (double)counts[i], i + 1 == COUNT_OF(counts));
         name_case(it, "adamw and sums %zu", counts[i]);
         it->is_there = has_optimiser;
+        if (i < 4) {
+            it = append_case(list, "optimiser", update_or_not, &counts[i], 200.0 * (double)counts[i], 0);
+            name_case(it, "updates of %zu that are made or not", counts[i]);
+            it->is_there = has_optimiser;
+        }
     }
     struct operation_case *it = append_case(list, "not_finite", sum_what_is_not_finite, &few, 2e4, 0);
     name_case(it, "sums of squares show what is not finite");

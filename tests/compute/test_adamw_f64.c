@@ -13,12 +13,9 @@
 
 enum { count = 5, steps = 8 };
 
-static const struct adamw_settings settings = {.learning_rate = 1e-2,
-                                               .beta1 = 0.9,
-                                               .beta2 = 0.7,
-                                               .epsilon = 1e-8,
-                                               .weight_decay = 0.1,
-                                               .gradient_scale = 1};
+static const struct adamw_settings settings = {
+    .learning_rate = 1e-2, .beta1 = 0.9, .beta2 = 0.7, .epsilon = 1e-8, .weight_decay = 0.1};
+static const double any_squares = 1; /* where they decide nothing */
 
 struct optimised {
     real param[count], exp_avg[count], exp_avg_sq[count], max_exp_avg_sq[count];
@@ -45,7 +42,8 @@ static void run(struct optimised *t, const struct adamw_settings *chosen, int la
             grad[k] = gradient(step, k);
         }
         now.step = step;
-        c.adamw_step(&c, t->param, t->exp_avg, t->exp_avg_sq, t->max_exp_avg_sq, grad, &now, count);
+        c.adamw_step(&c, t->param, t->exp_avg, t->exp_avg_sq, t->max_exp_avg_sq, grad, &any_squares, &now,
+                     count);
     }
     require_no_failure(&c);
     compute_close(&c);
@@ -111,7 +109,7 @@ static void epsilon_is_added_after_the_bias_correction(void **state)
     first.step = 1;
     real param = 0, m = 0, v = 0, largest = 0;
     const real grad = (real)1e-8;
-    c.adamw_step(&c, &param, &m, &v, &largest, &grad, &first, 1);
+    c.adamw_step(&c, &param, &m, &v, &largest, &grad, &any_squares, &first, 1);
     require_near(param, -settings.learning_rate * 0.5, 1e-12);
     compute_close(&c);
 }
@@ -127,7 +125,7 @@ static void a_single_parameter_without_gradient_decays(void **state)
     for (int step = 1; step <= 3; step++) {
         struct adamw_settings now = settings;
         now.step = step;
-        c.adamw_step(&c, &param, &m, &v, &largest, &grad, &now, 1);
+        c.adamw_step(&c, &param, &m, &v, &largest, &grad, &any_squares, &now, 1);
     }
     require_near(param, 2 * pow(1 - 1e-3, 3), 1e-15);
     compute_close(&c);
@@ -141,12 +139,57 @@ static void the_gradient_is_scaled_before_anything_else(void **state)
     open_implementation(&c, "reference", 1);
     struct adamw_settings scaled = settings, plain = settings;
     scaled.step = plain.step = 1;
-    scaled.gradient_scale = 0.125;
+    scaled.clip_norm = 1;
+    const double squares = 64; /* of a gradient that grad is a part of */
     struct optimised a = start, b = start;
     const real grad[count] = {1, -2, 0.5, 0, 3}, eighth[count] = {0.125, -0.25, 0.0625, 0, 0.375};
-    c.adamw_step(&c, a.param, a.exp_avg, a.exp_avg_sq, a.max_exp_avg_sq, grad, &scaled, count);
-    c.adamw_step(&c, b.param, b.exp_avg, b.exp_avg_sq, b.max_exp_avg_sq, eighth, &plain, count);
+    c.adamw_step(&c, a.param, a.exp_avg, a.exp_avg_sq, a.max_exp_avg_sq, grad, &squares, &scaled, count);
+    c.adamw_step(&c, b.param, b.exp_avg, b.exp_avg_sq, b.max_exp_avg_sq, eighth, &squares, &plain, count);
     assert_memory_equal(&a, &b, sizeof a);
+    compute_close(&c);
+}
+
+static void a_gradient_that_is_short_enough_stays(void **state)
+{
+    (void)state;
+    struct compute c;
+    open_implementation(&c, "reference", 1);
+    struct adamw_settings clipped = settings, plain = settings;
+    clipped.step = plain.step = 1;
+    clipped.clip_norm = 8;
+    const double squares = 64;
+    struct optimised a = start, b = start;
+    const real grad[count] = {1, -2, 0.5, 0, 3};
+    c.adamw_step(&c, a.param, a.exp_avg, a.exp_avg_sq, a.max_exp_avg_sq, grad, &squares, &clipped, count);
+    c.adamw_step(&c, b.param, b.exp_avg, b.exp_avg_sq, b.max_exp_avg_sq, grad, &squares, &plain, count);
+    assert_memory_equal(&a, &b, sizeof a);
+    compute_close(&c);
+}
+
+/* And what was done before in the hope of an update is undone. */
+static void squares_that_are_no_finite_float_leave_all_as_it_was(void **state)
+{
+    (void)state;
+    const double refused[] = {INFINITY, NAN, 3.5e38}, most = 3.4e38;
+    const real grad[count] = {1, -2, 0.5, 0, 3}, before[count] = {5, 4, 3, 2, 1};
+    struct adamw_settings first = settings;
+    first.step = 1;
+    struct compute c;
+    open_implementation(&c, "reference", 1);
+    for (int i = 0; i < 3; i++) {
+        struct optimised t = start;
+        real average[count] = {0};
+        c.adamw_step(&c, t.param, t.exp_avg, t.exp_avg_sq, t.max_exp_avg_sq, grad, &refused[i], &first,
+                     count);
+        assert_memory_equal(&t, &start, sizeof t);
+        c.undo_if_skipped(&c, average, before, &most, count);
+        assert_true(average[0] == 0 && average[count - 1] == 0);
+        c.undo_if_skipped(&c, average, before, &refused[i], count);
+        assert_memory_equal(average, before, sizeof before);
+    }
+    struct optimised t = start;
+    c.adamw_step(&c, t.param, t.exp_avg, t.exp_avg_sq, t.max_exp_avg_sq, grad, &most, &first, count);
+    assert_true(t.param[0] != start.param[0]);
     compute_close(&c);
 }
 
@@ -172,6 +215,8 @@ int main(void)
         cmocka_unit_test(epsilon_is_added_after_the_bias_correction),
         cmocka_unit_test(a_single_parameter_without_gradient_decays),
         cmocka_unit_test(the_gradient_is_scaled_before_anything_else),
+        cmocka_unit_test(a_gradient_that_is_short_enough_stays),
+        cmocka_unit_test(squares_that_are_no_finite_float_leave_all_as_it_was),
         cmocka_unit_test(learning_rate_zero_moves_only_the_moments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

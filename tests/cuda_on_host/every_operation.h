@@ -38,6 +38,7 @@ OPERATION(patch_merge_forward);
 OPERATION(patch_merge_backward);
 OPERATION(add);
 OPERATION(adamw_step);
+OPERATION(undo_if_skipped);
 OPERATION(moving_average);
 OPERATION(apply_mask);
 OPERATION(contrast_loss);

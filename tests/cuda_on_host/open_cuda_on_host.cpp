@@ -155,7 +155,6 @@ static void close_on_host(struct compute *c)
         cuda_weights_free(c);
     }
     cuda_release(c, cuda_state(c)->scratch);
-    free(cuda_state(c)->sum);
     free(cuda_state(c));
 }
 
@@ -202,7 +201,6 @@ void open_cuda_on_host(struct compute *c, enum compute_precision precision)
     state->major = gpu_on_host.major;
     state->minor = gpu_on_host.minor;
     state->shared_per_block = gpu_on_host.shared_per_block;
-    state->sum = (double *)malloc(sizeof *state->sum);
     if (precision != PRECISION_FLOAT32) {
         state->full = *c;
         state->full.precision = PRECISION_FLOAT32;

@@ -186,7 +186,7 @@ static void what_has_no_place_makes_a_recording_fail(void **unused)
     change_params(&c, &a, first_params);
     ask_for_one(&c, &a);
     struct outcome *expected = outcome_of(&c, &a);
-    for (int what = 0; what < 6; what++) {
+    for (int what = 0; what < 5; what++) {
         float number = 0;
         c.record_begin(&c);
         ask_for_one(&c, &a);
@@ -195,15 +195,12 @@ static void what_has_no_place_makes_a_recording_fail(void **unused)
             c.linear_forward(&c, a.z, a.inp, a.params + 8, NULL, rows, channels, hidden);
             break;
         case 1:
-            (void)c.sum_of_squares(&c, a.params, weights);
-            break;
-        case 2:
             c.parameters_changed(&c);
             break;
-        case 3:
+        case 2:
             c.to_host(&c, &number, a.params, sizeof number);
             break;
-        case 4:
+        case 3:
             c.to_device(&c, a.params, &number, sizeof number);
             break;
         default:

@@ -242,6 +242,10 @@ KEPT_AS_COPY(conv3d_shape)
 KEPT_AS_COPY(attention_shape)
 KEPT_AS_COPY(norm_activation)
 KEPT_AS_COPY(pooled_residual)
+KEPT_AS_COPY(normed_linear)
+KEPT_AS_COPY(normed_linear_gradients)
+KEPT_AS_COPY(mlp)
+KEPT_AS_COPY(mlp_gradients)
 KEPT_AS_COPY(adamw_settings)
 KEPT_AS_COPY(contrast_shape)
 
@@ -343,18 +347,19 @@ static void *queue_of(struct compute *c)
     return static_cast<queue_on_host *>(&device_of(c)->line);
 }
 
-static double sum_of_squares(struct compute *c, const real *x, size_t count)
-{
-    double sum = 0;
-    not_while_recording(c, "a sum that is returned");
-    put(c, [c, x, count, &sum] { sum = inner_of(c)->sum_of_squares(inner_of(c), x, count); });
-    wait_for_all(c);
-    return sum;
-}
-
 static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
 {
     return inner_of(c)->normed_conv3d_work(inner_of(c), shape);
+}
+
+static int mlp_fits(struct compute *c, int channels, int hidden)
+{
+    return inner_of(c)->mlp_fits(inner_of(c), channels, hidden);
+}
+
+static int normed_linear_fits(struct compute *c, int in_features, int out_features)
+{
+    return inner_of(c)->normed_linear_fits(inner_of(c), in_features, out_features);
 }
 
 static void record_begin(struct compute *c)
@@ -478,16 +483,31 @@ static void fill(struct compute *c, device *d, enum compute_precision precision)
     LATER(patch_merge_backward);
     LATER(add);
     LATER(adamw_step);
+    LATER(undo_if_skipped);
     LATER(moving_average);
     LATER(apply_mask);
     LATER(contrast_loss);
     LATER(zero);
     LATER(sum_in_order);
-#undef LATER
+    LATER(sum_of_squares);
     c->normed_conv3d_work = normed_conv3d_work;
-    c->sum_of_squares = sum_of_squares;
     c->parameters_changed = parameters_changed;
 }
+
+void device_fuses_operations(struct compute *c)
+{
+    if (inner_of(c)->mlp_forward != NULL) {
+        LATER(mlp_forward);
+        LATER(mlp_backward);
+        c->mlp_fits = mlp_fits;
+    }
+    if (inner_of(c)->normed_linear_forward != NULL) {
+        LATER(normed_linear_forward);
+        LATER(normed_linear_backward);
+        c->normed_linear_fits = normed_linear_fits;
+    }
+}
+#undef LATER
 
 static enum voco_status open_in(struct compute *c, const char *implementation,
                                 enum compute_precision precision)

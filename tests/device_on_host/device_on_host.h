@@ -16,6 +16,10 @@ extern "C" {
 /* As compute_open of `implementation` with one thread, in float32. */
 enum voco_status open_device_on_host(struct compute *c, const char *implementation);
 
+/* From now on it has the fused operations of that implementation as well, which compute.h lets one do
+ * without: an MLP, and a linear layer of normed rows. Without them layers go another way, as wide ones do. */
+void device_fuses_operations(struct compute *c);
+
 /* Of the recordings of a device. A test may set what it likes. */
 struct recordings_on_host {
     int made;  /* so far */

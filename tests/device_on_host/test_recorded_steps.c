@@ -31,12 +31,14 @@ static int close_device(void **state)
     return 0;
 }
 
-/* Returns of how many steps the passes, which are three, were replayed. */
+/* Returns of how many steps the passes, which are three, were replayed. What is expected is settled step by
+ * step. */
 static int replayed_steps(const struct step_scenario *scenario)
 {
     struct step_scenario alone = *scenario;
     struct scenario_outcome expected, found;
     alone.before = NULL;
+    alone.ahead = 0;
     run_scenario(&found, &device, scenario, 1);
     run_scenario(&expected, &device, &alone, 0);
     const int replays = found.replays;
@@ -69,6 +71,23 @@ static void other_places_are_recorded_anew(void **unused)
                                            .larger_till = 10};
     /* 1 to 3; 5 and 6; 8 and 9, which are larger; 11 and 12 */
     assert_int_equal(replayed_steps(&scenario), 3 + 2 + 2 + 2);
+}
+
+/* Whatever becomes of an update that the device decides on, and whatever comes between: an evaluation waits
+ * for nothing either. */
+static void updates_may_be_settled_later(void **unused)
+{
+    (void)unused;
+    for (int from = 1; from < 4; from += 2) { /* while the passes are recorded, and after */
+        const struct step_scenario scenario = {.config = config,
+                                               .drop = DROP_FEATURE,
+                                               .steps = 9,
+                                               .broken = from + 3,
+                                               .overflows = from,
+                                               .evaluate_before = from + 1,
+                                               .ahead = 1};
+        assert_int_equal(replayed_steps(&scenario), 8);
+    }
 }
 
 static void move_memory(void *context, int step)
@@ -117,6 +136,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(steps_are_recorded_after_the_first, open_device, close_device),
         cmocka_unit_test_setup_teardown(other_places_are_recorded_anew, open_device, close_device),
+        cmocka_unit_test_setup_teardown(updates_may_be_settled_later, open_device, close_device),
         cmocka_unit_test_setup_teardown(moved_memory_is_recorded_anew, open_device, close_device),
         cmocka_unit_test_setup_teardown(where_recording_fails_steps_go_on_without, open_device, close_device),
     };

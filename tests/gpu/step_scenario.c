@@ -68,20 +68,37 @@ static void happen(const struct step_scenario *s, struct train_step *step, const
     }
 }
 
+static void settle(const struct step_scenario *s, struct train_step *step, struct step_result *results,
+                   int number)
+{
+    require_ok(train_step_settle(step, &results[number]));
+    assert_int_equal(results[number].skipped, number > 0 && (number == s->broken || number == s->overflows));
+}
+
 static void take_steps(struct scenario_outcome *outcome, struct train_step *step,
                        const struct step_scenario *s)
 {
+    static const real too_long = (real)3e19;
     struct batch batches[batch_kinds];
+    struct compute *c = step->compute;
     make_batches(batches, s->config.roi);
     for (int k = 0; k < s->steps; k++) {
         struct step_result *result = &outcome->results[k];
         happen(s, step, &batches[LARGER], k);
         require_ok(train_step_gradients(step, batch_of(s, batches, k), result, NULL));
+        if (s->ahead && k > 0) {
+            settle(s, step, outcome->results, k - 1);
+        }
         if (k + 1 < s->steps) {
             require_ok(train_step_bring(step, batch_of(s, batches, k + 1)));
         }
-        require_ok(train_step_update(step, 1e-4, result));
-        assert_int_equal(result->skipped, k > 0 && k == s->broken);
+        if (k > 0 && k == s->overflows) {
+            c->to_device(c, step->gradients, &too_long, sizeof too_long);
+        }
+        require_ok(train_step_ask_update(step, 1e-4, result));
+        if (!s->ahead || k + 1 == s->steps) {
+            settle(s, step, outcome->results, k);
+        }
     }
     require_ok(train_step_fetch_state(step));
     train_step_free(step);

@@ -15,6 +15,8 @@ struct step_scenario {
     int resize_before;            /* one crop more at once, and more activations kept */
     int evaluate_before;          /* on a larger batch */
     int broken;                   /* the step whose batch is not finite, which is skipped */
+    int overflows;                /* the step whose gradient is too long, which is skipped as well */
+    int ahead;                    /* an update is settled after the next step's gradients */
     int larger_from, larger_till; /* steps on larger batches */
     void (*before)(void *context, int step);
     void *context;

@@ -29,7 +29,9 @@ static int compare_steps(const char *what, struct compute *c, const struct step_
                          int least_replayed)
 {
     struct scenario_outcome expected, found;
-    run_scenario(&expected, c, scenario, 0);
+    struct step_scenario settled = *scenario;
+    settled.ahead = 0;
+    run_scenario(&expected, c, &settled, 0);
     run_scenario(&found, c, scenario, 1);
     const int same = same_outcome(&found, &expected, scenario->steps);
     const int recorded = found.replays >= 3 * least_replayed;
@@ -54,6 +56,8 @@ int main(void)
     /* Where an evaluation takes more memory than steps do, they are recorded anew. */
     const struct step_scenario evaluated = {
         .config = scenario.config, .drop = DROP_CROP, .steps = 7, .evaluate_before = 5};
+    const struct step_scenario ahead = {
+        .config = scenario.config, .drop = DROP_FEATURE, .steps = 9, .broken = 6, .overflows = 4, .ahead = 1};
     struct compute c;
     int wrong = 0;
     assert_int_equal(unsetenv("VOCO_CUDA_GRAPH"), 0);
@@ -68,6 +72,8 @@ int main(void)
         require_ok(status);
         wrong += compare_steps(in_bf16 ? "in bf16" : "in float32", &c, &scenario, 4 + 3 + 2 + 4);
         wrong += compare_steps(in_bf16 ? "in bf16, evaluated" : "in float32, evaluated", &c, &evaluated, 5);
+        wrong +=
+            compare_steps(in_bf16 ? "in bf16, settled later" : "in float32, settled later", &c, &ahead, 8);
         compute_close(&c);
     }
     return wrong;

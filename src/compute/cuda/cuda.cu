@@ -80,7 +80,6 @@ static void close_cuda(struct compute *c)
     cudnn_close(c);
     blas_close(c);
     cuda_release(c, state->scratch);
-    cuda_release_staging(c, state->sum);
     if (state->stream != NULL) {
         (void)cudaStreamDestroy(state->stream);
     }
@@ -154,6 +153,7 @@ static void fill_operations(struct compute *c)
     c->apply_mask = cuda_apply_mask;
     c->contrast_loss = cuda_contrast_loss;
     c->adamw_step = cuda_adamw_step;
+    c->undo_if_skipped = cuda_undo_if_skipped;
     c->moving_average = cuda_moving_average;
     c->zero = cuda_zero;
     c->sum_in_order = cuda_sum_in_order;
@@ -205,7 +205,6 @@ static enum voco_status open_state(struct compute *c)
                cudaStreamCreateWithPriority(&state->stream, cudaStreamNonBlocking,
                                             least > greatest ? least - 1 : least),
                "creating a stream");
-    state->sum = (double *)cuda_allocate_staging(c, sizeof *state->sum);
     status = compute_status(c);
     if (status == VOCO_OK) {
         status = leaves_open(c);

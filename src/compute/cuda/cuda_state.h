@@ -30,7 +30,6 @@ struct cuda_state {
     size_t scratch_bytes;
     int scratch_moves;        /* how often such memory has moved */
     struct CUevent_st *event; /* of what others follow, see beside.cu; NULL: none did yet */
-    double *sum;              /* one double in pinned host memory */
     struct cudnn *cudnn;
     struct blas *blas;
     struct weight_forms *weights;
@@ -143,10 +142,12 @@ void cuda_moving_average(struct compute *c, float *average, float *previous, con
 void cuda_zero(struct compute *c, float *x, size_t count);
 void cuda_sum_in_order(struct compute *c, float *out, const activation *parts, int n, size_t count,
                        float scale);
-double cuda_sum_of_squares(struct compute *c, const float *x, size_t count);
+void cuda_sum_of_squares(struct compute *c, double *sum, const float *x, size_t count);
 void cuda_adamw_step(struct compute *c, float *param, float *exp_avg, float *exp_avg_sq,
-                     float *max_exp_avg_sq, const float *grad, const struct adamw_settings *settings,
-                     size_t count);
+                     float *max_exp_avg_sq, const float *grad, const double *squares,
+                     const struct adamw_settings *settings, size_t count);
+void cuda_undo_if_skipped(struct compute *c, float *array, const float *before, const double *squares,
+                          size_t count);
 
 void cuda_conv3d_forward(struct compute *c, activation *out, const activation *inp, const float *weight,
                          const float *bias, const struct conv3d_shape *shape);

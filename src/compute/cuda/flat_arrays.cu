@@ -155,20 +155,15 @@ static __global__ void sum_partials(double *result, const double *partials, int 
     }
 }
 
-double cuda_sum_of_squares(struct compute *c, const float *x, size_t count)
+void cuda_sum_of_squares(struct compute *c, double *sum, const float *x, size_t count)
 {
-    double *sum = cuda_state(c)->sum;
     const size_t most = divide_up(count, square_threads);
     const int blocks = (int)(most < square_blocks ? most : (size_t)square_blocks);
-    double *partials = (double *)cuda_scratch(c, (square_blocks + 1) * sizeof *partials);
+    double *partials = (double *)cuda_scratch(c, square_blocks * sizeof *partials);
     if (c->status != VOCO_OK) {
-        return 0;
+        return;
     }
     launch(c, all_aligned(x) ? sum_squares<4> : sum_squares<1>, dim3((unsigned)blocks), dim3(square_threads),
-           0, partials + 1, x, count);
-    launch(c, sum_partials, dim3(1), dim3(square_threads), 0, partials, (const double *)(partials + 1),
-           blocks);
-    c->to_host(c, sum, partials, sizeof *sum);
-    c->wait(c);
-    return c->status == VOCO_OK ? *sum : 0;
+           0, partials, x, count);
+    launch(c, sum_partials, dim3(1), dim3(square_threads), 0, sum, (const double *)partials, blocks);
 }

@@ -68,11 +68,10 @@ void reference_sum_in_order(struct compute *c, real *out, const activation *part
     }
 }
 
-double reference_sum_of_squares(struct compute *c, const real *x, size_t count)
+void reference_sum_of_squares(struct compute *c, double *sum, const real *x, size_t count)
 {
-    double sum = 0;
+    *sum = 0;
     for (size_t k = 0; c->status == VOCO_OK && k < count; k++) {
-        sum += (double)x[k] * x[k];
+        *sum += (double)x[k] * x[k];
     }
-    return sum;
 }

@@ -135,10 +135,10 @@ void reference_contrast_loss(struct compute *c, double *terms, real *dz, real *s
                              const struct contrast_shape *shape);
 void reference_sum_in_order(struct compute *c, real *out, const activation *parts, int n, size_t count,
                             real scale);
-double reference_sum_of_squares(struct compute *c, const real *x, size_t count);
+void reference_sum_of_squares(struct compute *c, double *sum, const real *x, size_t count);
 
 void reference_adamw_step(struct compute *c, real *param, real *exp_avg, real *exp_avg_sq,
-                          real *max_exp_avg_sq, const real *grad, const struct adamw_settings *settings,
-                          size_t count);
+                          real *max_exp_avg_sq, const real *grad, const double *squares,
+                          const struct adamw_settings *settings, size_t count);
 
 #endif

@@ -1,18 +1,19 @@
 #include "compute/cpu/kernels/kernels.h"
+#include "compute/gradient_scale.h"
 
 #include <math.h>
 
 void KERNEL(adamw_step)(struct compute *c, float *param, float *exp_avg, float *exp_avg_sq,
-                        float *max_exp_avg_sq, const float *grad, const struct adamw_settings *settings,
-                        size_t count)
+                        float *max_exp_avg_sq, const float *grad, const double *squares,
+                        const struct adamw_settings *settings, size_t count)
 {
-    if (c->status != VOCO_OK) {
+    if (c->status != VOCO_OK || !can_update(*squares)) {
         return;
     }
     const double correction1 = 1 - pow(settings->beta1, (double)settings->step);
     const double correction2 = 1 - pow(settings->beta2, (double)settings->step);
     const float decay = (float)(1 - settings->learning_rate * settings->weight_decay);
-    const float scale = (float)settings->gradient_scale;
+    const float scale = (float)gradient_scale(*squares, settings->clip_norm);
     const float beta1 = (float)settings->beta1, rest1 = (float)(1 - settings->beta1);
     const float beta2 = (float)settings->beta2, rest2 = (float)(1 - settings->beta2);
     const float step_size = (float)(settings->learning_rate / correction1);

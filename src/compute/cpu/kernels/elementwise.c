@@ -109,21 +109,22 @@ void KERNEL(sum_in_order)(struct compute *c, float *out, const activation *parts
     }
 }
 
-double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count)
+void KERNEL(sum_of_squares)(struct compute *c, double *sum, const float *x, size_t count)
 {
     enum { block = 4096 };
     const size_t blocks = (count + block - 1) / block;
     const int threads = cpu_state(c)->threads;
+    *sum = 0;
     if (c->status != VOCO_OK) {
-        return 0;
+        return;
     }
     double *sums = cpu_scratch(c, threads * sizeof *sums);
     if (sums == NULL) {
-        return 0;
+        return;
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
-        double sum = 0;
+        double of_part = 0;
         for (size_t b = share_begin(blocks, part, threads); b < share_begin(blocks, part + 1, threads); b++) {
             const size_t end = (b + 1) * block < count ? (b + 1) * block : count;
             double of_block = 0;
@@ -131,15 +132,13 @@ double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count)
             for (size_t k = b * block; k < end; k++) {
                 of_block += (double)x[k] * x[k];
             }
-            sum += of_block;
+            of_part += of_block;
         }
-        sums[part] = sum;
+        sums[part] = of_part;
     }
-    double total = 0;
     for (int part = 0; part < threads; part++) {
-        total += sums[part];
+        *sum += sums[part];
     }
-    return total;
 }
 
 void KERNEL(add_bias)(struct compute *c, activation *x, const float *bias, size_t rows, int channels)

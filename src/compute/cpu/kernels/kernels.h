@@ -83,11 +83,11 @@ void KERNEL(moving_average)(struct compute *c, float *average, float *previous, 
 void KERNEL(zero)(struct compute *c, float *x, size_t count);
 void KERNEL(sum_in_order)(struct compute *c, float *out, const activation *parts, int n, size_t count,
                           float scale);
-double KERNEL(sum_of_squares)(struct compute *c, const float *x, size_t count);
+void KERNEL(sum_of_squares)(struct compute *c, double *sum, const float *x, size_t count);
 
 void KERNEL(adamw_step)(struct compute *c, float *param, float *exp_avg, float *exp_avg_sq,
-                        float *max_exp_avg_sq, const float *grad, const struct adamw_settings *settings,
-                        size_t count);
+                        float *max_exp_avg_sq, const float *grad, const double *squares,
+                        const struct adamw_settings *settings, size_t count);
 
 void KERNEL(add_bias)(struct compute *c, activation *x, const float *bias, size_t rows, int channels);
 
