@@ -32,7 +32,7 @@ static void say_progress(struct run *run, const struct step_metrics *metrics)
 {
     const double time = seconds_now();
     const long long total = run->folder.recipe.steps;
-    const long long done = run->state.step;
+    const long long done = metrics->step + 1;
     if (time - run->last_progress < 0.25 && done < total) {
         return;
     }
@@ -49,9 +49,10 @@ static void say_progress(struct run *run, const struct step_metrics *metrics)
              format_duration(left, rate * (double)(total - done)));
 }
 
-static void add_seconds(struct run *run, const struct step_seconds *seconds, double whole)
+static void add_seconds(struct run *run, const struct asked_step *asked)
 {
-    if (run->state.step - run->first_step == 1) {
+    const struct step_seconds *seconds = &asked->result.seconds;
+    if (asked->number == run->first_step) {
         return; /* the first step also creates what later ones reuse */
     }
     run->seconds.encoder_forward += seconds->encoder_forward;
@@ -59,7 +60,7 @@ static void add_seconds(struct run *run, const struct step_seconds *seconds, dou
     run->seconds.encoder_backward += seconds->encoder_backward;
     run->seconds.optimiser += seconds->optimiser;
     run->seconds.communication += seconds->communication;
-    run->step_seconds += whole;
+    run->step_seconds += asked->seconds;
 }
 
 /* The batch of the next step; run->stopping where there is none because a rank was asked to stop. One look at
@@ -90,18 +91,82 @@ static void look_ahead(struct run *run)
     }
 }
 
-static enum voco_status step_on(struct run *run, const struct batch *batch, double learning_rate,
-                                struct step_result *result)
+static struct step_metrics metrics_of(const struct asked_step *asked)
 {
-    const enum voco_status status = train_step_gradients(&run->step, batch, result, NULL);
+    const struct step_result *result = &asked->result;
+    return (struct step_metrics){.step = asked->number,
+                                 .loss = result->loss.total,
+                                 .intra = result->loss.intra,
+                                 .inter = result->loss.inter,
+                                 .reg = result->loss.reg,
+                                 .position_accuracy = position_accuracy(&result->positions),
+                                 .correlation = position_correlation(&result->positions),
+                                 .feature_spread = result->embeddings.spread,
+                                 .effective_rank = result->embeddings.effective_rank,
+                                 .learning_rate = asked->learning_rate,
+                                 .grad_norm = result->gradient_norm,
+                                 .skipped = result->skipped,
+                                 .seconds = asked->seconds,
+                                 .crops_per_second = asked->crops / asked->seconds,
+                                 .communication_seconds = result->seconds.communication};
+}
+
+/* Says of a step whose update was asked for, if there is one, what became of it. */
+static enum voco_status finish_step(struct run *run)
+{
+    struct asked_step *asked = &run->asked;
+    if (!asked->is_there) {
+        return VOCO_OK;
+    }
+    asked->is_there = 0;
+    const double since = seconds_now();
+    enum voco_status status = give_up(run, train_step_settle(&run->step, &asked->result));
+    asked->seconds += seconds_now() - since;
     if (status != VOCO_OK) {
         return status;
     }
-    look_ahead(run);
-    return train_step_update(&run->step, learning_rate, result);
+    add_seconds(run, asked);
+    const struct step_metrics metrics = metrics_of(asked);
+    tensorboard_log_append(&run->tensorboard, &metrics);
+    if (is_first(run)) {
+        status = give_up(run, metrics_log_append(&run->metrics, &metrics));
+    }
+    if (status != VOCO_OK) {
+        return status;
+    }
+    say_progress(run, &metrics);
+    run->skipped_in_row = metrics.skipped ? run->skipped_in_row + 1 : 0;
+    if (metrics.skipped) {
+        run->report->skipped++;
+        log_line(LOG_WARNING, "step %lld was skipped: its loss or gradient is not finite (%d in a row)",
+                 metrics.step, run->skipped_in_row);
+    }
+    if (run->skipped_in_row >= run->folder.recipe.max_skipped) {
+        return fail(
+            VOCO_DIVERGED,
+            "%s: stopped at step %lld: %d steps in a row without a finite loss and gradient; try a lower "
+            "learning rate or clip_norm",
+            run->options->out, metrics.step + 1, run->skipped_in_row);
+    }
+    return VOCO_OK;
 }
 
-static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
+/* The gradients of this step, the end of the one before, and then this one's update. */
+static enum voco_status step_on(struct run *run, const struct batch *batch, struct asked_step *step)
+{
+    enum voco_status status = give_up(run, train_step_gradients(&run->step, batch, &step->result, NULL));
+    if (status == VOCO_OK) {
+        status = finish_step(run);
+    }
+    if (status == VOCO_OK) {
+        look_ahead(run);
+        status = give_up(run, train_step_ask_update(&run->step, step->learning_rate, &step->result));
+    }
+    return status;
+}
+
+/* Leaves run->asked, unless run->stopping. */
+static enum voco_status ask_for_step(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
     const struct schedule schedule = {.kind = recipe->schedule,
@@ -114,78 +179,49 @@ static enum voco_status one_step(struct run *run, struct step_metrics *metrics)
     if (status != VOCO_OK || run->stopping) {
         return status;
     }
-    const long long number = run->state.step;
-    if (number == run->first_step) {
-        tensorboard_log_crops(&run->tensorboard, number, batch);
+    struct asked_step step = {.is_there = 1,
+                              .number = run->state.step,
+                              .crops = recipe->volumes * (batch->crops + batch->bases),
+                              .learning_rate = schedule_learning_rate(&schedule, run->state.step)};
+    if (step.number == run->first_step) {
+        tensorboard_log_crops(&run->tensorboard, step.number, batch);
     }
-    const int crops = recipe->volumes * (batch->crops + batch->bases);
-    const double learning_rate = schedule_learning_rate(&schedule, number);
-    struct step_result result;
-    status = give_up(run, step_on(run, batch, learning_rate, &result));
-    if (status != VOCO_OK) {
-        return status;
+    status = step_on(run, batch, &step);
+    if (status == VOCO_OK) {
+        step.seconds = seconds_now() - began;
+        run->asked = step;
     }
-    const double seconds = seconds_now() - began;
-    add_seconds(run, &result.seconds, seconds);
-    *metrics = (struct step_metrics){.step = number,
-                                     .loss = result.loss.total,
-                                     .intra = result.loss.intra,
-                                     .inter = result.loss.inter,
-                                     .reg = result.loss.reg,
-                                     .position_accuracy = position_accuracy(&result.positions),
-                                     .correlation = position_correlation(&result.positions),
-                                     .feature_spread = result.embeddings.spread,
-                                     .effective_rank = result.embeddings.effective_rank,
-                                     .learning_rate = learning_rate,
-                                     .grad_norm = result.gradient_norm,
-                                     .skipped = result.skipped,
-                                     .seconds = seconds,
-                                     .crops_per_second = crops / seconds,
-                                     .communication_seconds = result.seconds.communication};
-    tensorboard_log_append(&run->tensorboard, metrics);
-    return is_first(run) ? give_up(run, metrics_log_append(&run->metrics, metrics)) : VOCO_OK;
+    return status;
+}
+
+static int checkpoint_is_due(const struct run *run)
+{
+    const long long every = run->folder.recipe.checkpoint_every;
+    return every > 0 && run->state.step % every == 0;
 }
 
 static enum voco_status train(struct run *run)
 {
     const struct recipe *recipe = &run->folder.recipe;
-    int skipped_in_row = 0;
     long long saved = run->report->checkpoint[0] != '\0' ? run->state.step : -1;
     run->first_step = run->state.step;
     run->started = seconds_now();
     enum voco_status status = VOCO_OK;
-    while (run->state.step < recipe->steps) {
-        struct step_metrics metrics;
-        status = one_step(run, &metrics);
-        if (status != VOCO_OK) {
-            return status;
+    while (status == VOCO_OK && run->state.step < recipe->steps && !run->stopping) {
+        status = ask_for_step(run);
+        const int saves = !run->stopping && checkpoint_is_due(run);
+        if (status == VOCO_OK && (saves || !train_step_runs_ahead(&run->step))) {
+            status = finish_step(run);
         }
-        if (run->stopping) {
-            break;
-        }
-        say_progress(run, &metrics);
-        skipped_in_row = metrics.skipped ? skipped_in_row + 1 : 0;
-        if (metrics.skipped) {
-            run->report->skipped++;
-            log_line(LOG_WARNING, "step %lld was skipped: its loss or gradient is not finite (%d in a row)",
-                     metrics.step, skipped_in_row);
-        }
-        if (skipped_in_row >= recipe->max_skipped) {
-            return fail(
-                VOCO_DIVERGED,
-                "%s: stopped at step %lld: %d steps in a row without a finite loss and gradient; try a lower "
-                "learning rate or clip_norm",
-                run->options->out, run->state.step, skipped_in_row);
-        }
-        if (recipe->checkpoint_every > 0 && run->state.step % recipe->checkpoint_every == 0) {
+        if (status == VOCO_OK && saves) {
             status = run_save(run);
             saved = run->state.step;
         }
-        if (status != VOCO_OK) {
-            return status;
-        }
     }
-    if (saved != run->state.step) {
+    if (status == VOCO_OK) {
+        status = finish_step(run);
+    }
+    if (status == VOCO_OK && saved != run->state.step) {
         status = run_save(run);
     }
     run->report->steps = run->state.step;

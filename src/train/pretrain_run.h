@@ -13,6 +13,16 @@
 #include "train/tensorboard_log.h"
 #include "train/volumes.h"
 
+/* A step whose update was asked for, and may not be settled yet (train_step_settle). */
+struct asked_step {
+    int is_there;
+    long long number;
+    int crops; /* of all ranks */
+    double learning_rate;
+    double seconds; /* that the host was at it */
+    struct step_result result;
+};
+
 /* Everything that lives as long as a run. */
 struct run {
     const struct pretrain_options *options;
@@ -31,6 +41,8 @@ struct run {
     struct training_state state;
     struct compute compute;
     struct train_step step;
+    struct asked_step asked;
+    int skipped_in_row;   /* steps that made no update */
     uint64_t chunk_cache; /* bytes that the plan leaves for it */
     struct chunk_cache *chunks;
     struct loader *loader;

@@ -43,7 +43,9 @@ struct run {
     struct timed_compute timer;
     struct train_step step;
     struct loader *loader;
-    const struct batch *ahead;     /* the next step's batch, on its way; NULL: not yet */
+    const struct batch *ahead; /* the next step's batch, on its way; NULL: not yet */
+    struct step_result asked;  /* of the last step, where its update is not settled yet */
+    int is_asked;
     struct step_account *accounts; /* (steps) */
     struct step_account *current;
     struct step_account warm_up;
@@ -177,6 +179,18 @@ static void look_ahead(struct run *r)
     }
 }
 
+static enum voco_status settle(struct run *r)
+{
+    if (!r->is_asked) {
+        return VOCO_OK;
+    }
+    r->is_asked = 0;
+    const enum voco_status status = train_step_settle(&r->step, &r->asked);
+    return status == VOCO_OK && r->asked.skipped
+               ? fail(VOCO_DIVERGED, "a step's loss or gradient is not finite")
+               : status;
+}
+
 /* A batch, and a step on it, as in a run. */
 static enum voco_status take_step(struct run *r, struct step_account *account)
 {
@@ -192,16 +206,24 @@ static enum voco_status take_step(struct run *r, struct step_account *account)
     struct step_result result;
     status = train_step_gradients(&r->step, batch, &result, NULL);
     if (status == VOCO_OK) {
+        status = settle(r);
+    }
+    if (status == VOCO_OK) {
         look_ahead(r);
-        status = train_step_update(&r->step, r->recipe->learning_rate, &result);
+        status = train_step_ask_update(&r->step, r->recipe->learning_rate, &result);
+    }
+    if (status == VOCO_OK) {
+        r->asked = result;
+        r->is_asked = 1;
+    }
+    if (status == VOCO_OK && (r->timer.waits || !train_step_runs_ahead(&r->step))) {
+        status = settle(r);
+        result = r->asked;
     }
     account->seconds = seconds_now() - began;
     account->cpu_seconds = cpu_seconds_now() - cpu_began;
     account->waited = loader_waited_seconds(r->loader) - waited;
     account->phases = result.seconds;
-    if (status == VOCO_OK && result.skipped) {
-        status = fail(VOCO_DIVERGED, "step %lld: its loss or gradient is not finite", r->state.step);
-    }
     return status;
 }
 
@@ -217,6 +239,9 @@ static enum voco_status take_steps(struct run *r)
     for (int k = 0; k < r->settings->steps && status == VOCO_OK; k++) {
         log_line(LOG_PROGRESS, "step %d of %d", k + 1, r->settings->steps);
         status = take_step(r, &r->accounts[k]);
+    }
+    if (status == VOCO_OK) {
+        status = settle(r);
     }
     if (status == VOCO_OK && r->compute.separate_memory) { /* in others operations are not told apart */
         r->step.compute = &r->timer.compute;
