@@ -1,57 +1,8 @@
 #include "compute/timed_compute.h"
 
-#include "base/clock.h"
-#include "compute/operation_arithmetic.h"
-
-#include <string.h>
-
-/* An operation at work. */
-struct call {
-    struct compute *outer, *timed;
-    struct operation_total *total;
-    double began;
-};
-
-static struct call begin(struct compute *c, enum operation_kind kind)
-{
-    const struct timed_compute *timer = c->state;
-    return (struct call){.outer = c,
-                         .timed = c == &timer->full ? timer->timed->full : timer->timed,
-                         .total = &timer->totals[kind],
-                         .began = seconds_now()};
-}
-
-/* Hands on a failure. */
-static void hand_on(struct compute *outer, struct compute *timed)
-{
-    if (timed->status != VOCO_OK && outer->status == VOCO_OK) {
-        outer->status = timed->status;
-        memcpy(outer->message, timed->message, sizeof outer->message);
-    }
-    timed->status = VOCO_OK;
-}
-
-/* Adds it to its total, and hands on a failure. */
-static void end(const struct call *call, double flops, double bytes)
-{
-    const struct timed_compute *timer = call->outer->state;
-    if (timer->waits) {
-        call->timed->wait(call->timed);
-    }
-    call->total->seconds += seconds_now() - call->began;
-    call->total->calls++;
-    call->total->flops += flops;
-    call->total->bytes += bytes;
-    hand_on(call->outer, call->timed);
-}
+#include "compute/timed_call.h"
 
 /* ---- memory, which is nobody's kind ---- */
-
-static struct compute *timed_of(const struct compute *c)
-{
-    const struct timed_compute *timer = c->state;
-    return c == &timer->full ? timer->timed->full : timer->timed;
-}
 
 static void *allocate(struct compute *c, size_t bytes)
 {
@@ -108,7 +59,7 @@ static void wait_for_all(struct compute *c)
     hand_on(c, timed_of(c));
 }
 
-/* ---- operations ---- */
+/* ---- operations that count bytes; those that count arithmetic are in timed_arithmetic.c ---- */
 
 /* Bytes of so many arrays of `count` activations. */
 static double activation_bytes(const struct call *call, int arrays, double count)
@@ -142,159 +93,6 @@ static void transform_crops(struct compute *c, real *out, const void *stored, in
     const double voxels = (double)n * side * side * side;
     call.timed->transform_crops(call.timed, out, stored, voxel_bytes, transforms, n, side);
     end(&call, 0, voxels * (voxel_bytes + (double)sizeof(real)));
-}
-
-static void conv3d_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
-                           const real *bias, const struct conv3d_shape *shape)
-{
-    const struct call call = begin(c, OPERATION_CONVOLUTION);
-    call.timed->conv3d_forward(call.timed, out, inp, weight, bias, shape);
-    end(&call, conv3d_flops(shape), 0);
-}
-
-static void conv3d_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
-                            const activation *dout, const activation *inp, const real *weight,
-                            const struct conv3d_shape *shape)
-{
-    const struct call call = begin(c, OPERATION_CONVOLUTION);
-    call.timed->conv3d_backward(call.timed, dinp, dweight, dbias, dout, inp, weight, shape);
-    end(&call, ((dinp != NULL) + (dweight != NULL)) * conv3d_flops(shape), 0);
-}
-
-/* Norms that go along with a convolution count as part of it. */
-static void normed_conv3d_forward(struct compute *c, activation *out, real *mean, real *rstd,
-                                  const activation *inp, const struct norm_activation *norm, activation *work,
-                                  const real *weight, const struct conv3d_shape *shape)
-{
-    const struct call call = begin(c, OPERATION_CONVOLUTION);
-    call.timed->normed_conv3d_forward(call.timed, out, mean, rstd, inp, norm, work, weight, shape);
-    end(&call, conv3d_flops(shape), 0);
-}
-
-static void normed_conv3d_backward(struct compute *c, activation *dinp, real *dweight, const activation *dout,
-                                   const activation *inp, const struct norm_activation *norm,
-                                   activation *work, const real *weight, const struct conv3d_shape *shape)
-{
-    const struct call call = begin(c, OPERATION_CONVOLUTION);
-    call.timed->normed_conv3d_backward(call.timed, dinp, dweight, dout, inp, norm, work, weight, shape);
-    end(&call, ((dinp != NULL) + 1) * conv3d_flops(shape), 0);
-}
-
-static void normed_conv3d_pair_backward(struct compute *c, real *dweight1, real *dweight2,
-                                        activation *dbetween, const activation *dout,
-                                        const activation *between, const struct norm_activation *norm,
-                                        activation *work, const activation *x, const real *weight1,
-                                        const real *weight2, const struct conv3d_shape *shape)
-{
-    const struct call call = begin(c, OPERATION_CONVOLUTION);
-    struct conv3d_shape first = *shape;
-    first.in_channels = 1;
-    first.out_channels = shape->in_channels;
-    call.timed->normed_conv3d_pair_backward(call.timed, dweight1, dweight2, dbetween, dout, between, norm,
-                                            work, x, weight1, weight2, shape);
-    end(&call, 2 * conv3d_flops(shape) + conv3d_flops(&first), 0);
-}
-
-static size_t normed_conv3d_work(struct compute *c, const struct conv3d_shape *shape)
-{
-    struct compute *timed = timed_of(c);
-    return timed->normed_conv3d_work(timed, shape);
-}
-
-/* What goes along with a linear layer counts as part of it. */
-static void linear_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
-                           const real *bias, size_t rows, int in_features, int out_features)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->linear_forward(call.timed, out, inp, weight, bias, rows, in_features, out_features);
-    end(&call, linear_flops(rows, in_features, out_features), 0);
-}
-
-static void linear_backward(struct compute *c, activation *dinp, real *dweight, real *dbias,
-                            const activation *dout, const activation *inp, const real *weight, size_t rows,
-                            int in_features, int out_features)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->linear_backward(call.timed, dinp, dweight, dbias, dout, inp, weight, rows, in_features,
-                                out_features);
-    end(&call, ((dinp != NULL) + (dweight != NULL)) * linear_flops(rows, in_features, out_features), 0);
-}
-
-static void linear_gelu_forward(struct compute *c, activation *out, activation *activated,
-                                const activation *inp, const real *weight, const real *bias, size_t rows,
-                                int in_features, int out_features)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->linear_gelu_forward(call.timed, out, activated, inp, weight, bias, rows, in_features,
-                                    out_features);
-    end(&call, linear_flops(rows, in_features, out_features), 0);
-}
-
-static void linear_gelu_backward(struct compute *c, activation *dwide, real *dweight, real *dbias,
-                                 const activation *dout, const activation *activated, const activation *wide,
-                                 const real *weight, size_t rows, int in_features, int out_features)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->linear_gelu_backward(call.timed, dwide, dweight, dbias, dout, activated, wide, weight, rows,
-                                     in_features, out_features);
-    end(&call, ((dwide != NULL) + (dweight != NULL)) * linear_flops(rows, in_features, out_features), 0);
-}
-
-static void linear_add_forward(struct compute *c, activation *out, const activation *inp, const real *weight,
-                               const real *bias, const activation *residual, size_t rows, int in_features,
-                               int out_features)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->linear_add_forward(call.timed, out, inp, weight, bias, residual, rows, in_features,
-                                   out_features);
-    end(&call, linear_flops(rows, in_features, out_features), 0);
-}
-
-/* Two layers; backward, what forward computed counts no second time. */
-static void mlp_forward(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
-                        size_t rows)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->mlp_forward(call.timed, out, x, mlp, rows);
-    end(&call, 2 * linear_flops(rows, mlp->channels, mlp->hidden), 0);
-}
-
-static void mlp_backward(struct compute *c, activation *dx, const struct mlp_gradients *gradients,
-                         const activation *dout, const activation *x, const struct mlp *mlp, size_t rows)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->mlp_backward(call.timed, dx, gradients, dout, x, mlp, rows);
-    end(&call, 2 * 2 * linear_flops(rows, mlp->channels, mlp->hidden), 0);
-}
-
-static int mlp_fits(struct compute *c, int channels, int hidden)
-{
-    struct compute *timed = ((const struct timed_compute *)c->state)->timed;
-    return timed->mlp_fits(timed, channels, hidden);
-}
-
-static void normed_linear_forward(struct compute *c, activation *out, const activation *x,
-                                  const struct normed_linear *layer, size_t rows)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->normed_linear_forward(call.timed, out, x, layer, rows);
-    end(&call, linear_flops(rows, layer->in_features, layer->out_features), 0);
-}
-
-static void normed_linear_backward(struct compute *c, activation *dx,
-                                   const struct normed_linear_gradients *gradients, const activation *dout,
-                                   const activation *x, const activation *residual,
-                                   const struct normed_linear *layer, size_t rows)
-{
-    const struct call call = begin(c, OPERATION_LINEAR);
-    call.timed->normed_linear_backward(call.timed, dx, gradients, dout, x, residual, layer, rows);
-    end(&call, 2 * linear_flops(rows, layer->in_features, layer->out_features), 0);
-}
-
-static int normed_linear_fits(struct compute *c, int in_features, int out_features)
-{
-    struct compute *timed = ((const struct timed_compute *)c->state)->timed;
-    return timed->normed_linear_fits(timed, in_features, out_features);
 }
 
 static void layer_norm_forward(struct compute *c, activation *out, real *mean, real *rstd,
@@ -394,26 +192,6 @@ static void channel_scale_backward(struct compute *c, real *dweight, const real 
     const struct call call = begin(c, OPERATION_NORM);
     call.timed->channel_scale_backward(call.timed, dweight, dscale, dscale_dweight, n, channels);
     end(&call, 0, real_bytes(2, (size_t)n * (size_t)channels));
-}
-
-static void window_attention_forward(struct compute *c, activation *out, real *logsumexp,
-                                     const activation *qkv, const real *qkv_bias, const real *bias_table,
-                                     const struct attention_shape *shape)
-{
-    const struct call call = begin(c, OPERATION_ATTENTION);
-    call.timed->window_attention_forward(call.timed, out, logsumexp, qkv, qkv_bias, bias_table, shape);
-    end(&call, attention_forward_products * attention_product_flops(shape), 0);
-}
-
-static void window_attention_backward(struct compute *c, activation *dqkv, real *dqkv_bias, real *dbias_table,
-                                      const activation *dout, const activation *out, const real *logsumexp,
-                                      const activation *qkv, const real *qkv_bias, const real *bias_table,
-                                      const struct attention_shape *shape)
-{
-    const struct call call = begin(c, OPERATION_ATTENTION);
-    call.timed->window_attention_backward(call.timed, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv,
-                                          qkv_bias, bias_table, shape);
-    end(&call, attention_backward_products * attention_product_flops(shape), 0);
 }
 
 static void gelu_forward(struct compute *c, activation *out, const activation *inp, size_t count)
@@ -538,7 +316,7 @@ static void parameters_changed(struct compute *c)
 
 static struct compute operations(struct timed_compute *timer, const struct compute *timed)
 {
-    return (struct compute){
+    struct compute c = {
         .name = timed->name,
         .state = timer,
         .precision = timed->precision,
@@ -556,23 +334,6 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .activations_from_reals = activations_from_reals,
         .reals_from_activations = reals_from_activations,
         .transform_crops = transform_crops,
-        .conv3d_forward = conv3d_forward,
-        .conv3d_backward = conv3d_backward,
-        .normed_conv3d_forward = normed_conv3d_forward,
-        .normed_conv3d_backward = normed_conv3d_backward,
-        .normed_conv3d_pair_backward = normed_conv3d_pair_backward,
-        .normed_conv3d_work = normed_conv3d_work,
-        .linear_forward = linear_forward,
-        .linear_backward = linear_backward,
-        .linear_gelu_forward = linear_gelu_forward,
-        .linear_gelu_backward = linear_gelu_backward,
-        .linear_add_forward = linear_add_forward,
-        .mlp_forward = timed->mlp_forward != NULL ? mlp_forward : NULL,
-        .mlp_backward = timed->mlp_backward != NULL ? mlp_backward : NULL,
-        .mlp_fits = timed->mlp_fits != NULL ? mlp_fits : NULL,
-        .normed_linear_forward = timed->normed_linear_forward != NULL ? normed_linear_forward : NULL,
-        .normed_linear_backward = timed->normed_linear_backward != NULL ? normed_linear_backward : NULL,
-        .normed_linear_fits = timed->normed_linear_fits != NULL ? normed_linear_fits : NULL,
         .layer_norm_forward = layer_norm_forward,
         .layer_norm_backward = layer_norm_backward,
         .instance_norm_forward = instance_norm_forward,
@@ -583,8 +344,6 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .pooled_norm_backward = pooled_norm_backward,
         .channel_scale_forward = channel_scale_forward,
         .channel_scale_backward = channel_scale_backward,
-        .window_attention_forward = window_attention_forward,
-        .window_attention_backward = window_attention_backward,
         .gelu_forward = gelu_forward,
         .gelu_backward = gelu_backward,
         .patch_merge_forward = patch_merge_forward,
@@ -600,6 +359,8 @@ static struct compute operations(struct timed_compute *timer, const struct compu
         .sum_of_squares = sum_of_squares,
         .parameters_changed = parameters_changed,
     };
+    add_timed_arithmetic(&c, timed);
+    return c;
 }
 
 void timed_compute_open(struct timed_compute *timer, struct compute *timed, struct operation_total *totals)

@@ -27,7 +27,7 @@ static int close_reference(void **state)
     return 0;
 }
 
-/* One that is added to the interface must be added to timed_compute.c, too. */
+/* One that is added to the interface must be added to timed_compute.c or timed_arithmetic.c, too. */
 static void every_operation_is_timed(void **state)
 {
     (void)state;
