@@ -127,11 +127,6 @@ static inline void load_two_matrices(uint32_t r[2], const void *row)
     cuda_on_host::load(r, row, 2, false);
 }
 
-static inline void load_two_matrices_transposed(uint32_t r[2], const void *row)
-{
-    cuda_on_host::load(r, row, 2, true);
-}
-
 static inline void copy_async(void *to, const void *from, int valid)
 {
     cuda_on_host::copy_later(to, from, valid);

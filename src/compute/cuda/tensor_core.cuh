@@ -54,15 +54,6 @@ static __device__ __forceinline__ void load_two_matrices(uint32_t r[2], const vo
                  : "memory");
 }
 
-static __device__ __forceinline__ void load_two_matrices_transposed(uint32_t r[2], const void *row)
-{
-    const uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(address)
-                 : "memory");
-}
-
 /* Begins to copy 16 bytes to shared memory; zeros where `valid` is 0 (from must still be a mapped address).
  */
 static __device__ __forceinline__ void copy_async(void *to, const void *from, int valid)
