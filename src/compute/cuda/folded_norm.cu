@@ -1,4 +1,5 @@
 #include "compute/cuda/folded_norm.cuh"
+#include "compute/cuda/row_sums.cuh"
 
 enum { block_threads = 256, block_warps = block_threads / warp_size };
 
@@ -60,11 +61,14 @@ static __global__ void add_gradients(struct normed_linear_gradients gradients, c
     }
 }
 
-void add_folded_gradients(struct compute *c, const struct normed_linear_gradients *gradients,
-                          const float *sums, const struct normed_linear *layer)
+void add_folded_gradients(struct compute *c, const struct normed_linear_gradients *gradients, float *sums,
+                          const float *partial, size_t parts, size_t pitch, const struct normed_linear *layer)
 {
     const size_t weights = (size_t)layer->out_features * (size_t)layer->in_features;
+    const size_t count = weights + (size_t)layer->out_features;
     const size_t norms = (size_t)layer->in_features * warp_size;
+    cuda_fill_zero(c, sums, count * sizeof *sums);
+    cuda_add_parts(c, sums, count, NULL, 0, partial, parts, pitch);
     launch(c, add_gradients, dim3((unsigned)divide_up(weights > norms ? weights : norms, block_threads)),
-           dim3(block_threads), 0, *gradients, sums, *layer);
+           dim3(block_threads), 0, *gradients, (const float *)sums, *layer);
 }

@@ -23,8 +23,10 @@ static inline size_t folded_bytes(const struct normed_linear *layer)
 
 void fold_norm(struct compute *c, bf16 *weight, float *bias, const struct normed_linear *layer);
 
-/* Adds to the gradients; sums: S (out_features, in_features), then dbias. */
-void add_folded_gradients(struct compute *c, const struct normed_linear_gradients *gradients,
-                          const float *sums, const struct normed_linear *layer);
+/* Adds to the gradients. Each of `parts` arrays that lie `pitch` floats apart begins with its part of the
+ * sums: S (out_features, in_features), then dbias. `sums` has room for them. */
+void add_folded_gradients(struct compute *c, const struct normed_linear_gradients *gradients, float *sums,
+                          const float *partial, size_t parts, size_t pitch,
+                          const struct normed_linear *layer);
 
 #endif

@@ -69,11 +69,9 @@ static void add_sums_as_leaf(struct compute *c, const struct mlp_gradients *grad
                                                             gradients->weight1, gradients->bias1};
     const float *partial = sums + mlp_sums;
     leaf_begin(c);
-    cuda_fill_zero(c, sums, mlp_sum_weight2 * sizeof *sums);
-    cuda_add_parts(c, sums, mlp_sum_weight2, NULL, 0, partial, blocks, mlp_sums);
+    add_folded_gradients(c, &first_gradients, sums, partial, blocks, mlp_sums, &first);
     cuda_add_parts(c, gradients->weight2, mlp_weights, gradients->bias2, normed_channels,
                    partial + mlp_sum_weight2, blocks, mlp_sums);
-    add_folded_gradients(c, &first_gradients, sums, &first);
     leaf_end(c, {range_of(sums, (1 + blocks) * mlp_sums), range_of(gradients->norm_weight, normed_channels),
                  range_of(gradients->norm_bias, normed_channels), range_of(gradients->weight1, mlp_weights),
                  range_of(gradients->bias1, mlp_hidden), range_of(gradients->weight2, mlp_weights),

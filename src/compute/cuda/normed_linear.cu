@@ -2,7 +2,6 @@
 #include "compute/cuda/gradient_unit.cuh"
 #include "compute/cuda/leaves.cuh"
 #include "compute/cuda/normed_rows.cuh"
-#include "compute/cuda/row_sums.cuh"
 #include "compute/cuda/vector.cuh"
 
 extern "C" {
@@ -220,9 +219,7 @@ static void add_sums_as_leaf(struct compute *c, const struct normed_linear_gradi
                              size_t blocks, const struct normed_linear *layer)
 {
     leaf_begin(c);
-    cuda_fill_zero(c, total, sums * sizeof *total);
-    cuda_add_parts(c, total, sums, NULL, 0, total + sums, blocks, sums);
-    add_folded_gradients(c, gradients, total, layer);
+    add_folded_gradients(c, gradients, total, total + sums, blocks, sums, layer);
     leaf_end(c, {range_of(total, (1 + blocks) * sums), range_of(gradients->norm_weight, normed_channels),
                  range_of(gradients->norm_bias, normed_channels), range_of(gradients->weight, weights),
                  range_of(gradients->bias, features)});
