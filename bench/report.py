@@ -42,13 +42,56 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _first_match(path: str, key: str) -> str:
     for line in Path(path).read_text().splitlines():
-        if line.startswith(key):
-            return line.split(":", 1)[1].strip()
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
     return "unknown"
 
 
-def processor() -> str:
-    return _first_match("/proc/cpuinfo", "model name")
+# Of AMD's processors, which virtual machines may all call AMD EPYC: family, models, generation.
+GENERATIONS = (
+    (23, range(0x30, 0x100), "Zen 2"),
+    (25, range(0x00, 0x10), "Zen 3"),
+    (25, range(0x10, 0x20), "Zen 4"),
+    (25, range(0xA0, 0xB0), "Zen 4"),
+    (26, range(0x00, 0x50), "Zen 5"),
+)
+
+
+@dataclass(frozen=True)
+class Processor:
+    name: str
+    family: int
+    model: int
+
+    def _says_enough(self) -> bool:
+        """A number in the name is that of a product; without one it is a word for many generations."""
+        return re.search(r"\d", self.name) is not None or self.name == "unknown"
+
+    def _generation(self) -> str:
+        every = GENERATIONS if "AMD" in self.name else ()
+        return next((name for family, models, name in every if family == self.family and self.model in models), "")
+
+    def __str__(self) -> str:
+        if self._says_enough():
+            return self.name
+        numbers, generation = f"family {self.family}, model {self.model}", self._generation()
+        return f"{self.name} ({generation}: {numbers})" if generation else f"{self.name} ({numbers})"
+
+    def slug(self) -> str:
+        """As part of a file's name: amd-epyc-zen-4."""
+        words = re.sub(r"\((r|tm)\)|cpu|@.*", "", self.name.lower())
+        if not self._says_enough():
+            words += " " + (self._generation() or f"family {self.family} model {self.model}").lower()
+        return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
+
+
+def processor(cpuinfo: str = "/proc/cpuinfo") -> Processor:
+    def number(key: str) -> int:
+        found = _first_match(cpuinfo, key)
+        return int(found) if found.isdecimal() else 0
+
+    return Processor(_first_match(cpuinfo, "model name"), number("cpu family"), number("model"))
 
 
 def _output(*command: str) -> str:
@@ -57,11 +100,6 @@ def _output(*command: str) -> str:
     except OSError:
         return "unknown"
     return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def processor_slug() -> str:
-    """The processor as part of a file's name: amd-epyc."""
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|cpu|@.*", "", processor().lower())).strip("-")
 
 
 def machine(voco: Path, load_before: tuple[float, float, float], packages: Sequence[str]) -> list[list[str]]:

@@ -59,7 +59,7 @@ def main() -> int:
     print(text)
     out = arguments.out
     if out is None and not arguments.quick and len(arguments.only) == len(PARTS):
-        out = PROJECT / "bench" / "results" / f"data-{report.processor_slug()}.md"
+        out = PROJECT / "bench" / "results" / f"data-{report.processor().slug()}.md"
     report.write(text, out)
     return report.exit_status(sections)
 

@@ -80,7 +80,7 @@ def main() -> int:
     print(text)
     out = arguments.out
     if out is None and not settings.quick and standard and len(arguments.precisions) == 2:
-        out = PROJECT / "bench" / "results" / f"step-{report.processor_slug()}.md"
+        out = PROJECT / "bench" / "results" / f"step-{report.processor().slug()}.md"
     report.write(text, out)
     return report.exit_status(sections)
 
