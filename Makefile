@@ -44,9 +44,10 @@ fuzz:
 # Comparisons, in the Python environment VENV, which is made where there is none. Results: bench/results.
 VENV ?= .venv
 
-# A training step beside PyTorch; QUICK=1: a few minutes, RESUME=1: goes on where the last one was stopped.
+# A training step beside PyTorch; QUICK=1: a few minutes, RESUME=1: goes on where the last one was stopped, ONLY=precision: what
+# bf16 changes, and nothing else.
 bench: all
-	@scripts/bench $(BUILD) $(VENV) $(if $(QUICK),--quick) $(if $(RESUME),--resume)
+	@scripts/bench $(BUILD) $(VENV) $(if $(QUICK),--quick) $(if $(RESUME),--resume) $(if $(ONLY),--only $(ONLY))
 
 # Training in bf16 beside training in float32, for as many seeds as tell: two times the demo for each; SEEDS=2: for two of them,
 # STEPS=200. Goes on where it was stopped.

@@ -67,6 +67,19 @@ def pytorch_trials(
     return _run_script(settings, "encoder_trial.py", workload, True, *options)
 
 
+def pytorch_gradient(settings: Settings, workload: Workload, choices: Choices, precision: str, out: Path) -> None:
+    """Written to a file, with names as voco_gradient's."""
+    options = ("--choices", json.dumps(choices.as_dict()), "--precision", precision, "--out", out)
+    _run_script(settings, "first_gradient.py", workload, True, *options)
+
+
+def voco_gradient(settings: Settings, workload: Workload, precision: str, out: Path) -> None:
+    run_voco(
+        settings.voco, "replay", workload.batch, "--checkpoint", workload.weights, "--precision", precision,
+        "--threads", settings.threads, "--out", out,
+    )  # fmt: skip
+
+
 def voco_steps(settings: Settings, workload: Workload, precision: str, steps: int, *options: str) -> dict:
     return json.loads(
         run_voco(

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from large_batch import BUDGET, BUDGET_BYTES, MOST_SLOWDOWN, VOLUMES, LargeBatch
 from pair import MOST_DIFFERENCE, TRIAL_CROPS, Pair, Steps, Trial
+from precision import CHOICES, Distance, Precision
 from report import Check, Section
 
 MOST_LOSS_DIFFERENCE = {"float32": 1e-4, "bf16": 2e-2}
+MOST_BF16_CHANGE = 2e-2  # of loss and embeddings
+MOST_GRADIENT_DIFFERENCE = 5e-3  # of the programs in float32
 
 
 def _seconds(steps: Steps | None) -> str:
@@ -131,3 +134,46 @@ def large_batch_section(batches: Sequence[LargeBatch]) -> Section:
             Check(f"{what}: times the seconds of no limit", f"{batch.slowdown:.2f}", str(MOST_SLOWDOWN), batch.slowdown <= MOST_SLOWDOWN),
         ]
     return section
+
+
+def precision_section(every: Sequence[Precision]) -> Section:
+    section = Section(
+        "What bf16 changes",
+        "A step's loss, embeddings, projections and gradient in both programs, each in float32 and in bf16, on the same batch from"
+        " the same weights: those that PyTorch initialises, or those of `voco pretrain` in float32 after so many steps. How far a"
+        " program in bf16 is from itself in float32: relative L2 of the loss with its three terms, of embeddings, of the student's"
+        " projections and of the gradient of all parameters as one vector, whose cosine follows. Before training, embeddings"
+        " have most in common; the projectors' BatchNorm takes that off and enlarges the rest, with what it was rounded by."
+        f" PyTorch runs under autocast ({CHOICES}), voco as `voco replay`. encoder10: the gradient of"
+        " the weights of its two 3^3 convolutions, which is left out of the whole one, for oneDNN in PyTorch 2.15 leaves parts of"
+        " it unwritten in bf16, where there are 2^3 voxels.",
+        ["weights", "crops", "", "loss", "embeddings", "projections", "gradient", "cosine", "encoder10"],
+    )  # fmt: skip
+    for p in every:
+        rows = {"voco in bf16": p.voco, "PyTorch in bf16": p.pytorch, "both in float32, PyTorch from voco": p.programs}
+        for what, distance in rows.items():
+            figures = [p.failure, *[""] * 5] if distance is None else _figures(distance)
+            section.rows.append([p.name, str(p.crops), what, *figures])
+        section.checks += _precision_checks(p)
+    return section
+
+
+def _figures(d: Distance) -> list[str]:
+    lengths = [f"{value:.1e}" for value in (d.loss, d.embeddings, d.projections, d.gradient)]
+    return [*lengths, f"{d.cosine:.4f}", f"{d.encoder10:.1e}"]
+
+
+def _precision_checks(p: Precision) -> list[Check]:
+    def at_most(what: str, measured: float, bound: float, need: str) -> Check:
+        return Check(f"{p.name}: {what}", f"{measured:.1e}", need, measured <= bound)
+
+    bound = f"{MOST_BF16_CHANGE:.0e}"
+    checks = [
+        at_most("voco's loss changes in bf16 by", p.voco.loss, MOST_BF16_CHANGE, bound),
+        at_most("voco's embeddings change in bf16 by", p.voco.embeddings, MOST_BF16_CHANGE, bound),
+    ]
+    if p.pytorch and p.programs:
+        theirs, most = p.pytorch.gradient, MOST_GRADIENT_DIFFERENCE
+        checks.append(at_most("voco's gradient changes in bf16 by", p.voco.gradient, theirs, f"PyTorch's {theirs:.1e}"))
+        checks.append(at_most("gradients in float32 differ by", p.programs.gradient, most, f"{most:.0e}"))
+    return checks

@@ -27,8 +27,8 @@ class Workload:
 
 
 def read_workload(recipe: str, folder: Path) -> Workload:
-    """Of files that make_workload made."""
-    batch = folder / "batch-00000000.safetensors"
+    """Of files that make_workload or make_trained_workload made."""
+    (batch,) = folder.glob("batch-*.safetensors")
     with safe_open(batch, "np") as file:  # does not wait for PyTorch to load
         about = file.metadata()
         volumes, crops, bases = file.get_slice("labels").get_shape()
@@ -63,6 +63,22 @@ def make_workload(voco: Path, recipe: str, volumes: int, folder: Path) -> Worklo
     if not workload.weights.exists():
         _write_weights(workload)
     return workload
+
+
+def make_trained_workload(voco: Path, recipe: str, volumes: int, steps: int, folder: Path, threads: int) -> Workload:
+    """Of a run of so many steps on phantoms, in float32: its weights at the end, and the batch that would come next. What is
+    there already stays."""
+    weights = folder / "weights.safetensors"
+    if not weights.exists():
+        phantoms = folder / "phantoms"
+        run_voco(voco, "phantom", phantoms, "--count", 16, "--size", "128x104x116", "--spacing", 3.5)
+        run_voco(
+            voco, "pretrain", phantoms, "--out", folder, "--recipe", recipe, "--batch", volumes, "--steps", steps,
+            "--threads", threads, "--resume",
+        )  # fmt: skip
+        run_voco(voco, "pretrain", "--out", folder, "--resume", "--dump-batch", steps)
+        run_voco(voco, "convert", folder, weights, "--weights-only")
+    return read_workload(recipe, folder)
 
 
 def _write_weights(workload: Workload) -> None:
