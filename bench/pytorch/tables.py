@@ -11,7 +11,7 @@ from report import Check, Section
 
 MOST_LOSS_DIFFERENCE = {"float32": 1e-4, "bf16": 2e-2}
 MOST_BF16_CHANGE = 2e-2  # of loss and embeddings
-MOST_GRADIENT_DIFFERENCE = 5e-3  # of the programs in float32
+MOST_GRADIENT_DIFFERENCE = 2e-2  # of the programs in float32, as tests/golden have it: kinks of activations enlarge rounding
 
 
 def _seconds(steps: Steps | None) -> str:
