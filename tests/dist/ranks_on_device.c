@@ -1,11 +1,21 @@
 #include "dist/ranks_on_device.h"
 
-#ifdef TEST_DEVICE
-
 #include "base/log.h"
-#include "device_on_host/device_on_host.h"
 
 #include <stdio.h>
+
+/* What ends a job says so. */
+static void print_error(enum log_level level, const char *line)
+{
+    if (level == LOG_ERROR) {
+        (void)fprintf(stderr, "%s\n", line);
+    }
+}
+
+#ifdef TEST_DEVICE
+
+#include "device_on_host/device_on_host.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +24,7 @@ static void listen(enum log_level level, const char *line, void *context)
     int *as_wanted = context;
     const char *wanted = ranks_nccl_is_off() ? "which is slower" : "by NCCL 2.21.5";
     *as_wanted |= strstr(line, wanted) != NULL;
-    if (level == LOG_ERROR) {
-        (void)fprintf(stderr, "%s\n", line);
-    }
+    print_error(level, line);
 }
 
 int open_test_compute(struct compute *c, struct ranks *ranks)
@@ -32,9 +40,16 @@ int open_test_compute(struct compute *c, struct ranks *ranks)
 
 #else
 
+static void listen(enum log_level level, const char *line, void *context)
+{
+    (void)context;
+    print_error(level, line);
+}
+
 int open_test_compute(struct compute *c, struct ranks *ranks)
 {
     (void)ranks;
+    log_set_sink(listen, NULL);
     return compute_open(c, "cpu", 1, PRECISION_FLOAT32) == VOCO_OK;
 }
 

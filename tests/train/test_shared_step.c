@@ -2,6 +2,7 @@
  * them makes the same step once more as the only process, on the whole batch, and all compare. The same with
  * a device for each rank (dist/ranks_on_device.h). */
 #include "dist/ranks.h"
+#include "dist/ranks_implementation.h"
 #include "dist/ranks_on_device.h"
 #include "train/plain_step.h"
 
@@ -10,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +28,47 @@ static struct batch whole; /* V = 4, S = 1, K = 2 */
 
 static struct train_step_settings plain; /* plain_step with drop */
 
+/* ---- buckets that never leave ---- */
+
+/* Who waits for an order that was never started waits for ever, and the other ranks with it. Orders pass
+ * through here on their way, so that the test says which one it is. */
+static const struct ranks_implementation *watched;
+static const struct gradient_exchange *exchange_at_work;
+
+static void end_for_lack_of(const struct ranks_order *order)
+{
+    (void)fprintf(stderr, "rank %d waits for an order that was not given", ranks.rank);
+    for (int b = 0; exchange_at_work != NULL && b < exchange_at_work->count; b++) {
+        const struct gradient_bucket *bucket = &exchange_at_work->buckets[b];
+        if (&bucket->order == order) {
+            (void)fprintf(stderr, ": gradient bucket %d of %d, part %d of the %d of backward, has not left",
+                          b + 1, exchange_at_work->count, bucket->part, backbone_parts + 1);
+        }
+    }
+    (void)fprintf(stderr, "\n");
+    watched->abort(ranks.link);
+    exit(1);
+}
+
+/* What is done is forgotten, so that the next step must give it anew. */
+static void finish_watched(void *link, struct ranks_order *order)
+{
+    if (order->values == NULL) {
+        end_for_lack_of(order);
+    }
+    watched->finish(link, order);
+    order->values = NULL;
+}
+
+static void watch_orders(void)
+{
+    static struct ranks_implementation watching;
+    watched = ranks.implementation;
+    watching = *watched;
+    watching.finish = finish_watched;
+    ranks.implementation = &watching;
+}
+
 static int open_all(void **state)
 {
     (void)state;
@@ -34,6 +77,7 @@ static int open_all(void **state)
         batch_create(&whole, volumes, randoms, bases, config.roi) != VOCO_OK) {
         return -1;
     }
+    watch_orders();
     plain = plain_step;
     plain.drop = (struct drop){.mode = DROP_CROP, .rate = 0.2, .seed = 5};
     fill_voxels(&whole);
@@ -104,6 +148,7 @@ static void begin_shared(struct trial *t, int sync_bn, enum ranks_form form, int
 static void run(struct trial *t)
 {
     compute.parameters_changed(&compute);
+    exchange_at_work = t->step.exchange;
     assert_int_equal(train_step_run(&t->step, &t->batch, 1e-3, &t->result, NULL), VOCO_OK);
     assert_int_equal(train_step_fetch_state(&t->step), VOCO_OK);
     t->gradients = train_step_host_gradients(&t->step);
@@ -170,6 +215,7 @@ static int close_all(void **state)
     free(first_step.gradients);
     batch_free(&whole);
     model_free(&model);
+    ranks.implementation = watched;
     close_test_compute(&compute, &ranks);
     ranks_close(&ranks);
     return 0;
