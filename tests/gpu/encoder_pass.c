@@ -53,6 +53,26 @@ static void fetch(struct compute *c, float *host, const float *array, size_t cou
     require_ok(compute_status(c));
 }
 
+/* There and back from given gradients of z. */
+static void project(const struct model *model, struct compute *c, struct arena *arena, float *grads,
+                    const float *params, float *z, const float *embedding, int n)
+{
+    const size_t zs = (size_t)n * (size_t)model->config.projector;
+    const size_t embeddings = (size_t)n * (size_t)model_embedding_size(&model->config);
+    float *host_dz = zeroes(zs), *nothing = zeroes(embeddings);
+    fill(host_dz, 4, zs, 1);
+    const struct arena_mark mark = arena_mark(arena);
+    const float *dz = on_arena(arena, c, host_dz, zs);
+    float *dembedding = on_arena(arena, c, nothing, embeddings);
+    struct projector_activations *kept = NULL;
+    require_ok(projector_forward(model, c, arena, params, GROUP_STUDENT, z, embedding, n, &kept));
+    require_ok(projector_backward(model, c, arena, grads, params, GROUP_STUDENT, dembedding, dz, embedding, n,
+                                  kept));
+    arena_release(arena, mark);
+    free(host_dz);
+    free(nothing);
+}
+
 void pass_through(struct pass *pass, struct compute *c, const struct model_config *config, int n)
 {
     struct model model;
@@ -68,28 +88,21 @@ void pass_through(struct pass *pass, struct compute *c, const struct model_confi
     pass->embedding = zeroes(pass->embeddings);
     pass->z = zeroes(pass->zs);
     pass->grads = zeroes(trained);
-    float *host_params = zeroes(total), *host_crops = zeroes(voxels), *host_dz = zeroes(pass->zs);
+    float *host_params = zeroes(total), *host_crops = zeroes(voxels);
     float *host_dembedding = zeroes(pass->embeddings);
     parameters_initialise(host_params, &model.table, 5);
     fill(host_crops, 3, voxels, 0);
-    fill(host_dz, 4, pass->zs, 1);
     fill(host_dembedding, 6, pass->embeddings, 1);
 
     float *params = on_arena(&arena, c, host_params, total), *crops = on_arena(&arena, c, host_crops, voxels);
-    float *dz = on_arena(&arena, c, host_dz, pass->zs), *grads = on_arena(&arena, c, pass->grads, trained);
+    float *grads = on_arena(&arena, c, pass->grads, trained);
     float *given = on_arena(&arena, c, host_dembedding, pass->embeddings);
     float *embedding = on_arena(&arena, c, pass->embedding, pass->embeddings);
-    float *dembedding = on_arena(&arena, c, pass->embedding, pass->embeddings);
     float *z = on_arena(&arena, c, pass->z, pass->zs);
     struct encoder_activations *kept = NULL;
-    struct projector_activations *kept_projector = NULL;
     c->parameters_changed(c);
     require_ok(encoder_forward(&model, c, &arena, params, embedding, crops, n, &kept));
-    const struct arena_mark mark = arena_mark(&arena);
-    require_ok(projector_forward(&model, c, &arena, params, GROUP_STUDENT, z, embedding, n, &kept_projector));
-    require_ok(projector_backward(&model, c, &arena, grads, params, GROUP_STUDENT, dembedding, dz, embedding,
-                                  n, kept_projector));
-    arena_release(&arena, mark);
+    project(&model, c, &arena, grads, params, z, embedding, n);
     require_ok(encoder_backward(&model, c, &arena, grads, params, given, crops, n, kept));
     fetch(c, pass->embedding, embedding, pass->embeddings);
     fetch(c, pass->z, z, pass->zs);
@@ -97,11 +110,34 @@ void pass_through(struct pass *pass, struct compute *c, const struct model_confi
 
     free(host_params);
     free(host_crops);
-    free(host_dz);
     free(host_dembedding);
     compute_arena_close(&arena, c);
     pass->table = model.table;
     model.table = (struct parameter_table){0};
+    model_free(&model);
+}
+
+void project_same_embeddings(struct pass *expected, struct compute *c, const struct model_config *config,
+                             int n, const struct pass *found)
+{
+    struct model model;
+    struct arena arena;
+    require_ok(model_create(&model, config));
+    const size_t total = model.table.total, trained = model.table.trained, backbone = model.table.backbone;
+    const size_t rest = (size_t)64 << 20;
+    require_ok(compute_arena_open(&arena, c, 2 * total * sizeof(float) + rest));
+    float *host_params = zeroes(total), *host_grads = zeroes(trained);
+    parameters_initialise(host_params, &model.table, 5);
+    const float *params = on_arena(&arena, c, host_params, total);
+    const float *embedding = on_arena(&arena, c, found->embedding, found->embeddings);
+    float *grads = on_arena(&arena, c, host_grads, trained), *z = on_arena(&arena, c, expected->z, found->zs);
+    c->parameters_changed(c);
+    project(&model, c, &arena, grads, params, z, embedding, n);
+    fetch(c, expected->z, z, expected->zs);
+    fetch(c, expected->grads + backbone, grads + backbone, trained - backbone);
+    free(host_params);
+    free(host_grads);
+    compute_arena_close(&arena, c);
     model_free(&model);
 }
 

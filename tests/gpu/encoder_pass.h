@@ -18,6 +18,13 @@ struct pass {
 void pass_through(struct pass *pass, struct compute *c, const struct model_config *config, int n);
 void free_pass(struct pass *pass);
 
+/* Gives `expected` the z and the student's gradient that c makes of the embeddings of `found`. Projectors
+ * compute in float32 whatever the precision, so that from the same embeddings they come to the same; from
+ * embeddings that differ they do not: BatchNorm over few rows magnifies it (two rows that are alike in a
+ * channel become -1 and 1). */
+void project_same_embeddings(struct pass *expected, struct compute *c, const struct model_config *config,
+                             int n, const struct pass *found);
+
 void require_ok(enum voco_status status);
 
 /* |found - expected| / |expected| in L2, infinite where there is a NaN or nothing but zero is expected. */
