@@ -7,11 +7,13 @@
 
 #include <string.h>
 
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names */
 int __wrap_gpu_count(const char **why);
 enum voco_status __wrap_compute_open_on_gpu(struct compute *c, const char *name, int gpu, int threads,
                                             enum compute_precision precision);
 enum voco_status __real_compute_open_on_gpu(struct compute *c, const char *name, int gpu, int threads,
                                             enum compute_precision precision);
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 int __wrap_gpu_count(const char **why)
 {
