@@ -131,39 +131,39 @@ static void a_single_parameter_without_gradient_decays(void **state)
     compute_close(&c);
 }
 
+/* One step from the start. */
+static struct optimised after_one_step(const real grad[count], double squares, double clip_norm)
+{
+    struct compute c;
+    struct optimised t = start;
+    struct adamw_settings first = settings;
+    first.step = 1;
+    first.clip_norm = clip_norm;
+    open_implementation(&c, "reference", 1);
+    c.adamw_step(&c, t.param, t.exp_avg, t.exp_avg_sq, t.max_exp_avg_sq, grad, &squares, &first, count);
+    compute_close(&c);
+    return t;
+}
+
+static const real some_gradient[count] = {1, -2, 0.5, 0, 3};
+static const double squares_of_all = 64; /* of a gradient that some_gradient is a part of */
+
 /* Clipping: the moments and the step are those of the smaller gradient. */
 static void the_gradient_is_scaled_before_anything_else(void **state)
 {
     (void)state;
-    struct compute c;
-    open_implementation(&c, "reference", 1);
-    struct adamw_settings scaled = settings, plain = settings;
-    scaled.step = plain.step = 1;
-    scaled.clip_norm = 1;
-    const double squares = 64; /* of a gradient that grad is a part of */
-    struct optimised a = start, b = start;
-    const real grad[count] = {1, -2, 0.5, 0, 3}, eighth[count] = {0.125, -0.25, 0.0625, 0, 0.375};
-    c.adamw_step(&c, a.param, a.exp_avg, a.exp_avg_sq, a.max_exp_avg_sq, grad, &squares, &scaled, count);
-    c.adamw_step(&c, b.param, b.exp_avg, b.exp_avg_sq, b.max_exp_avg_sq, eighth, &squares, &plain, count);
-    assert_memory_equal(&a, &b, sizeof a);
-    compute_close(&c);
+    const real eighth[count] = {0.125, -0.25, 0.0625, 0, 0.375};
+    const struct optimised clipped = after_one_step(some_gradient, squares_of_all, 1);
+    const struct optimised plain = after_one_step(eighth, squares_of_all, 0);
+    assert_memory_equal(&clipped, &plain, sizeof plain);
 }
 
 static void a_gradient_that_is_short_enough_stays(void **state)
 {
     (void)state;
-    struct compute c;
-    open_implementation(&c, "reference", 1);
-    struct adamw_settings clipped = settings, plain = settings;
-    clipped.step = plain.step = 1;
-    clipped.clip_norm = 8;
-    const double squares = 64;
-    struct optimised a = start, b = start;
-    const real grad[count] = {1, -2, 0.5, 0, 3};
-    c.adamw_step(&c, a.param, a.exp_avg, a.exp_avg_sq, a.max_exp_avg_sq, grad, &squares, &clipped, count);
-    c.adamw_step(&c, b.param, b.exp_avg, b.exp_avg_sq, b.max_exp_avg_sq, grad, &squares, &plain, count);
-    assert_memory_equal(&a, &b, sizeof a);
-    compute_close(&c);
+    const struct optimised clipped = after_one_step(some_gradient, squares_of_all, 8);
+    const struct optimised plain = after_one_step(some_gradient, squares_of_all, 0);
+    assert_memory_equal(&clipped, &plain, sizeof plain);
 }
 
 /* And what was done before in the hope of an update is undone. */
@@ -171,26 +171,21 @@ static void squares_that_are_no_finite_float_leave_all_as_it_was(void **state)
 {
     (void)state;
     const double refused[] = {INFINITY, NAN, 3.5e38}, most = 3.4e38;
-    const real grad[count] = {1, -2, 0.5, 0, 3}, before[count] = {5, 4, 3, 2, 1};
-    struct adamw_settings first = settings;
-    first.step = 1;
+    const real before[count] = {5, 4, 3, 2, 1};
     struct compute c;
     open_implementation(&c, "reference", 1);
     for (int i = 0; i < 3; i++) {
-        struct optimised t = start;
+        const struct optimised t = after_one_step(some_gradient, refused[i], 0);
         real average[count] = {0};
-        c.adamw_step(&c, t.param, t.exp_avg, t.exp_avg_sq, t.max_exp_avg_sq, grad, &refused[i], &first,
-                     count);
         assert_memory_equal(&t, &start, sizeof t);
         c.undo_if_skipped(&c, average, before, &most, count);
         assert_true(average[0] == 0 && average[count - 1] == 0);
         c.undo_if_skipped(&c, average, before, &refused[i], count);
         assert_memory_equal(average, before, sizeof before);
     }
-    struct optimised t = start;
-    c.adamw_step(&c, t.param, t.exp_avg, t.exp_avg_sq, t.max_exp_avg_sq, grad, &most, &first, count);
-    assert_true(t.param[0] != start.param[0]);
     compute_close(&c);
+    const struct optimised t = after_one_step(some_gradient, most, 0);
+    assert_true(t.param[0] != start.param[0]);
 }
 
 /* The first step of the warm-up: nothing moves but the moments. */
