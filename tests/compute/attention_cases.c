@@ -9,9 +9,10 @@ struct attention {
     int n, d, h, w, heads, head_dim, odd_block;
 };
 
-static void attend(struct compute *c, const void *chosen, struct results *r)
+/* Of tokens and biases this large. */
+static void attend_tokens(struct compute *c, const struct attention *t, double of_tokens, double of_bias,
+                          struct results *r)
 {
-    const struct attention *t = chosen;
     const int extent[3] = {t->d, t->h, t->w};
     struct attention_shape s = {
         .n = t->n, .d = t->d, .h = t->h, .w = t->w, .heads = t->heads, .head_dim = t->head_dim};
@@ -20,9 +21,10 @@ static void attend(struct compute *c, const void *chosen, struct results *r)
     }
     const size_t tokens = (size_t)t->n * t->d * t->h * t->w, channels = (size_t)t->heads * t->head_dim;
     const size_t table = (size_t)relative_table_rows * t->heads;
-    activation *qkv = given_activations(r, random_tensor(1, tokens * 3 * channels, 1), tokens * 3 * channels);
+    activation *qkv =
+        given_activations(r, random_tensor(1, tokens * 3 * channels, of_tokens), tokens * 3 * channels);
     real *qkv_bias = given_reals(r, random_tensor(2, 3 * channels, 1), 3 * channels);
-    real *bias_table = given_reals(r, random_tensor(3, table, 1), table);
+    real *bias_table = given_reals(r, random_tensor(3, table, of_bias), table);
     activation *dout = given_activations(r, random_tensor(4, tokens * channels, 1), tokens * channels);
     activation *out = new_activations(r, "out", tokens * channels, 77);
     real *logsumexp = new_result(r, "logsumexp", tokens * t->heads, 77);
@@ -32,6 +34,23 @@ static void attend(struct compute *c, const void *chosen, struct results *r)
     c->window_attention_forward(c, out, logsumexp, qkv, qkv_bias, bias_table, &s);
     c->window_attention_backward(c, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv, qkv_bias,
                                  bias_table, &s);
+}
+
+static void attend(struct compute *c, const void *chosen, struct results *r)
+{
+    attend_tokens(c, chosen, 1, 1, r);
+}
+
+/* Some tokens attend those that the mask keeps from them. */
+static void attend_masked_tokens(struct compute *c, const void *chosen, struct results *r)
+{
+    attend_tokens(c, chosen, 6, 1, r);
+}
+
+/* The exponentials of biases are apart by factors of 2^60 and more. */
+static void attend_with_far_biases(struct compute *c, const void *chosen, struct results *r)
+{
+    attend_tokens(c, chosen, 1, 40, r);
 }
 
 static int has_attention(const struct compute *c)
@@ -158,8 +177,32 @@ static void list_large_scores(struct case_list *list)
     it->is_there = has_attention_forward;
 }
 
+/* Forward and backward. */
+static void list_attention_apart(struct case_list *list)
+{
+    /* Few tokens that are not masked. */
+    static const struct attention masked[] = {
+        {40, 8, 1, 1, 2, 4, 1}, {20, 1, 8, 1, 2, 16, 1}, {20, 1, 1, 9, 2, 7, 1}, {20, 8, 1, 1, 1, 32, 1}};
+    /* Little padding, so that its bias is seldom the largest. */
+    static const struct attention padded[] = {
+        {4, 13, 1, 1, 2, 4, 1}, {4, 13, 1, 1, 2, 16, 0}, {2, 1, 13, 2, 2, 5, 0}};
+    for (size_t i = 0; i < COUNT_OF(masked); i++) {
+        struct operation_case *it = append_case(list, "attention_apart", attend_masked_tokens, &masked[i],
+                                                attention_work(&masked[i]), 0);
+        name_case(it, "window_attention of masked tokens, heads of %d", masked[i].head_dim);
+        it->is_there = has_attention;
+    }
+    for (size_t i = 0; i < COUNT_OF(padded); i++) {
+        struct operation_case *it = append_case(list, "attention_apart", attend_with_far_biases, &padded[i],
+                                                attention_work(&padded[i]), 0);
+        name_case(it, "window_attention with biases far apart, heads of %d", padded[i].head_dim);
+        it->is_there = has_attention;
+    }
+}
+
 void list_attention_cases(struct case_list *list)
 {
     list_attentions(list);
     list_large_scores(list);
+    list_attention_apart(list);
 }

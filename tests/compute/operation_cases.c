@@ -8,12 +8,32 @@
 
 #include <cmocka.h>
 
-const char *const operation_families[] = {
-    "conv3d",        "normed_conv3d", "linear",        "fused_linear",  "mlp",
-    "normed_linear", "layer_norm",    "instance_norm", "norm_in_steps", "pooled_norm",
-    "attention",     "large_scores",  "channel_scale", "gelu",          "gelu_sweep",
-    "patch_merge",   "add",           "optimiser",     "sum_in_order",  "not_finite",
-    "parameters",    "mask",          "contrast_loss", "crops",         NULL};
+const char *const operation_families[] = {"conv3d",
+                                          "normed_conv3d",
+                                          "linear",
+                                          "fused_linear",
+                                          "mlp",
+                                          "normed_linear",
+                                          "layer_norm",
+                                          "instance_norm",
+                                          "norm_in_steps",
+                                          "pooled_norm",
+                                          "attention",
+                                          "large_scores",
+                                          "attention_apart",
+                                          "channel_scale",
+                                          "gelu",
+                                          "gelu_sweep",
+                                          "patch_merge",
+                                          "add",
+                                          "optimiser",
+                                          "sum_in_order",
+                                          "not_finite",
+                                          "parameters",
+                                          "mask",
+                                          "contrast_loss",
+                                          "crops",
+                                          NULL};
 
 static int is_family(const char *name)
 {

@@ -5,30 +5,13 @@
 
 #include "compute/cpu/kernels/attention_window.h"
 
-enum { row_channels = 16 }; /* that are worked on together where lanes are channels */
-
-/* Whether sums over keys read a matrix of tokens by channels (gather_tokens), not its transpose. */
-static inline int sums_by_rows(int width)
-{
-    return lanes > 4 && width % row_channels == 0;
-}
-
-/* Keeps the bias in the order in which it is read: by blocks of keys where sums are by rows, else by queries.
+/* low and high += rows (query_tile, width) times a block of columns (width, keys), which are `pitch` apart.
  */
-static inline void order_bias(struct attention_sizes *sizes)
-{
-    if (sums_by_rows(sizes->width)) {
-        sizes->bias_row = block_keys;
-        sizes->bias_block = sizes->tokens * sizes->bias_row;
-    }
-}
-
-/* low and high += rows (query_tile, width) times a block of columns (width, keys). */
 static ALWAYS_INLINE void add_products(vec low[query_tile], vec high[query_tile], const float *rows,
-                                       const float *columns, int width, int keys)
+                                       const float *columns, int width, int pitch)
 {
     for (int d = 0; d < width; d++) {
-        const float *column = columns + (size_t)d * keys;
+        const float *column = columns + (size_t)d * pitch;
         const vec column_low = in_register(load(column)), column_high = in_register(load(column + lanes));
         for (int i = 0; i < query_tile; i++) {
             const vec row = broadcast(rows[i * width + d]);
@@ -80,19 +63,20 @@ static ALWAYS_INLINE void add_sums_by_rows(float *result, const float *factors, 
     }
 }
 
-/* result (query_tile, width) = factors (query_tile, keys) times the transpose of values (width, keys). */
+/* result (query_tile, width) = factors (query_tile, keys) times the transpose of values (width, keys); rows
+ * of both are `pitch` apart. */
 static ALWAYS_INLINE void sums_by_columns(float *result, const float *factors, const float *values, int width,
-                                          int keys)
+                                          int keys, int pitch)
 {
     for (int i = 0; i < query_tile; i += 4) {
         for (int d = 0; d < width; d += 4) {
             vec products[16] = {{0}};
             for (int k = 0; k < keys; k += lanes) {
-                const float *value = values + (size_t)d * keys + k;
-                const vec v0 = load(value), v1 = load(value + keys);
-                const vec v2 = load(value + 2 * (size_t)keys), v3 = load(value + 3 * (size_t)keys);
+                const float *value = values + (size_t)d * pitch + k;
+                const vec v0 = load(value), v1 = load(value + pitch);
+                const vec v2 = load(value + 2 * (size_t)pitch), v3 = load(value + 3 * (size_t)pitch);
                 for (int j = 0; j < 4; j++) {
-                    const vec factor = load(factors + (size_t)(i + j) * keys + k);
+                    const vec factor = load(factors + (size_t)(i + j) * pitch + k);
                     products[4 * j] += factor * v0;
                     products[4 * j + 1] += factor * v1;
                     products[4 * j + 2] += factor * v2;

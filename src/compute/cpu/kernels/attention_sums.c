@@ -27,13 +27,10 @@ static inline double_line doubles_of(const float *from)
 #endif
 }
 
-/* A row of dbias as it lies there becomes one of keys, with zeros behind the last token. */
+/* A row of dbias with zeros behind the last token. */
 static void copy_bias_row(float *row, const float *dbias, const struct attention_sizes *z)
 {
-    for (int k = 0; k < z->keys; k += block_keys, dbias += z->bias_block) {
-        store(row + k, load(dbias));
-        store(row + k + lanes, load(dbias + lanes));
-    }
+    memcpy(row, dbias, z->tokens * sizeof *row);
     memset(row + z->tokens, 0, (size_t)(z->keys - z->tokens + line) * sizeof *row);
 }
 
@@ -54,7 +51,7 @@ static void add_table_gradient(double *dtable, const float *dbias, const struct 
             float rows[side][whole_window_keys + line];
             int count = 0;
             for (int query = first; query < z->tokens && count < side; query += side, count++) {
-                copy_bias_row(rows[count], dbias + query * z->bias_row, z);
+                copy_bias_row(rows[count], dbias + (size_t)query * z->keys, z);
             }
             for (int i = 0; i < count; i++) {
                 double_line *const own = sums + none - far[first / side + i];
@@ -103,65 +100,67 @@ void KERNEL(reduce_attention_sums)(float *dqkv_bias, float *dbias_table, const s
     }
 }
 
-void KERNEL(write_query_gradients)(activation *dqkv, const float *dqueries, int width, float factor,
-                                   int first, const struct window *window, const struct attention_sizes *z)
+void KERNEL(write_scaled_row)(activation *to, const float *from, float factor,
+                              const struct attention_sizes *z)
 {
-    for (int k = 0; k < window->queries; k++) {
-        const float *from = dqueries + (size_t)k * width;
-        activation *to = dqkv + window->row[window->query[k]] * 3 * z->channels + first;
-        int d = 0;
-        for (; d + lanes <= z->head_dim; d += lanes) {
-            store_activations(to + d, load(from + d) * factor);
-        }
-        for (; d + 4 <= z->head_dim; d += 4) {
-            store_activation_quad(to + d, load_quad(from + d) * factor);
-        }
-        for (; d < z->head_dim; d++) {
-            to[d] = activation_of(from[d] * factor);
-        }
+    int d = 0;
+    for (; d + lanes <= z->head_dim; d += lanes) {
+        store_activations(to + d, load(from + d) * factor);
+    }
+    for (; d + 4 <= z->head_dim; d += 4) {
+        store_activation_quad(to + d, load_quad(from + d) * factor);
+    }
+    for (; d < z->head_dim; d++) {
+        to[d] = activation_of(from[d] * factor);
     }
 }
 
-/* Token t, columns from `begin` on, of scatter_transposed. */
+/* Slot t, columns from `begin` on, of scatter_transposed. */
 static void scatter_token(activation *dqkv, double *dqkv_bias, const float *gradient, float factor, int t,
-                          int begin, int first, const struct window *window, const struct attention_sizes *z)
+                          int begin, int first, const struct token_slots *slots,
+                          const struct attention_sizes *z)
 {
     const float *from = gradient + t;
-    if (window->padding[t]) {
+    if (slots->kind[t] == PADDING) {
         for (int d = begin; d < z->head_dim; d++) {
-            dqkv_bias[first + d] += (double)from[(size_t)d * z->keys] * factor;
+            dqkv_bias[first + d] += (double)from[d * z->pitch] * factor;
         }
-        return;
-    }
-    activation *to = dqkv + window->row[t] * 3 * z->channels + first;
-    for (int d = begin; d < z->head_dim; d++) {
-        to[d] = activation_of(from[(size_t)d * z->keys] * factor);
+    } else if (slots->kind[t] == REAL_TOKEN) {
+        activation *to = dqkv + slots->row[t] * 3 * z->channels + first;
+        for (int d = begin; d < z->head_dim; d++) {
+            to[d] = activation_of(from[d * z->pitch] * factor);
+        }
     }
 }
 
 #if defined(__AVX512F__)
-/* The same for whole vectors of tokens, of a head of whole vectors of channels; returns how many tokens. */
+/* A vector of the channels of padding. */
+static void add_padding(double *dqkv_bias, vec gradient)
+{
+    float row[lanes];
+    store(row, gradient);
+    for (int half = 0; half < lanes; half += line) {
+        *(double_line *)(dqkv_bias + half) += doubles_of(row + half);
+    }
+}
+
+/* The same for whole vectors of slots, of a head of whole vectors of channels; returns how many slots. */
 static int scatter_vectors(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
-                           int first, const struct window *window, const struct attention_sizes *z)
+                           int first, const struct token_slots *slots, const struct attention_sizes *z)
 {
     int t = 0;
-    for (; t + lanes <= z->tokens; t += lanes) {
+    for (; t + lanes <= slots->count; t += lanes) {
         for (int d = 0; d < z->head_dim; d += lanes) {
             vec rows[lanes];
             for (int k = 0; k < lanes; k++) {
-                rows[k] = load(gradient + (size_t)(d + k) * z->keys + t) * factor;
+                rows[k] = load(gradient + (d + k) * z->pitch + t) * factor;
             }
             transpose_16(rows);
             for (int k = 0; k < lanes; k++) {
-                if (!window->padding[t + k]) {
-                    store_activations(dqkv + window->row[t + k] * 3 * z->channels + first + d, rows[k]);
-                    continue;
-                }
-                float row[lanes];
-                store(row, rows[k]);
-                for (int half = 0; half < lanes; half += line) {
-                    double_line *sums = (double_line *)(dqkv_bias + first + d + half);
-                    *sums += doubles_of(row + half);
+                if (slots->kind[t + k] == REAL_TOKEN) {
+                    store_activations(dqkv + slots->row[t + k] * 3 * z->channels + first + d, rows[k]);
+                } else if (slots->kind[t + k] == PADDING) {
+                    add_padding(dqkv_bias + first + d, rows[k]);
                 }
             }
         }
@@ -171,34 +170,34 @@ static int scatter_vectors(activation *dqkv, double *dqkv_bias, const float *gra
 #endif
 
 void KERNEL(scatter_transposed)(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
-                                int first, const struct window *window, const struct attention_sizes *z)
+                                int first, const struct token_slots *slots, const struct attention_sizes *z)
 {
-    const size_t keys = z->keys;
+    const size_t pitch = z->pitch;
     const int whole = z->head_dim / 4 * 4;
     int t = 0;
 #if defined(__AVX512F__)
     if (z->head_dim % lanes == 0) {
-        t = scatter_vectors(dqkv, dqkv_bias, gradient, factor, first, window, z);
+        t = scatter_vectors(dqkv, dqkv_bias, gradient, factor, first, slots, z);
     }
 #endif
-    for (; t + 4 <= z->tokens; t += 4) {
-        const unsigned char *padding = window->padding + t;
-        const int all_real = !(padding[0] | padding[1] | padding[2] | padding[3]);
+    for (; t + 4 <= slots->count; t += 4) {
+        const unsigned char *kind = slots->kind + t;
+        const int all_real = (kind[0] | kind[1] | kind[2] | kind[3]) == REAL_TOKEN;
         for (int d = 0; all_real && d < whole; d += 4) {
-            const float *from = gradient + d * keys + t;
+            const float *from = gradient + d * pitch + t;
             float block[16]; /* tokens by channels */
-            store_transposed(block, 4, load_quad(from), load_quad(from + keys), load_quad(from + 2 * keys),
-                             load_quad(from + 3 * keys));
+            store_transposed(block, 4, load_quad(from), load_quad(from + pitch), load_quad(from + 2 * pitch),
+                             load_quad(from + 3 * pitch));
             for (int j = 0; j < 4; j++) {
-                activation *to = dqkv + window->row[t + j] * 3 * z->channels + first + d;
+                activation *to = dqkv + slots->row[t + j] * 3 * z->channels + first + d;
                 store_activation_quad(to, load_quad(block + 4 * (size_t)j) * factor);
             }
         }
         for (int j = 0; j < 4; j++) {
-            scatter_token(dqkv, dqkv_bias, gradient, factor, t + j, all_real ? whole : 0, first, window, z);
+            scatter_token(dqkv, dqkv_bias, gradient, factor, t + j, all_real ? whole : 0, first, slots, z);
         }
     }
-    for (; t < z->tokens; t++) {
-        scatter_token(dqkv, dqkv_bias, gradient, factor, t, 0, first, window, z);
+    for (; t < slots->count; t++) {
+        scatter_token(dqkv, dqkv_bias, gradient, factor, t, 0, first, slots, z);
     }
 }

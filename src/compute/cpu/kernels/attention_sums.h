@@ -16,7 +16,7 @@ static inline int attention_threads(const struct compute *c)
 /* What one thread has gathered. */
 struct attention_sums {
     int head;          /* at work; -1: none yet */
-    float *dbias;      /* of the head at work, the gradient of what head_bias makes */
+    float *dbias;      /* (tokens, keys): of the head at work, the gradient of what head_bias makes */
     double *dtable;    /* (heads, 2197) */
     double *dqkv_bias; /* (3 channels) */
 };
@@ -38,14 +38,21 @@ void KERNEL(end_attention_head)(struct attention_sums *sums, const struct attent
 void KERNEL(reduce_attention_sums)(float *dqkv_bias, float *dbias_table, const struct attention_sums *sums,
                                    int threads, const struct attention_sizes *sizes);
 
-/* Columns first .. first + head_dim - 1 of the real tokens of dqkv, from dqueries (queries, width) times
- * factor. */
-void KERNEL(write_query_gradients)(activation *dqkv, const float *dqueries, int width, float factor,
-                                   int first, const struct window *window,
-                                   const struct attention_sizes *sizes);
+/* A token's columns of a head: from (head_dim) times factor. */
+void KERNEL(write_scaled_row)(activation *to, const float *from, float factor,
+                              const struct attention_sizes *sizes);
 
-/* The same from gradient (head_dim, keys); what belongs to padded tokens is added to dqkv_bias. */
+/* Tokens of a window, in the order of a matrix that has a column for each. */
+struct token_slots {
+    const size_t *row;         /* of the token among all, where it is real */
+    const unsigned char *kind; /* enum token_kind */
+    int count;
+};
+
+/* Columns first .. first + head_dim - 1 of the real tokens of dqkv, from gradient (head_dim, slots) times
+ * factor; what belongs to padding is added to dqkv_bias. */
 void KERNEL(scatter_transposed)(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
-                                int first, const struct window *window, const struct attention_sizes *sizes);
+                                int first, const struct token_slots *slots,
+                                const struct attention_sizes *sizes);
 
 #endif

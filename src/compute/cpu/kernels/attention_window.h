@@ -34,10 +34,8 @@ struct attention_sizes {
     int channels, heads, head_dim;
     int width; /* head_dim rounded up to 4 */
     int tokens;
-    int keys; /* tokens rounded up to two vectors */
-    /* Elements from a query's bias to the next one's, and from one block of two vectors of keys to the next:
-     * rows of keys, unless a kernel sets others. */
-    size_t bias_row, bias_block;
+    int keys;       /* tokens rounded up to two vectors */
+    size_t pitch;   /* from a channel's keys to the next one's: keys, unless a kernel sets another */
     size_t windows; /* over all samples */
     size_t group;   /* windows, see attention_task */
 };
@@ -50,25 +48,38 @@ struct attention_task {
 };
 struct attention_task KERNEL(attention_task)(size_t task, const struct attention_sizes *sizes);
 
+enum token_kind { REAL_TOKEN, PADDING, ABSENT_TOKEN };
+
 struct window {
     int queries;                              /* real tokens */
     int masked;                               /* tokens of different regions do not see each other */
     size_t row[window_tokens_max];            /* of the token among all, unless it is padding */
     const activation *qkv[window_tokens_max]; /* its q, k and v */
-    unsigned char padding[window_tokens_max];
+    unsigned char padding[window_tokens_max]; /* whether it is: REAL_TOKEN or PADDING */
     /* The real tokens' numbers; repeats the last one behind the end. */
     int query[window_tokens_max + most_query_tile];
     int32_t region[whole_window_keys];
 };
 
+/* Where a window's tokens lie along one axis, before the roll (-1: in the padding), and their regions. */
+struct axis_places {
+    int place[relative_table_window], region[relative_table_window];
+};
+struct axis_places KERNEL(places_along)(int extent, int window, int shift, int corner);
+
+static inline int windows_along(int extent, int window)
+{
+    return (extent + window - 1) / window;
+}
+
 /* Returns 0 where attention_is_supported does (compute/supported_shapes.h). */
 int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes,
                             const struct attention_shape *shape);
 
-/* Scratch memory of a pass: the result has `bytes` for each thread, and padded_row (3 channels) is q, k and v
- * of padding, from qkv_bias. NULL where there is none left, which c remembers. */
+/* Scratch memory of a pass: the result has `bytes`, and padded_row (2, 3 channels) is q, k and v of padding,
+ * from qkv_bias, and of absent tokens, zeros. NULL where there is none left, which c remembers. */
 unsigned char *KERNEL(attention_memory)(struct compute *c, activation **padded_row, const float *qkv_bias,
-                                        size_t bytes, int threads, const struct attention_sizes *sizes);
+                                        size_t bytes, const struct attention_sizes *sizes);
 
 /* An array in a thread's part of it. */
 struct array_place {
@@ -93,33 +104,8 @@ static inline size_t lay_out_arrays(const struct array_place *places, size_t cou
 void KERNEL(cut_window)(struct window *window, size_t index, const activation *qkv,
                         const activation *padded_row, const struct attention_shape *shape);
 
-/* bias (tokens, keys), or by blocks as the sizes say, of one head from the table (2197, heads). */
+/* bias (tokens, keys) of one head from the table (2197, heads). */
 void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *sizes);
-
-/* Where what is added to the scores of a window's real tokens lies; they repeat the last one behind the end.
- */
-struct score_terms {
-    /* Of each region that tokens are in. Neither mask nor region are set where the window has no mask. */
-    float mask[regions_of_window][whole_window_keys];
-    /* How far behind the first of all are a query's bias, and its row of the mask. */
-    int bias[window_tokens_max + most_query_tile], region[window_tokens_max + most_query_tile];
-};
-void KERNEL(lay_out_terms)(struct score_terms *terms, const struct window *window,
-                           const struct attention_sizes *sizes);
-
-/* result (width, keys): columns first .. first + head_dim - 1 of the window's rows of qkv, channels by
- * tokens, zero where there is no channel or token. */
-void KERNEL(gather_transposed)(float *result, int first, const struct window *window,
-                               const struct attention_sizes *sizes);
-
-/* The same, tokens by channels: result (keys, width). */
-void KERNEL(gather_tokens)(float *result, int first, const struct window *window,
-                           const struct attention_sizes *sizes);
-
-/* result (queries + query_tile, width): columns of the real tokens of rows (n d h w, row_length), times
- * factor, zero as well. */
-void KERNEL(gather_queries)(float *result, const activation *rows, size_t row_length, int first, float factor,
-                            const struct window *window, const struct attention_sizes *sizes);
 
 /* The row of the table for query and key is first_table_row(query) - offset(key), both by their numbers in a
  * window of 7^3. */

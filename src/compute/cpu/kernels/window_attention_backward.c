@@ -1,7 +1,6 @@
 #include "compute/cpu/kernels/attention_ahead.h"
 #include "compute/cpu/kernels/attention_products.h"
-#include "compute/cpu/kernels/attention_sums.h"
-#include "compute/cpu/kernels/attention_window.h"
+#include "compute/cpu/kernels/attention_walk.h"
 #include "compute/cpu/kernels/kernels.h"
 
 #include <math.h>
@@ -32,29 +31,23 @@ struct backward_rows {
 
 /* The memory of one thread. */
 struct backward_work {
-    const struct window *window;
+    struct attention_walk walk;
     struct window_ahead ahead;
-    size_t bias_block;   /* of the sizes */
-    float *bias, *dbias; /* of the head at work, in the order of order_bias */
-    struct score_terms *terms;
-    float *keys, *values, *dkeys, *dvalues; /* (width, keys) */
-    float *key_rows;                        /* (keys, width), where sums are by rows */
-    float *queries, *douts, *dqueries;      /* (queries + query_tile, width) */
+    float *keys, *values, *dkeys, *dvalues; /* (width, pitch), one behind the other */
+    float *key_rows;                        /* (slots, width), where sums are by rows */
+    float *queries, *douts, *dqueries;      /* (query slots, width) */
     float *probabilities;                   /* (group_queries, block_keys) */
-    float *dscores;                         /* the same where sums are by rows, else (query_tile, keys) */
-    float *log2_sum, *minus_dout_out;       /* (queries + query_tile) */
+    float *dscores;                         /* the same where sums are by rows, else (query_tile, pitch) */
+    float *log2_sum, *minus_dout_out;       /* (query slots) */
+    float *dtokens;                         /* of the head at work: see end_bias */
 };
 
 /* Points the arrays into memory; returns the bytes they take. */
 static size_t lay_out_work(struct backward_work *work, unsigned char *memory, const struct attention_sizes *z)
 {
-    const size_t queries = z->tokens + query_tile, rows = queries * z->width * sizeof(float);
-    const size_t matrix = (size_t)z->tokens * z->keys * sizeof(float);
-    const size_t columns = (size_t)z->width * z->keys * sizeof(float);
+    const size_t rows = (size_t)most_query_slots * z->width * sizeof(float);
+    const size_t columns = z->width * z->pitch * sizeof(float);
     const struct array_place places[] = {
-        {&work->bias, matrix},
-        {&work->dbias, matrix},
-        {&work->terms, sizeof *work->terms},
         {&work->keys, columns},
         {&work->values, columns},
         {&work->dkeys, columns},
@@ -64,46 +57,80 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
         {&work->douts, rows},
         {&work->dqueries, rows},
         {&work->probabilities, (size_t)group_queries * block_keys * sizeof(float)},
-        {&work->dscores, ((size_t)group_queries * block_keys + (size_t)query_tile * z->keys) * sizeof(float)},
-        {&work->log2_sum, queries * sizeof(float)},
-        {&work->minus_dout_out, queries * sizeof(float)},
+        {&work->dscores, (group_queries * block_keys + query_tile * z->pitch) * sizeof(float)},
+        {&work->log2_sum, most_query_slots * sizeof(float)},
+        {&work->minus_dout_out, most_query_slots * sizeof(float)},
+        {&work->dtokens, ((size_t)z->tokens * z->keys + 8) * sizeof(float)},
     };
     return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
 /* What the compiler knows. */
 struct kind {
-    int width, keys, masked;
+    int width, pitch, masked;
 };
 
 /* From a query's dS to the next one's, and the dS of a block from k on. */
 static ALWAYS_INLINE int dscore_row(struct kind kind)
 {
-    return sums_by_rows(kind.width) ? block_keys : kind.keys;
+    return attention_by_rows(kind.width) ? block_keys : kind.pitch;
 }
 
 static ALWAYS_INLINE float *dscores_of(const struct backward_work *work, int k, struct kind kind)
 {
-    return sums_by_rows(kind.width) ? work->dscores : work->dscores + k;
+    return attention_by_rows(kind.width) ? work->dscores : work->dscores + k;
 }
 
-/* The probabilities of a tile of queries and the block of keys from k again, from the sum that forward left:
- * P = 2^(S - log2 sum). They become rows `at` and following. */
-static ALWAYS_INLINE void softmax_again(struct backward_work *work, int tile, int k, int at, struct kind kind)
+/* A tile of queries and a block of keys; tile and k are counted from the first ones of the piece. */
+struct block {
+    const struct piece *piece;
+    int tile, k;
+};
+
+static ALWAYS_INLINE int query_slot(const struct block *b)
 {
-    const float *bias_block = work->bias + (size_t)(k / block_keys) * work->bias_block;
+    return b->piece->first_query + b->tile;
+}
+
+static ALWAYS_INLINE int key_slot(const struct block *b)
+{
+    return b->piece->first_key + b->k;
+}
+
+/* From a query's bias to the next one's. */
+static ALWAYS_INLINE size_t bias_row(const struct piece *piece, struct kind kind)
+{
+    return attention_by_rows(kind.width) ? block_keys : piece->keys;
+}
+
+/* Where the block is in bias and dbias. */
+static ALWAYS_INLINE size_t bias_place(const struct block *b, struct kind kind)
+{
+    return b->piece->bias + (size_t)(b->k / block_keys) * b->piece->bias_block +
+           b->tile * bias_row(b->piece, kind);
+}
+
+/* The probabilities of a block again, from the sum that forward left: P = 2^(S - log2 sum). They become rows
+ * `at` and following. */
+static ALWAYS_INLINE void softmax_again(struct backward_work *work, const struct block *b, int at,
+                                        struct kind kind)
+{
+    const struct attention_walk *walk = &work->walk;
+    const float *from = walk->bias->bias + bias_place(b, kind);
+    const int slot = query_slot(b);
     vec low[query_tile], high[query_tile];
     for (int i = 0; i < query_tile; i++) {
-        const float *bias = bias_block + work->terms->bias[tile + i];
-        low[i] = load(bias) - work->log2_sum[tile + i];
-        high[i] = load(bias + lanes) - work->log2_sum[tile + i];
+        const float *bias = from + i * bias_row(b->piece, kind);
+        low[i] = load(bias) - work->log2_sum[slot + i];
+        high[i] = load(bias + lanes) - work->log2_sum[slot + i];
         if (kind.masked) {
-            const float *mask = work->terms->mask[0] + work->terms->region[tile + i] + k;
+            const float *mask = walk->masks->mask[0] + walk->masks->row[slot + i] + b->k;
             low[i] += load(mask);
             high[i] += load(mask + lanes);
         }
     }
-    add_products(low, high, work->queries + (size_t)tile * kind.width, work->keys + k, kind.width, kind.keys);
+    add_products(low, high, work->queries + (size_t)slot * kind.width, work->keys + key_slot(b), kind.width,
+                 kind.pitch);
     raise_two_to(low, query_tile);
     raise_two_to(high, query_tile);
     for (int i = 0; i < query_tile; i++) {
@@ -113,19 +140,20 @@ static ALWAYS_INLINE void softmax_again(struct backward_work *work, int tile, in
     }
 }
 
-/* With dP = dout values^T, dS = P (dP - dout . out). Queries behind the last have queries, dout and dS of 0.
- */
-static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int tile, int k, int at,
+/* With dP = dout values^T, dS = P (dP - dout . out). Absent queries have queries, dout and dS of 0. */
+static ALWAYS_INLINE void softmax_backward(struct backward_work *work, const struct block *b, int at,
                                            struct kind kind)
 {
+    const int slot = query_slot(b);
     vec low[query_tile], high[query_tile];
     for (int i = 0; i < query_tile; i++) {
-        low[i] = high[i] = broadcast(work->minus_dout_out[tile + i]);
+        low[i] = high[i] = broadcast(work->minus_dout_out[slot + i]);
     }
-    add_products(low, high, work->douts + (size_t)tile * kind.width, work->values + k, kind.width, kind.keys);
+    add_products(low, high, work->douts + (size_t)slot * kind.width, work->values + key_slot(b), kind.width,
+                 kind.pitch);
     for (int i = 0; i < query_tile; i++) {
         const float *p = work->probabilities + (size_t)(at + i) * block_keys;
-        float *dscores = dscores_of(work, k, kind) + (size_t)(at + i) * dscore_row(kind);
+        float *dscores = dscores_of(work, b->k, kind) + (size_t)(at + i) * dscore_row(kind);
         store(dscores, load(p) * low[i]);
         store(dscores + lanes, load(p + lanes) * high[i]);
     }
@@ -136,8 +164,8 @@ struct product {
     const float *rows; /* (queries, width) */
     const float *factors;
     int factor_row;
-    float *dbias; /* takes up the factors, unless NULL: row k from place[k] on */
-    const int *place;
+    float *dbias;    /* takes up the factors, unless NULL */
+    size_t bias_row; /* from a row of it to the next one */
 };
 
 /* A block of `channels` columns += rows^T factors, of `queries` queries. */
@@ -146,14 +174,14 @@ static ALWAYS_INLINE void add_product(float *columns, const struct product *prod
 {
     vec low[product_channels], high[product_channels];
     for (int j = 0; j < channels; j++) {
-        low[j] = load(columns + (size_t)j * kind.keys);
-        high[j] = load(columns + (size_t)j * kind.keys + lanes);
+        low[j] = load(columns + (size_t)j * kind.pitch);
+        high[j] = load(columns + (size_t)j * kind.pitch + lanes);
     }
     for (int i = 0; i < queries; i++) {
         const float *factors = product->factors + (size_t)i * product->factor_row;
         const vec factor_low = in_register(load(factors)), factor_high = in_register(load(factors + lanes));
         if (product->dbias != NULL) {
-            float *dbias = product->dbias + product->place[i];
+            float *dbias = product->dbias + i * product->bias_row;
             store(dbias, load(dbias) + factor_low);
             store(dbias + lanes, load(dbias + lanes) + factor_high);
         }
@@ -164,27 +192,28 @@ static ALWAYS_INLINE void add_product(float *columns, const struct product *prod
         }
     }
     for (int j = 0; j < channels; j++) {
-        store(columns + (size_t)j * kind.keys, low[j]);
-        store(columns + (size_t)j * kind.keys + lanes, high[j]);
+        store(columns + (size_t)j * kind.pitch, low[j]);
+        store(columns + (size_t)j * kind.pitch + lanes, high[j]);
     }
 }
 
-/* `queries` queries from `first` on and a block of keys: dkeys += queries^T dS, dvalues += douts^T P, and
+/* `queries` queries from the block's on and its keys: dkeys += queries^T dS, dvalues += douts^T P, and
  * dbias += dS. */
-static ALWAYS_INLINE void gradients_of_tokens(struct backward_work *work, int first, int k, int queries,
+static ALWAYS_INLINE void gradients_of_tokens(struct backward_work *work, const struct block *b, int queries,
                                               struct kind kind)
 {
+    const int slot = query_slot(b);
     for (int d = 0; d < kind.width; d += product_channels) {
         const int left = kind.width - d, channels = left < product_channels ? 4 : product_channels;
-        const size_t column = (size_t)d * kind.keys + k, row = (size_t)first * kind.width + d;
+        const size_t column = (size_t)d * kind.pitch + key_slot(b), row = (size_t)slot * kind.width + d;
         struct product dkeys = {.rows = work->queries + row,
-                                .factors = dscores_of(work, k, kind),
+                                .factors = dscores_of(work, b->k, kind),
                                 .factor_row = dscore_row(kind)};
         const struct product dvalues = {
             .rows = work->douts + row, .factors = work->probabilities, .factor_row = block_keys};
         if (d == 0) {
-            dkeys.dbias = work->dbias + (size_t)(k / block_keys) * work->bias_block;
-            dkeys.place = work->terms->bias + first;
+            dkeys.dbias = work->walk.bias->dbias + bias_place(b, kind);
+            dkeys.bias_row = bias_row(b->piece, kind);
             add_product(work->dkeys + column, &dkeys, queries, channels, kind);
         } else {
             add_product(work->dkeys + column, &dkeys, queries, channels, kind);
@@ -193,38 +222,41 @@ static ALWAYS_INLINE void gradients_of_tokens(struct backward_work *work, int fi
     }
 }
 
-static ALWAYS_INLINE void backward_by_rows(struct backward_work *work, struct kind kind)
+static ALWAYS_INLINE void backward_by_rows(struct backward_work *work, const struct piece *piece,
+                                           struct kind kind)
 {
-    const int queries = work->window->queries;
-    for (int k = 0; k < kind.keys; k += block_keys) {
-        const float *key_rows = work->key_rows + (size_t)k * kind.width;
-        for (int group = 0; group < queries; group += group_queries) {
+    for (int k = 0; k < piece->keys; k += block_keys) {
+        const float *key_rows = work->key_rows + (size_t)(piece->first_key + k) * kind.width;
+        for (int group = 0; group < piece->queries; group += group_queries) {
             int at = 0;
-            for (; at < group_queries && group + at < queries; at += query_tile) {
-                const int tile = group + at;
+            for (; at < group_queries && group + at < piece->queries; at += query_tile) {
+                const struct block block = {piece, group + at, k};
                 fetch_ahead(&work->ahead);
-                softmax_again(work, tile, k, at, kind);
-                softmax_backward(work, tile, k, at, kind);
-                add_sums_by_rows(work->dqueries + (size_t)tile * kind.width,
+                softmax_again(work, &block, at, kind);
+                softmax_backward(work, &block, at, kind);
+                add_sums_by_rows(work->dqueries + (size_t)query_slot(&block) * kind.width,
                                  work->dscores + (size_t)at * block_keys, key_rows, kind.width, block_keys,
                                  block_keys, k > 0);
             }
-            gradients_of_tokens(work, group, k, at, kind);
+            const struct block first = {piece, group, k};
+            gradients_of_tokens(work, &first, at, kind);
         }
     }
 }
 
-static ALWAYS_INLINE void backward_by_columns(struct backward_work *work, struct kind kind)
+static ALWAYS_INLINE void backward_by_columns(struct backward_work *work, const struct piece *piece,
+                                              struct kind kind)
 {
-    for (int tile = 0; tile < work->window->queries; tile += query_tile) {
-        for (int k = 0; k < kind.keys; k += block_keys) {
+    for (int tile = 0; tile < piece->queries; tile += query_tile) {
+        for (int k = 0; k < piece->keys; k += block_keys) {
+            const struct block block = {piece, tile, k};
             fetch_ahead(&work->ahead);
-            softmax_again(work, tile, k, 0, kind);
-            softmax_backward(work, tile, k, 0, kind);
-            gradients_of_tokens(work, tile, k, query_tile, kind);
+            softmax_again(work, &block, 0, kind);
+            softmax_backward(work, &block, 0, kind);
+            gradients_of_tokens(work, &block, query_tile, kind);
         }
-        sums_by_columns(work->dqueries + (size_t)tile * kind.width, work->dscores, work->keys, kind.width,
-                        kind.keys);
+        sums_by_columns(work->dqueries + (size_t)(piece->first_query + tile) * kind.width, work->dscores,
+                        work->keys + piece->first_key, kind.width, piece->keys, kind.pitch);
     }
 }
 
@@ -235,31 +267,34 @@ enum { few_channels = 4 };
 struct narrow_tile {
     const float *queries, *douts; /* (4, 4) */
     const float *log2_sum, *minus_dout_out;
-    const float *bias[few_channels], *mask[few_channels];
-    float *dbias[few_channels];
+    const float *bias;
+    float *dbias;
+    const float *mask[few_channels];
 };
 
-static void cut_narrow_tile(struct narrow_tile *tile, const struct backward_work *work, int first)
+static void cut_narrow_tile(struct narrow_tile *tile, const struct backward_work *work,
+                            const struct piece *piece, int query)
 {
+    const struct attention_walk *walk = &work->walk;
+    const int first = piece->first_query + query;
+    const size_t bias = piece->bias + (size_t)query * piece->keys;
     *tile = (struct narrow_tile){.queries = work->queries + (size_t)first * few_channels,
                                  .douts = work->douts + (size_t)first * few_channels,
                                  .log2_sum = work->log2_sum + first,
-                                 .minus_dout_out = work->minus_dout_out + first};
-    for (int i = 0; i < few_channels; i++) {
-        tile->bias[i] = work->bias + work->terms->bias[first + i];
-        tile->dbias[i] = work->dbias + work->terms->bias[first + i];
-        if (work->window->masked) {
-            tile->mask[i] = work->terms->mask[0] + work->terms->region[first + i];
-        }
+                                 .minus_dout_out = work->minus_dout_out + first,
+                                 .bias = walk->bias->bias + bias,
+                                 .dbias = walk->bias->dbias + bias};
+    for (int i = 0; i < few_channels && walk->masks != NULL; i++) {
+        tile->mask[i] = walk->masks->mask[0] + walk->masks->row[first + i];
     }
 }
 
 /* sums[i] += the channels of row i times a vector of columns. */
 static ALWAYS_INLINE void add_narrow_products(vec sums[few_channels], const float *rows, const float *columns,
-                                              int keys)
+                                              int pitch)
 {
     for (int d = 0; d < few_channels; d++) {
-        const vec column = in_register(load(columns + (size_t)d * keys));
+        const vec column = in_register(load(columns + (size_t)d * pitch));
         for (int i = 0; i < few_channels; i++) {
             sums[i] += rows[i * few_channels + d] * column;
         }
@@ -268,62 +303,69 @@ static ALWAYS_INLINE void add_narrow_products(vec sums[few_channels], const floa
 
 /* A vector of columns += rows^T factors. */
 static ALWAYS_INLINE void add_narrow_columns(float *columns, const float *rows,
-                                             const vec factors[few_channels], int keys)
+                                             const vec factors[few_channels], int pitch)
 {
     for (int d = 0; d < few_channels; d++) {
-        vec sum = load(columns + (size_t)d * keys);
+        vec sum = load(columns + (size_t)d * pitch);
         for (int i = 0; i < few_channels; i++) {
             sum += rows[i * few_channels + d] * factors[i];
         }
-        store(columns + (size_t)d * keys, sum);
+        store(columns + (size_t)d * pitch, sum);
     }
 }
 
-/* A vector of keys from k on; dquery is summed over all of them. */
-static ALWAYS_INLINE void backward_of_keys(struct backward_work *work, const struct narrow_tile *tile,
-                                           vec dquery[few_channels * few_channels], int k, int keys,
-                                           int masked)
+/* A vector of keys, the piece's from k on; dquery is summed over all of them. columns: of the piece's keys,
+ * and behind them of its values, dkeys and dvalues. */
+static ALWAYS_INLINE void backward_of_keys(float *columns, const struct narrow_tile *tile,
+                                           vec dquery[few_channels * few_channels], size_t bias_row, int k,
+                                           struct kind kind)
 {
     /* Not kept in registers, which sums and scores need. */
     const float *queries = unforeseen(tile->queries), *douts = unforeseen(tile->douts);
+    const int pitch = kind.pitch, next = few_channels * pitch;
+    float *keys = columns + k, *values = keys + next, *dkeys = values + next, *dvalues = dkeys + next;
     vec p[few_channels], ds[few_channels];
     for (int i = 0; i < few_channels; i++) {
-        p[i] = load(tile->bias[i] + k) - tile->log2_sum[i];
+        p[i] = load(tile->bias + i * bias_row + k) - tile->log2_sum[i];
         ds[i] = broadcast(tile->minus_dout_out[i]);
-        if (masked) {
+        if (kind.masked) {
             p[i] += load(tile->mask[i] + k);
         }
     }
-    add_narrow_products(p, queries, work->keys + k, keys);
-    add_narrow_products(ds, douts, work->values + k, keys);
+    add_narrow_products(p, queries, keys, pitch);
+    add_narrow_products(ds, douts, values, pitch);
     raise_two_to(p, few_channels);
     for (int i = 0; i < few_channels; i++) {
         ds[i] *= p[i];
     }
-    add_narrow_columns(work->dvalues + k, douts, p, keys);
-    add_narrow_columns(work->dkeys + k, queries, ds, keys);
+    add_narrow_columns(dvalues, douts, p, pitch);
+    add_narrow_columns(dkeys, queries, ds, pitch);
     for (int d = 0; d < few_channels; d++) {
-        const vec key = in_register(load(work->keys + (size_t)d * keys + k));
+        const vec key = in_register(load(keys + (size_t)d * pitch));
+        float *dbias = tile->dbias + d * bias_row + k;
         for (int i = 0; i < few_channels; i++) {
             dquery[i * few_channels + d] += ds[i] * key;
         }
-        store(tile->dbias[d] + k, load(tile->dbias[d] + k) + ds[d]);
+        store(dbias, load(dbias) + ds[d]);
     }
 }
 
-static ALWAYS_INLINE void backward_of_narrow_head(struct backward_work *work, int keys, int masked)
+static ALWAYS_INLINE void backward_of_narrow_head(struct backward_work *work, const struct piece *piece,
+                                                  struct kind kind)
 {
-    for (int first = 0; first < work->window->queries; first += few_channels) {
+    float *columns = work->keys + piece->first_key;
+    const int keys = piece->keys, end = piece->tokens; /* behind which dS is zero */
+    for (int query = 0; query < piece->queries; query += few_channels) {
         struct narrow_tile tile;
         vec dquery[few_channels * few_channels] = {{0}};
-        cut_narrow_tile(&tile, work, first);
-        for (int k = 0; k < keys; k += lanes) {
+        cut_narrow_tile(&tile, work, piece, query);
+        for (int k = 0; k < end; k += lanes) {
             if (k % (2 * block_keys) == 0) {
                 fetch_ahead(&work->ahead);
             }
-            backward_of_keys(work, &tile, dquery, k, keys, masked);
+            backward_of_keys(columns, &tile, dquery, keys, k, kind);
         }
-        sums_of_16(work->dqueries + (size_t)first * few_channels, dquery);
+        sums_of_16(work->dqueries + (size_t)(piece->first_query + query) * few_channels, dquery);
     }
 }
 
@@ -333,41 +375,39 @@ static inline int narrow_head_fits(int width)
     return lanes == 16 && width == few_channels;
 }
 
-static ALWAYS_INLINE void backward_of_kind(struct backward_work *work, struct kind kind)
+static ALWAYS_INLINE void backward_of_kind(struct backward_work *work, const struct piece *piece,
+                                           struct kind kind)
 {
     if (narrow_head_fits(kind.width)) {
-        backward_of_narrow_head(work, kind.keys, kind.masked);
-    } else if (sums_by_rows(kind.width)) {
-        backward_by_rows(work, kind);
+        backward_of_narrow_head(work, piece, kind);
+    } else if (attention_by_rows(kind.width)) {
+        backward_by_rows(work, piece, kind);
     } else {
-        backward_by_columns(work, kind);
+        backward_by_columns(work, piece, kind);
     }
 }
 
-static void backward_of_queries(struct backward_work *work, const struct attention_sizes *z)
+static void backward_of_piece(struct backward_work *work, const struct piece *piece,
+                              const struct attention_sizes *z)
 {
-    const int whole = z->keys == whole_window_keys, masked = work->window->masked;
-    if (whole && z->width == 4 && !masked) {
-        backward_of_kind(work, (struct kind){.width = 4, .keys = whole_window_keys});
-    } else if (whole && z->width == 4) {
-        backward_of_kind(work, (struct kind){.width = 4, .keys = whole_window_keys, .masked = 1});
-    } else if (whole && z->width == 16 && !masked) {
-        backward_of_kind(work, (struct kind){.width = 16, .keys = whole_window_keys});
-    } else if (whole && z->width == 16) {
-        backward_of_kind(work, (struct kind){.width = 16, .keys = whole_window_keys, .masked = 1});
+    const int masked = work->walk.masks != NULL;
+    if (z->width == 4 && !masked) {
+        backward_of_kind(work, piece, (struct kind){.width = 4, .pitch = most_key_slots});
+    } else if (z->width == 16 && !masked) {
+        backward_of_kind(work, piece, (struct kind){.width = 16, .pitch = most_key_slots});
     } else {
-        backward_of_kind(work, (struct kind){.width = z->width, .keys = z->keys, .masked = masked});
+        backward_of_kind(work, piece,
+                         (struct kind){.width = z->width, .pitch = most_key_slots, .masked = masked});
     }
 }
 
 /* What the next window reads and writes. */
 static void look_ahead(struct backward_work *work, const struct backward_rows *rows,
-                       const struct window *next, int head, const struct attention_sizes *z)
+                       const struct attention_sizes *z)
 {
     struct window_ahead *ahead = &work->ahead;
-    const size_t length = z->channels, first = (size_t)head * z->head_dim;
-    const int steps = (work->window->queries + query_tile - 1) / query_tile;
-    begin_ahead(ahead, next, steps * (z->keys / (2 * lanes)));
+    const size_t length = z->channels, head = work->walk.next.head, first = head * z->head_dim;
+    begin_ahead(ahead, work->walk.ahead, work->walk.cut->pattern);
     for (int part = 0; part < 3; part++) {
         add_ahead(ahead, rows->qkv, sizeof(activation), 3 * length, part * length + first, z->head_dim);
         add_ahead(ahead, rows->dqkv, sizeof(activation), 3 * length, part * length + first, z->head_dim);
@@ -378,13 +418,19 @@ static void look_ahead(struct backward_work *work, const struct backward_rows *r
 }
 
 /* log2 of the sum of each query's exponentials, and dout . out. */
-static void gather_statistics(struct backward_work *work, const struct backward_rows *rows, int head,
+static void gather_statistics(struct backward_work *work, const struct backward_rows *rows,
                               const struct attention_sizes *z)
 {
-    const struct window *window = work->window;
-    for (int k = 0; k < window->queries + query_tile; k++) {
-        const size_t row = window->row[window->query[k]];
-        const activation *out = rows->out + row * z->channels + head * z->head_dim;
+    const struct cut_window *cut = work->walk.cut;
+    const size_t head = work->walk.task.head;
+    for (int k = 0; k < cut->pattern->query_slots; k++) {
+        const int key = cut->pattern->key[k];
+        if (key == no_token) {
+            work->minus_dout_out[k] = 0;
+            work->log2_sum[k] = -absent_key;
+            continue;
+        }
+        const activation *out = rows->out + cut->row[key] * z->channels + head * z->head_dim;
         const float *dout = work->douts + (size_t)k * z->width;
         quad sums = {0};
         int d = 0;
@@ -396,39 +442,77 @@ static void gather_statistics(struct backward_work *work, const struct backward_
             sum += dout[d] * float_of(out[d]);
         }
         work->minus_dout_out[k] = -sum;
-        work->log2_sum[k] =
-            k < window->queries ? rows->logsumexp[row * z->heads + head] * log2_of_e : -absent_key;
+        work->log2_sum[k] = rows->logsumexp[cut->row[key] * z->heads + head] * log2_of_e;
     }
 }
 
-static void backward_of_window(const struct backward_rows *rows, double *dbias, struct backward_work *work,
-                               int head, const struct attention_sizes *z)
+/* Queries carry factor. */
+static void gather_queries_and_keys(struct backward_work *work, const struct backward_rows *rows, int first,
+                                    float factor, const struct attention_sizes *z)
 {
-    const size_t columns = (size_t)z->width * z->keys;
-    const int first = head * z->head_dim;
-    const float factor = log2_of_e / sqrtf((float)z->head_dim);
-    if (work->window->queries > 0) {
-        KERNEL(lay_out_terms)(work->terms, work->window, z);
-        KERNEL(gather_transposed)(work->keys, z->channels + first, work->window, z);
-        KERNEL(gather_transposed)(work->values, 2 * z->channels + first, work->window, z);
-        if (sums_by_rows(z->width)) {
-            KERNEL(gather_tokens)(work->key_rows, z->channels + first, work->window, z);
-        }
-        KERNEL(gather_queries)
-        (work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, work->window, z);
-        KERNEL(gather_queries)(work->douts, rows->dout, z->channels, first, 1, work->window, z);
-        gather_statistics(work, rows, head, z);
-        memset(work->dkeys, 0, columns * sizeof(float));
-        memset(work->dvalues, 0, columns * sizeof(float));
-        backward_of_queries(work, z);
-        KERNEL(write_query_gradients)
-        (rows->dqkv, work->dqueries, z->width, 1 / sqrtf((float)z->head_dim), first, work->window, z);
-        /* The queries carry log2(e), which the gradient of the keys must not. */
-        KERNEL(scatter_transposed)
-        (rows->dqkv, dbias, work->dkeys, log_of_2, z->channels + first, work->window, z);
-        KERNEL(scatter_transposed)
-        (rows->dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, work->window, z);
+    const struct cut_window *cut = work->walk.cut;
+    KERNEL(gather_key_columns)(work->keys, z->channels + first, cut, z);
+    KERNEL(gather_query_rows)(work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, cut, z);
+}
+
+static void gather_the_rest(struct backward_work *work, const struct backward_rows *rows, int first,
+                            const struct attention_sizes *z)
+{
+    const struct cut_window *cut = work->walk.cut;
+    KERNEL(gather_key_columns)(work->values, 2 * z->channels + first, cut, z);
+    if (attention_by_rows(z->width)) {
+        KERNEL(gather_key_rows)(work->key_rows, z->channels + first, cut, z);
     }
+    KERNEL(gather_query_rows)(work->douts, rows->dout, z->channels, first, 1, cut, z);
+    gather_statistics(work, rows, z);
+    for (int d = 0; d < z->width; d++) {
+        memset(work->dkeys + d * z->pitch, 0, cut->pattern->key_slots * sizeof(float));
+        memset(work->dvalues + d * z->pitch, 0, cut->pattern->key_slots * sizeof(float));
+    }
+}
+
+static void write_gradients(const struct backward_rows *rows, struct backward_work *work, int first,
+                            const struct attention_sizes *z)
+{
+    const struct cut_window *cut = work->walk.cut;
+    const struct window_pattern *pattern = cut->pattern;
+    const struct token_slots slots = {cut->row, pattern->kind, pattern->key_slots};
+    const float scale = 1 / sqrtf((float)z->head_dim);
+    double *dqkv_bias = work->walk.sums->dqkv_bias;
+    for (int k = 0; k < pattern->query_slots; k++) {
+        if (pattern->key[k] != no_token) {
+            KERNEL(write_scaled_row)
+            (rows->dqkv + cut->row[pattern->key[k]] * 3 * z->channels + first,
+             work->dqueries + (size_t)k * z->width, scale, z);
+        }
+    }
+    /* The queries carry log2(e), which the gradient of the keys must not. */
+    KERNEL(scatter_transposed)
+    (rows->dqkv, dqkv_bias, work->dkeys, log_of_2, z->channels + first, &slots, z);
+    KERNEL(scatter_transposed)
+    (rows->dqkv, dqkv_bias, work->dvalues, 1, 2 * z->channels + first, &slots, z);
+}
+
+static void backward_of_window(const struct backward_rows *rows, struct backward_work *work,
+                               const struct attention_sizes *z)
+{
+    struct attention_walk *walk = &work->walk;
+    const int first = walk->task.head * z->head_dim;
+    const float factor = log2_of_e / sqrtf((float)z->head_dim);
+    if (walk->cut->pattern->pieces == 0) {
+        return;
+    }
+    gather_queries_and_keys(work, rows, first, factor, z);
+    if (!KERNEL(pieces_suffice)(work->queries, work->keys, walk->cut->pattern, &walk->table, z)) {
+        KERNEL(take_whole)(walk);
+        gather_queries_and_keys(work, rows, first, factor, z);
+    }
+    gather_the_rest(work, rows, first, z);
+    look_ahead(work, rows, z);
+    for (int k = 0; k < walk->cut->pattern->pieces; k++) {
+        backward_of_piece(work, &walk->cut->pattern->piece[k], z);
+    }
+    write_gradients(rows, work, first, z);
 }
 
 void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, float *dqkv_bias,
@@ -440,47 +524,32 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
     if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
-    const struct backward_rows rows = {
-        .dqkv = dqkv, .dout = dout, .out = out, .qkv = qkv, .logsumexp = logsumexp};
-    order_bias(&z);
+    z.pitch = most_key_slots;
     struct backward_work measured;
-    const size_t work_bytes = lay_out_work(&measured, NULL, &z),
-                 bytes = work_bytes + attention_sums_bytes(&z);
+    struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
+    const size_t arrays = lay_out_work(&measured, NULL, &z), own = arrays + attention_sums_bytes(&z);
     const int threads = attention_threads(c);
-    const size_t tasks = z.windows * s->heads;
-    activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    size_t bytes;
+    unsigned char *memory = KERNEL(attention_walk_memory)(c, &in, qkv_bias, own, &bytes, threads);
     if (memory == NULL) {
         return;
     }
+    const struct backward_rows rows = {
+        .dqkv = dqkv, .dout = dout, .out = out, .qkv = qkv, .logsumexp = logsumexp};
     struct attention_sums sums[most_attention_threads];
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct backward_work work;
-        struct window windows[2];
-        lay_out_work(&work, memory + part * bytes, &z);
-        work.bias_block = z.bias_block;
-        KERNEL(begin_attention_sums)(&sums[part], memory + part * bytes + work_bytes, work.dbias, &z);
-        const size_t begin = share_begin(tasks, part, threads), end = share_begin(tasks, part + 1, threads);
-        struct attention_task at = {0};
-        if (begin < end) {
-            at = KERNEL(attention_task)(begin, &z);
-            KERNEL(cut_window)(&windows[begin % 2], at.window, qkv, padded_row, s);
+        unsigned char *mine = memory + part * bytes;
+        lay_out_work(&work, mine, &z);
+        KERNEL(begin_attention_sums)(&sums[part], mine + arrays, work.dtokens, &z);
+        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own);
+        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
+        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
+            KERNEL(walk_to)(&work.walk, task, end);
+            backward_of_window(&rows, &work, &z);
         }
-        for (size_t task = begin; task < end; task++) {
-            const int head = at.head;
-            if (head != sums[part].head) {
-                KERNEL(end_attention_head)(&sums[part], &z);
-                KERNEL(head_bias)(work.bias, bias_table, head, &z);
-                sums[part].head = head;
-            }
-            at = KERNEL(attention_task)(task + 1 < end ? task + 1 : task, &z);
-            KERNEL(cut_window)(&windows[(task + 1) % 2], at.window, qkv, padded_row, s);
-            work.window = &windows[task % 2];
-            look_ahead(&work, &rows, &windows[(task + 1) % 2], at.head, &z);
-            backward_of_window(&rows, sums[part].dqkv_bias, &work, head, &z);
-        }
-        KERNEL(end_attention_head)(&sums[part], &z);
+        KERNEL(end_walk)(&work.walk);
     }
     KERNEL(reduce_attention_sums)(dqkv_bias, dbias_table, sums, threads, &z);
 }

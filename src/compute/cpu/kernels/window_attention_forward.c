@@ -1,6 +1,6 @@
 #include "compute/cpu/kernels/attention_ahead.h"
 #include "compute/cpu/kernels/attention_products.h"
-#include "compute/cpu/kernels/attention_window.h"
+#include "compute/cpu/kernels/attention_walk.h"
 #include "compute/cpu/kernels/kernels.h"
 
 #include <math.h>
@@ -26,31 +26,26 @@ struct forward_rows {
 
 /* The memory of one thread. */
 struct forward_work {
-    const struct window *window;
+    struct attention_walk walk;
     struct window_ahead ahead;
-    size_t bias_block; /* of the sizes */
-    float *bias;       /* of the head at work, in the order of order_bias */
-    struct score_terms *terms;
-    float *keys, *values;      /* (width, keys), but values (keys, width) where sums are by rows */
-    float *queries, *attended; /* (queries + query_tile, width) */
-    float *exponentials;       /* (query_tile, chunk of keys) */
-    float *lane_sums;          /* (queries + query_tile, lanes): of exponentials */
-    float *offset, *sum;       /* (queries + query_tile): sum of exponentials of the scores less offset */
+    float *keys, *values;      /* (width, pitch), but values (slots, width) where sums are by rows */
+    float *queries, *attended; /* (query slots, width) */
+    float *exponentials;       /* (query_tile, pitch) */
+    float *lane_sums;          /* (query slots, lanes): of exponentials */
+    float *offset, *sum;       /* (query slots): sum of exponentials of the scores less offset */
 };
 
 /* Points the arrays into memory; returns the bytes they take. */
 static size_t lay_out_work(struct forward_work *work, unsigned char *memory, const struct attention_sizes *z)
 {
-    const size_t queries = (z->tokens + query_tile + lanes - 1) / lanes * lanes;
-    const size_t columns = (size_t)z->width * z->keys * sizeof(float);
+    const size_t queries = (most_query_slots + lanes - 1) / lanes * lanes;
+    const size_t columns = z->width * z->pitch * sizeof(float);
     const struct array_place places[] = {
-        {&work->bias, (size_t)z->tokens * z->keys * sizeof(float)},
-        {&work->terms, sizeof *work->terms},
         {&work->keys, columns},
         {&work->values, columns},
         {&work->queries, queries * z->width * sizeof(float)},
         {&work->attended, queries * z->width * sizeof(float)},
-        {&work->exponentials, (size_t)query_tile * z->keys * sizeof(float)},
+        {&work->exponentials, query_tile * z->pitch * sizeof(float)},
         {&work->lane_sums, queries * sizeof(vec)},
         {&work->offset, queries * sizeof(float)},
         {&work->sum, queries * sizeof(float)},
@@ -60,111 +55,120 @@ static size_t lay_out_work(struct forward_work *work, unsigned char *memory, con
 
 /* What the compiler knows. */
 struct kind {
-    int width, keys, masked;
+    int width, pitch, masked;
     int offset; /* whether scores are less work->offset */
 };
 
-/* low and high = the scores of a tile of queries and the block of keys from k. */
+/* low and high = the scores of a tile of queries and the block of keys from k, both counted from the first
+ * one of the piece. */
 static ALWAYS_INLINE void score(vec low[query_tile], vec high[query_tile], const struct forward_work *work,
-                                int tile, int k, struct kind kind)
+                                const struct piece *piece, int tile, int k, struct kind kind)
 {
-    const float *bias_block = work->bias + (size_t)(k / block_keys) * work->bias_block;
+    const struct attention_walk *walk = &work->walk;
+    const size_t bias_row = attention_by_rows(kind.width) ? block_keys : piece->keys;
+    const float *rows = walk->bias->bias + piece->bias + (size_t)(k / block_keys) * piece->bias_block;
+    const int slot = piece->first_query + tile;
     for (int i = 0; i < query_tile; i++) {
-        const float *bias = bias_block + work->terms->bias[tile + i];
+        const float *bias = rows + (tile + i) * bias_row;
         low[i] = load(bias);
         high[i] = load(bias + lanes);
         if (kind.masked) {
-            const float *mask = work->terms->mask[0] + work->terms->region[tile + i] + k;
+            const float *mask = walk->masks->mask[0] + walk->masks->row[slot + i] + k;
             low[i] += load(mask);
             high[i] += load(mask + lanes);
         }
         if (kind.offset) {
-            low[i] -= work->offset[tile + i];
-            high[i] -= work->offset[tile + i];
+            low[i] -= work->offset[slot + i];
+            high[i] -= work->offset[slot + i];
         }
     }
-    add_products(low, high, work->queries + (size_t)tile * kind.width, work->keys + k, kind.width, kind.keys);
+    add_products(low, high, work->queries + (size_t)slot * kind.width, work->keys + piece->first_key + k,
+                 kind.width, kind.pitch);
 }
 
 /* exponentials = 2^scores of a tile of queries and the keys from .. to - 1, which the sums take up. */
-static ALWAYS_INLINE void raise_scores(struct forward_work *work, int tile, int from, int to, int chunk,
-                                       struct kind kind)
+static ALWAYS_INLINE void raise_scores(struct forward_work *work, const struct piece *piece, int tile,
+                                       int from, int to, struct kind kind)
 {
+    float *lane_sums = work->lane_sums + (size_t)(piece->first_query + tile) * lanes;
     vec sum[query_tile];
     for (int i = 0; i < query_tile; i++) {
-        sum[i] = from > 0 ? load(work->lane_sums + (size_t)(tile + i) * lanes) : (vec){0};
+        sum[i] = from > 0 ? load(lane_sums + (size_t)i * lanes) : (vec){0};
     }
     for (int k = from; k < to; k += block_keys) {
         vec low[query_tile], high[query_tile];
         fetch_ahead(&work->ahead);
-        score(low, high, work, tile, k, kind);
+        score(low, high, work, piece, tile, k, kind);
         raise_two_to(low, query_tile);
         raise_two_to(high, query_tile);
         for (int i = 0; i < query_tile; i++) {
-            float *exponentials = work->exponentials + (size_t)i * chunk + k - from;
+            float *exponentials = work->exponentials + (size_t)i * kind.pitch + k - from;
             store(exponentials, low[i]);
             store(exponentials + lanes, high[i]);
             sum[i] += low[i] + high[i];
         }
     }
     for (int i = 0; i < query_tile; i++) {
-        store(work->lane_sums + (size_t)(tile + i) * lanes, sum[i]);
+        store(lane_sums + (size_t)i * lanes, sum[i]);
     }
 }
 
 /* A tile of queries and the keys from .. to - 1. */
-static ALWAYS_INLINE void attend_tile(struct forward_work *work, int tile, int from, int to, int chunk,
-                                      struct kind kind)
+static ALWAYS_INLINE void attend_tile(struct forward_work *work, const struct piece *piece, int tile,
+                                      int from, int to, struct kind kind)
 {
-    float *attended = work->attended + (size_t)tile * kind.width;
-    raise_scores(work, tile, from, to, chunk, kind);
-    if (sums_by_rows(kind.width)) {
-        add_sums_by_rows(attended, work->exponentials, work->values + (size_t)from * kind.width, kind.width,
-                         to - from, chunk, from > 0);
+    float *attended = work->attended + (size_t)(piece->first_query + tile) * kind.width;
+    const int first = piece->first_key + from;
+    raise_scores(work, piece, tile, from, to, kind);
+    if (attention_by_rows(kind.width)) {
+        add_sums_by_rows(attended, work->exponentials, work->values + (size_t)first * kind.width, kind.width,
+                         to - from, kind.pitch, from > 0);
     } else {
-        sums_by_columns(attended, work->exponentials, work->values, kind.width, kind.keys);
+        sums_by_columns(attended, work->exponentials, work->values + first, kind.width, to - from,
+                        kind.pitch);
     }
 }
 
 /* Chunk by chunk of keys, which with its values stays in the first-level cache. */
-static ALWAYS_INLINE void attend(struct forward_work *work, struct kind kind)
+static ALWAYS_INLINE void attend(struct forward_work *work, const struct piece *piece, struct kind kind)
 {
     const int blocks = chunk_floats / block_keys / kind.width, most = (blocks > 0 ? blocks : 1) * block_keys;
-    const int chunk = most < kind.keys && sums_by_rows(kind.width) ? most : kind.keys;
-    for (int from = 0; from < kind.keys; from += chunk) {
-        const int to = kind.keys - from < chunk ? kind.keys : from + chunk;
-        for (int tile = 0; tile < work->window->queries; tile += query_tile) {
-            attend_tile(work, tile, from, to, chunk, kind);
+    const int keys = piece->keys, chunk = attention_by_rows(kind.width) ? most : keys;
+    for (int from = 0; from < keys; from += chunk) {
+        const int to = keys - from < chunk ? keys : from + chunk;
+        for (int tile = 0; tile < piece->queries; tile += query_tile) {
+            attend_tile(work, piece, tile, from, to, kind);
         }
     }
 }
 
 /* Once more, with scores less the largest one of each query. */
-static void attend_with_offsets(struct forward_work *work, int tile, struct kind kind)
+static void attend_with_offsets(struct forward_work *work, const struct piece *piece, int tile,
+                                struct kind kind)
 {
     vec most[query_tile];
     for (int i = 0; i < query_tile; i++) {
         most[i] = broadcast(absent_key);
     }
-    for (int k = 0; k < kind.keys; k += block_keys) {
+    for (int k = 0; k < piece->keys; k += block_keys) {
         vec low[query_tile], high[query_tile];
-        score(low, high, work, tile, k, kind);
+        score(low, high, work, piece, tile, k, kind);
         for (int i = 0; i < query_tile; i++) {
             most[i] = larger(most[i], larger(low[i], high[i]));
         }
     }
     for (int i = 0; i < query_tile; i++) {
-        work->offset[tile + i] = largest_lane(most[i]);
+        work->offset[piece->first_query + tile + i] = largest_lane(most[i]);
     }
     kind.offset = 1;
-    attend_tile(work, tile, 0, kind.keys, kind.keys, kind);
+    attend_tile(work, piece, tile, 0, piece->keys, kind);
 }
 
-/* The sum of a tile's exponentials. Returns whether all are in bounds. */
-static int add_lanes(struct forward_work *work, int tile)
+/* The sums of the exponentials of a tile of queries. Returns whether all are in bounds. */
+static int add_lanes(struct forward_work *work, int first)
 {
     int in_bounds = 1;
-    for (int i = tile; i < tile + query_tile; i++) {
+    for (int i = first; i < first + query_tile; i++) {
         const float sum = sum_of_lanes(load(work->lane_sums + (size_t)i * lanes));
         work->sum[i] = sum;
         in_bounds &= sum >= least_sum && sum <= largest_sum;
@@ -172,38 +176,33 @@ static int add_lanes(struct forward_work *work, int tile)
     return in_bounds;
 }
 
-static void attend_all(struct forward_work *work, const struct attention_sizes *z)
+static void attend_piece(struct forward_work *work, const struct piece *piece,
+                         const struct attention_sizes *z)
 {
-    const int whole = z->keys == whole_window_keys, masked = work->window->masked;
-    struct kind kind = {.width = z->width, .keys = z->keys, .masked = masked};
-    memset(work->offset, 0, (size_t)(work->window->queries + query_tile) * sizeof(float));
-    if (whole && z->width == 4 && !masked) {
-        attend(work, (struct kind){.width = 4, .keys = whole_window_keys});
-    } else if (whole && z->width == 4) {
-        attend(work, (struct kind){.width = 4, .keys = whole_window_keys, .masked = 1});
-    } else if (whole && z->width == 16 && !masked) {
-        attend(work, (struct kind){.width = 16, .keys = whole_window_keys});
-    } else if (whole && z->width == 16) {
-        attend(work, (struct kind){.width = 16, .keys = whole_window_keys, .masked = 1});
+    const int masked = work->walk.masks != NULL;
+    const struct kind kind = {.width = z->width, .pitch = most_key_slots, .masked = masked};
+    if (z->width == 4 && !masked) {
+        attend(work, piece, (struct kind){.width = 4, .pitch = most_key_slots});
+    } else if (z->width == 16 && !masked) {
+        attend(work, piece, (struct kind){.width = 16, .pitch = most_key_slots});
     } else {
-        attend(work, kind);
+        attend(work, piece, kind);
     }
-    for (int tile = 0; tile < work->window->queries; tile += query_tile) {
-        if (!add_lanes(work, tile)) {
-            attend_with_offsets(work, tile, kind);
-            add_lanes(work, tile);
+    for (int tile = 0; tile < piece->queries; tile += query_tile) {
+        if (!add_lanes(work, piece->first_query + tile)) {
+            attend_with_offsets(work, piece, tile, kind);
+            add_lanes(work, piece->first_query + tile);
         }
     }
 }
 
 /* What the next window reads and writes. */
-static void look_ahead(struct forward_work *work, const struct forward_rows *rows, const struct window *next,
-                       int head, const struct attention_sizes *z)
+static void look_ahead(struct forward_work *work, const struct forward_rows *rows,
+                       const struct attention_sizes *z)
 {
     struct window_ahead *ahead = &work->ahead;
-    const size_t length = z->channels, first = (size_t)head * z->head_dim;
-    const int tiles = (work->window->queries + query_tile - 1) / query_tile;
-    begin_ahead(ahead, next, tiles * (z->keys / block_keys));
+    const size_t length = z->channels, head = work->walk.next.head, first = head * z->head_dim;
+    begin_ahead(ahead, work->walk.ahead, work->walk.cut->pattern);
     for (int part = 0; part < 3; part++) {
         add_ahead(ahead, rows->qkv, sizeof(activation), 3 * length, part * length + first, z->head_dim);
     }
@@ -211,51 +210,63 @@ static void look_ahead(struct forward_work *work, const struct forward_rows *row
     add_ahead(ahead, rows->logsumexp, sizeof(float), z->heads, head, 1);
 }
 
-static void write_results(const struct forward_rows *rows, struct forward_work *work, int head,
+static void write_results(const struct forward_rows *rows, struct forward_work *work,
                           const struct attention_sizes *z)
 {
-    const struct window *window = work->window;
-    for (int k = 0; k < window->queries; k += lanes) {
+    const struct cut_window *cut = work->walk.cut;
+    const int head = work->walk.task.head, slots = cut->pattern->query_slots;
+    for (int k = 0; k < slots; k += lanes) {
         const vec sum = load(work->sum + k);
         store(work->offset + k, (load(work->offset + k) + log2_of(sum)) * log_of_2);
         store(work->sum + k, 1 / sum);
     }
-    for (int k = 0; k < window->queries; k++) {
-        const size_t row = window->row[window->query[k]];
-        const float *attended = work->attended + (size_t)k * z->width;
-        activation *to = rows->out + row * z->channels + head * z->head_dim;
-        int d = 0;
-        for (; d + lanes <= z->head_dim; d += lanes) {
-            store_activations(to + d, load(attended + d) * work->sum[k]);
+    for (int k = 0; k < slots; k++) {
+        const int key = cut->pattern->key[k];
+        if (key == no_token) {
+            continue;
         }
-        for (; d + 4 <= z->head_dim; d += 4) {
-            store_activation_quad(to + d, load_quad(attended + d) * work->sum[k]);
-        }
-        for (; d < z->head_dim; d++) {
-            to[d] = activation_of(attended[d] * work->sum[k]);
-        }
+        const size_t row = cut->row[key];
+        KERNEL(write_scaled_row)
+        (rows->out + row * z->channels + (size_t)head * z->head_dim, work->attended + (size_t)k * z->width,
+         work->sum[k], z);
         rows->logsumexp[row * z->heads + head] = work->offset[k];
     }
 }
 
-static void attend_window(const struct forward_rows *rows, struct forward_work *work, int head,
+static void gather(struct forward_work *work, const struct forward_rows *rows,
+                   const struct attention_sizes *z)
+{
+    const struct cut_window *cut = work->walk.cut;
+    const int first = work->walk.task.head * z->head_dim;
+    const float factor = log2_of_e / sqrtf((float)z->head_dim);
+    KERNEL(gather_key_columns)(work->keys, z->channels + first, cut, z);
+    if (attention_by_rows(z->width)) {
+        KERNEL(gather_key_rows)(work->values, 2 * z->channels + first, cut, z);
+    } else {
+        KERNEL(gather_key_columns)(work->values, 2 * z->channels + first, cut, z);
+    }
+    KERNEL(gather_query_rows)(work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, cut, z);
+}
+
+static void attend_window(const struct forward_rows *rows, struct forward_work *work,
                           const struct attention_sizes *z)
 {
-    const int first = head * z->head_dim;
-    const float factor = log2_of_e / sqrtf((float)z->head_dim);
-    if (work->window->queries == 0) {
+    struct attention_walk *walk = &work->walk;
+    if (walk->cut->pattern->pieces == 0) {
         return;
     }
-    KERNEL(lay_out_terms)(work->terms, work->window, z);
-    KERNEL(gather_transposed)(work->keys, z->channels + first, work->window, z);
-    if (sums_by_rows(z->width)) {
-        KERNEL(gather_tokens)(work->values, 2 * z->channels + first, work->window, z);
-    } else {
-        KERNEL(gather_transposed)(work->values, 2 * z->channels + first, work->window, z);
+    gather(work, rows, z);
+    if (!KERNEL(pieces_suffice)(work->queries, work->keys, walk->cut->pattern, &walk->table, z)) {
+        KERNEL(take_whole)(walk);
+        gather(work, rows, z);
     }
-    KERNEL(gather_queries)(work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, work->window, z);
-    attend_all(work, z);
-    write_results(rows, work, head, z);
+    look_ahead(work, rows, z);
+    const struct window_pattern *pattern = walk->cut->pattern;
+    memset(work->offset, 0, pattern->query_slots * sizeof(float));
+    for (int k = 0; k < pattern->pieces; k++) {
+        attend_piece(work, &pattern->piece[k], z);
+    }
+    write_results(rows, work, z);
 }
 
 void KERNEL(window_attention_forward)(struct compute *c, activation *out, float *logsumexp,
@@ -266,13 +277,13 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
     if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
-    order_bias(&z);
+    z.pitch = most_key_slots;
     struct forward_work measured;
-    const size_t bytes = lay_out_work(&measured, NULL, &z);
+    struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
+    const size_t own = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
-    const size_t tasks = z.windows * s->heads;
-    activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    size_t bytes;
+    unsigned char *memory = KERNEL(attention_walk_memory)(c, &in, qkv_bias, own, &bytes, threads);
     if (memory == NULL) {
         return;
     }
@@ -280,27 +291,14 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct forward_work work;
-        struct window windows[2];
-        lay_out_work(&work, memory + part * bytes, &z);
-        work.bias_block = z.bias_block;
-        int prepared = -1;
-        const size_t begin = share_begin(tasks, part, threads), end = share_begin(tasks, part + 1, threads);
-        struct attention_task at = {0};
-        if (begin < end) {
-            at = KERNEL(attention_task)(begin, &z);
-            KERNEL(cut_window)(&windows[begin % 2], at.window, qkv, padded_row, s);
+        unsigned char *mine = memory + part * bytes;
+        lay_out_work(&work, mine, &z);
+        KERNEL(begin_walk)(&work.walk, &in, NULL, mine + own);
+        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
+        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
+            KERNEL(walk_to)(&work.walk, task, end);
+            attend_window(&rows, &work, &z);
         }
-        for (size_t task = begin; task < end; task++) {
-            const int head = at.head;
-            if (head != prepared) {
-                KERNEL(head_bias)(work.bias, bias_table, head, &z);
-                prepared = head;
-            }
-            at = KERNEL(attention_task)(task + 1 < end ? task + 1 : task, &z);
-            KERNEL(cut_window)(&windows[(task + 1) % 2], at.window, qkv, padded_row, s);
-            work.window = &windows[task % 2];
-            look_ahead(&work, &rows, &windows[(task + 1) % 2], at.head, &z);
-            attend_window(&rows, &work, head, &z);
-        }
+        KERNEL(end_walk)(&work.walk);
     }
 }

@@ -252,6 +252,11 @@ void KERNEL(tile_attention_backward)(struct compute *c, activation *dqkv, float 
                                      const float *logsumexp, const activation *qkv, const float *qkv_bias,
                                      const float *bias_table, const struct attention_shape *s)
 {
+    if (s->head_dim < least_tile_head) {
+        KERNEL(window_attention_backward)
+        (c, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv, qkv_bias, bias_table, s);
+        return;
+    }
     if (s->head_dim % 4 != 0 || s->head_dim > most_tile_head) {
         KERNEL(pair_attention_backward)
         (c, dqkv, dqkv_bias, dbias_table, dout, out, logsumexp, qkv, qkv_bias, bias_table, s);
@@ -266,7 +271,7 @@ void KERNEL(tile_attention_backward)(struct compute *c, activation *dqkv, float 
     const int threads = attention_threads(c);
     const size_t tasks = z.windows * s->heads, bytes = work_bytes + sums_bytes;
     activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
     if (memory == NULL) {
         return;
     }

@@ -302,9 +302,7 @@ static void attend_window(const struct results *results, struct forward_work *wo
     } else {
         subtract_largest(work, z);
     }
-    if (z->head_dim == 4) {
-        attend(results, work, 1, 1, z);
-    } else if (z->head_dim == 16) {
+    if (z->head_dim == 16) {
         attend(results, work, 1, 2, z);
     } else {
         attend(results, work, work->layout.chunks, value_tiles_of(z->head_dim), z);
@@ -374,6 +372,11 @@ void KERNEL(tile_attention_forward)(struct compute *c, activation *out, float *l
                                     const activation *qkv, const float *qkv_bias, const float *bias_table,
                                     const struct attention_shape *s)
 {
+    if (s->head_dim < least_tile_head) {
+        KERNEL(window_attention_forward)
+        (c, out, logsumexp, qkv, qkv_bias, bias_table, s);
+        return;
+    }
     if (s->head_dim % 4 != 0 || s->head_dim > most_tile_head) {
         KERNEL(pair_attention_forward)(c, out, logsumexp, qkv, qkv_bias, bias_table, s);
         return;
@@ -387,7 +390,7 @@ void KERNEL(tile_attention_forward)(struct compute *c, activation *out, float *l
     const int threads = cpu_state(c)->threads;
     const size_t tasks = z.windows * s->heads;
     activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
     if (memory == NULL) {
         return;
     }

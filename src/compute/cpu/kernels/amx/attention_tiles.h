@@ -1,5 +1,6 @@
-/* Window attention whose products are those of tiles (tiles.h), for heads of a multiple of 4 channels, up to
- * 64; other heads take ../avx512bf16/attention_pairs.h.
+/* Window attention whose products are those of tiles (tiles.h), for heads of a multiple of 4 channels, 8
+ * to 64. Heads of fewer, in which exponentials are most of the work, take ../window_attention_*.c, which is
+ * faster; others ../avx512bf16/attention_pairs.h.
  *
  * A score is the product of a query's row and a key's row. Behind the channels, a row has slots for what else
  * a score consists of, which tiles have room for:
@@ -27,6 +28,7 @@
 #include <math.h>
 
 enum {
+    least_tile_head = 8,
     most_tile_head = 64,
     number_slots = 4,
     region_slots = 8, /* a window has at most two regions along an axis */

@@ -289,9 +289,14 @@ static void backward_of_window(activation *dqkv, double *dbias, struct backward_
     } else {
         backward_of_queries(work, z->head_dim, z->keys);
     }
-    KERNEL(write_query_gradients)(dqkv, work->dqueries, z->head_dim, scale, first, &work->window, z);
-    KERNEL(scatter_transposed)(dqkv, dbias, work->dkeys, scale, z->channels + first, &work->window, z);
-    KERNEL(scatter_transposed)(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &work->window, z);
+    for (int k = 0; k < work->window.queries; k++) {
+        KERNEL(write_scaled_row)
+        (dqkv + work->window.row[work->window.query[k]] * 3 * z->channels + first,
+         work->dqueries + (size_t)k * z->head_dim, scale, z);
+    }
+    const struct token_slots slots = {work->window.row, work->window.padding, z->tokens};
+    KERNEL(scatter_transposed)(dqkv, dbias, work->dkeys, scale, z->channels + first, &slots, z);
+    KERNEL(scatter_transposed)(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &slots, z);
 }
 
 void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float *dqkv_bias,
@@ -314,7 +319,7 @@ void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float 
     const int threads = attention_threads(c);
     const size_t tasks = z.windows * s->heads, bytes = work_bytes + sums_bytes;
     activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
     if (memory == NULL) {
         return;
     }

@@ -215,7 +215,7 @@ void KERNEL(pair_attention_forward)(struct compute *c, activation *out, float *l
     const int threads = cpu_state(c)->threads;
     const size_t tasks = z.windows * s->heads;
     activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, bytes, threads, &z);
+    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
     if (memory == NULL) {
         return;
     }

@@ -1,0 +1,162 @@
+/* Windows in pieces. A query attends the keys of its window, but
+ *
+ *   - those of other regions have a score that is 100 less: as long as scores are small (pieces_suffice) they
+ *     count for less than what rounds away, so each region of a window is a piece of its own;
+ *   - all padding of a region has the same key and value, those of qkv_bias, and differs in its bias alone:
+ *     one key with the bias log2 sum_j 2^bias_j attracts what all of them do. Its gradient is the sum of
+ *     theirs, and 2^(bias_j - bias) the share of padding j.
+ *
+ * So there is less to multiply than whole windows have: of 32^3 tokens in shifted windows of 7^3 three
+ * quarters, of 16^3 three fifths, of 8^3 a fifth. Where scores are not small, a window stays one piece
+ * of all its tokens, with the mask.
+ *
+ * Windows that are cut alike (a pattern: at most three along an axis) are worked on one after the other, as
+ * they share what a head's bias is made into. Tokens have slots: those of keys begin a piece at a whole
+ * block, those of queries at a whole tile. */
+#ifndef COMPUTE_CPU_KERNELS_ATTENTION_PIECES_H
+#define COMPUTE_CPU_KERNELS_ATTENTION_PIECES_H
+
+#include "compute/cpu/kernels/attention_window.h"
+
+enum {
+    most_pieces = 8, /* two regions along each axis */
+    most_key_slots =
+        (window_tokens_max + most_pieces * block_keys + block_keys - 1) / block_keys * block_keys,
+    most_query_slots = window_tokens_max + most_pieces * most_query_tile,
+    most_patterns = 27,
+    no_token = -1,
+};
+
+/* Tokens whose rows of the bias table follow each other. */
+struct token_run {
+    int16_t slot; /* of the first one; of padding, which shares one, its number in the window */
+    int16_t length;
+    int32_t offset; /* of the first one in the table: offset_in_table */
+};
+
+struct piece {
+    int queries, first_query; /* tokens that attend, and their first slot */
+    int tokens, first_key;    /* that they attend, padding in one slot included */
+    int keys;                 /* slots of them: tokens rounded up to whole blocks */
+    int has_padding;          /* in the slot of the last token */
+    /* Bias (slots of queries, keys): where it begins, and from a query's to the next one's, and from a block
+     * of keys to the next. Absent queries have that of the last one. */
+    int bias, bias_row, bias_block;
+    int run, run_end, padded_run, padded_run_end; /* of the pattern's */
+};
+
+struct window_pattern {
+    int pieces, query_slots, key_slots;
+    int regions;  /* of the window */
+    int is_whole; /* and all of them are one piece */
+    int bias_length;
+    int first[3], count[3]; /* windows along each axis that are cut like this */
+    struct piece piece[most_pieces];
+    unsigned char kind[most_key_slots]; /* enum token_kind */
+    int16_t token[most_key_slots];      /* its number in the window; no_token: absent, or all padding */
+    int16_t key[most_query_slots];      /* slot of the query's own key; no_token: absent */
+    int32_t region[most_key_slots];
+    struct token_run runs[window_tokens_max], padded_runs[window_tokens_max];
+};
+
+/* Whether sums over keys read a matrix of tokens by channels, not its transpose; then bias lies by blocks of
+ * keys, each of rows of block_keys, else by queries. */
+enum { row_channels = 16 }; /* that are worked on together where lanes are channels */
+static inline int attention_by_rows(int width)
+{
+    return lanes > 4 && width % row_channels == 0;
+}
+
+/* How the windows of a call are cut. */
+struct window_patterns {
+    int count;
+    size_t windows; /* of a sample */
+    struct window_pattern pattern[most_patterns];
+};
+void KERNEL(find_patterns)(struct window_patterns *patterns, const struct attention_shape *shape,
+                           const struct attention_sizes *sizes);
+
+/* The same windows as one piece each, of all tokens. */
+void KERNEL(whole_pattern)(struct window_pattern *whole, const struct window_pattern *pattern,
+                           const struct attention_shape *shape, const struct attention_sizes *sizes);
+
+/* A window and head to be worked on: groups of samples, heads, patterns, samples, windows, the fastest. */
+struct piece_task {
+    int head, sample;
+    const struct window_pattern *pattern;
+    int window[3]; /* along each axis */
+};
+struct piece_task KERNEL(piece_task)(size_t task, const struct window_patterns *patterns,
+                                     const struct attention_sizes *sizes);
+
+/* The first task of part `part` of `parts` of equal work. */
+size_t KERNEL(first_piece_task)(int part, int parts, const struct window_patterns *patterns,
+                                const struct attention_sizes *sizes);
+
+/* The tokens of a window. */
+struct cut_window {
+    const struct window_pattern *pattern;
+    size_t row[most_key_slots];            /* of the token among all, where it is real */
+    const activation *qkv[most_key_slots]; /* its q, k and v */
+};
+
+/* constant_rows (2, 3 channels): of padding, and zeros for absent tokens. */
+void KERNEL(cut_pieces)(struct cut_window *cut, const struct window_pattern *pattern,
+                        const struct piece_task *task, const activation *qkv, const activation *constant_rows,
+                        const struct attention_shape *shape);
+
+/* A head's column of the bias table, backwards, so that keys along an axis lie side by side. */
+struct head_table {
+    int head;
+    float bias[relative_table_rows + 8];  /* times log2(e) */
+    float power[relative_table_rows + 8]; /* 2^(bias - largest) */
+    float largest, magnitude;             /* of bias, and of its magnitudes */
+    int padding_can_be_summed;            /* 2^(bias - largest) is normal */
+};
+void KERNEL(read_head_table)(struct head_table *table, const float *bias_table, int head,
+                             const struct attention_sizes *sizes);
+
+/* What masked scores less, by slot of keys, a row for each region. */
+struct region_masks {
+    float mask[most_pieces][whole_window_keys];
+    int row[most_query_slots]; /* how far behind the first one a query's row begins */
+};
+void KERNEL(lay_out_masks)(struct region_masks *masks, const struct window_pattern *whole);
+
+/* A head's bias for a pattern, and its gradient, which is NULL where there is none. */
+struct pattern_bias {
+    const struct window_pattern *pattern; /* NULL: of none */
+    float *bias, *dbias;
+};
+
+/* Makes the bias, and a dbias of zeros. */
+void KERNEL(prepare_bias)(struct pattern_bias *bias, const struct window_pattern *pattern,
+                          const struct head_table *table);
+
+/* Adds dbias, where there is one, to dtokens (tokens, keys), the gradient of what head_bias makes, which has
+ * room for a line of 8 floats behind it, and leaves a bias of no pattern. */
+void KERNEL(end_bias)(struct pattern_bias *bias, float *dtokens, const struct head_table *table,
+                      const struct attention_sizes *sizes);
+
+/* result (width, slots): columns first .. first + head_dim - 1 of the slots' rows of qkv, channels by
+ * tokens, zero where there is no channel or token; slots are `pitch` apart. */
+void KERNEL(gather_key_columns)(float *result, int first, const struct cut_window *cut,
+                                const struct attention_sizes *sizes);
+
+/* The same, tokens by channels: result (slots, width). */
+void KERNEL(gather_key_rows)(float *result, int first, const struct cut_window *cut,
+                             const struct attention_sizes *sizes);
+
+/* result (query slots, width): columns of the queries' rows (n d h w, row_length), times factor, zero as
+ * well. */
+void KERNEL(gather_query_rows)(float *result, const activation *rows, size_t row_length, int first,
+                               float factor, const struct cut_window *cut,
+                               const struct attention_sizes *sizes);
+
+/* Whether pieces give what whole windows do, for queries and keys as gathered above: the bias of padding can
+ * be summed, and no score, times log2(e), is larger than 55 in magnitude, so that masked ones are below 2^(2
+ * 55 - 144) of the others, and all 342 of them below 2^-25. NaN says no. */
+int KERNEL(pieces_suffice)(const float *queries, const float *keys, const struct window_pattern *pattern,
+                           const struct head_table *table, const struct attention_sizes *sizes);
+
+#endif
