@@ -1,18 +1,31 @@
 #include "compute/cpu/kernels/attention_pieces.h"
+#include "compute/cpu/kernels/attention_sums.h"
 
 #include <math.h>
 
-/* A line: neighbouring keys, as many as a run has at most, and one more. */
-enum { line = 8, rows_together = query_tile };
+enum { rows_together = query_tile };
 
-typedef float float_line __attribute__((vector_size(line * sizeof(float)), may_alias, aligned(4)));
-typedef int32_t int_line __attribute__((vector_size(line * sizeof(int32_t)), may_alias, aligned(4)));
-
-/* The first `length` floats, zeros behind. */
-static inline float_line load_line(const float *from, int length)
+/* A line of keys, in lanes by their places along the last axis: of a run, whose first key is at `from`;
+ * others are zero. */
+static inline float_line load_line(const float *from, const struct token_run *run)
 {
-    static const int32_t present[2 * line] = {-1, -1, -1, -1, -1, -1, -1, -1};
-    return (float_line)(*(const int_line *)from & *(const int_line *)(present + line - length));
+#if defined(__AVX512F__)
+    return (float_line)_mm256_maskz_loadu_ps(run->lanes, from - run->place);
+#else
+    static const int32_t present[2 * line_keys] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    const int_line before_end = *(const int_line *)(present + line_keys - run->place - run->count);
+    const int_line before_first = *(const int_line *)(present + line_keys - run->place);
+    return (float_line)(*(const int_line *)(from - run->place) & before_end & ~before_first);
+#endif
+}
+
+static inline double_line doubles_of(float_line v)
+{
+#if defined(__AVX512F__)
+    return (double_line)_mm512_cvtps_pd((__m256)v);
+#else
+    return __builtin_convertvector(v, double_line);
+#endif
 }
 
 void KERNEL(read_head_table)(struct head_table *table, const float *bias_table, int head,
@@ -28,12 +41,12 @@ void KERNEL(read_head_table)(struct head_table *table, const float *bias_table, 
         least = bias < least ? bias : least;
         sum += bias;
     }
-    memset(table->bias + relative_table_rows, 0, line * sizeof *table->bias);
+    memset(table->bias + relative_table_rows, 0, line_keys * sizeof *table->bias);
     table->largest = largest;
     table->magnitude = largest > -least ? largest : -least;
     table->padding_can_be_summed = sum - sum == 0 && largest - least <= most_apart;
-    for (int row = 0; row < relative_table_rows + line; row += lanes) {
-        const int left = relative_table_rows + line - row, count = left < lanes ? left : lanes;
+    for (int row = 0; row < relative_table_rows + line_keys; row += lanes) {
+        const int left = relative_table_rows + line_keys - row, count = left < lanes ? left : lanes;
         vec power = load_part(table->bias + row, count) - largest;
         raise_two_to(&power, 1);
         store_part(table->power + row, power, count);
@@ -46,12 +59,13 @@ static int first_column(const struct window_pattern *p, int query_slot)
     return relative_table_rows - 1 - first_table_row(p->token[p->key[query_slot]]);
 }
 
-/* The sum of 2^(bias - largest) over the padding of a piece, from the row of a query on. */
-static float sum_of_powers(const float *power, const struct window_pattern *p, const struct piece *piece)
+/* The sum of 2^(bias - largest) over the padding, from the row of a query on. */
+static float sum_of_powers(const float *power, const struct window_pattern *p,
+                           const struct summed_padding *padding)
 {
     float_line sums = {0};
-    for (int k = piece->padded_run; k < piece->padded_run_end; k++) {
-        sums += load_line(power + p->padded_runs[k].offset, p->padded_runs[k].length);
+    for (int k = padding->run; k < padding->run_end; k++) {
+        sums += load_line(power + p->padded_runs[k].offset, &p->padded_runs[k]);
     }
     return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
@@ -62,52 +76,84 @@ static int query_slot(const struct piece *piece, int query)
     return piece->first_query + (query < piece->queries ? query : piece->queries - 1);
 }
 
-/* Several rows together, as a processor waits where it loads what it has just stored in other pieces. */
-static void prepare_rows(float *bias, int first, const struct window_pattern *p, const struct piece *piece,
-                         const struct head_table *table)
+/* Rows of bias of a tile of queries, as they lie in a piece without blocks: the first of `rows`, and from one
+ * to the next. Lines are copied in the order of keys, so that what is too much of one is written over. */
+static void fill_rows(float *rows, size_t pitch, int first, const struct window_pattern *p,
+                      const struct piece *piece, const struct head_table *table)
 {
-    float rows[rows_together][whole_window_keys + line], padding[rows_together];
+    int column[rows_together];
     for (int i = 0; i < rows_together; i++) {
-        const int column = first_column(p, query_slot(piece, first + i));
+        float *row = rows + i * pitch;
+        column[i] = first_column(p, query_slot(piece, first + i));
         for (int k = piece->run; k < piece->run_end; k++) {
-            const struct token_run *run = &p->runs[k];
-            memcpy(rows[i] + run->slot - piece->first_key, table->bias + column + run->offset,
-                   line * sizeof(float)); /* what is too much is written over */
-        }
-        if (piece->has_padding) {
-            padding[i] = sum_of_powers(table->power + column, p, piece);
+            const struct token_run run = p->runs[k];
+            memcpy(row + run.slot - piece->first_key, table->bias + column[i] + run.offset,
+                   line_keys * sizeof(float));
         }
         for (int k = piece->tokens; k < piece->keys; k++) {
-            rows[i][k] = absent_key;
+            row[k] = absent_key;
         }
     }
-    if (piece->has_padding) {
-        store_part(padding, log2_of(load_part(padding, rows_together)) + table->largest, rows_together);
+    for (int n = piece->padding; n < piece->padding_end; n++) {
+        const struct summed_padding *padding = &p->padding[n];
+        float sums[rows_together];
         for (int i = 0; i < rows_together; i++) {
-            rows[i][piece->tokens - 1] = padding[i];
+            sums[i] = sum_of_powers(table->power + column[i], p, padding);
+        }
+        store_part(sums, log2_of(load_part(sums, rows_together)) + table->largest, rows_together);
+        for (int i = 0; i < rows_together; i++) {
+            rows[i * pitch + padding->slot - piece->first_key] = sums[i];
         }
     }
+}
+
+/* Several rows together, as a processor waits where it loads what it has just stored in other pieces. */
+static void fill_blocks(float *bias, int first, const struct window_pattern *p, const struct piece *piece,
+                        const struct head_table *table)
+{
+    enum { pitch = whole_window_keys + line_keys };
+    float rows[rows_together * pitch];
+    fill_rows(rows, pitch, first, p, piece, table);
     for (int i = 0; i < rows_together; i++) {
         float *to = bias + (size_t)(first + i) * piece->bias_row;
+        const float *from = rows + (size_t)i * pitch;
         for (int k = 0; k < piece->keys; k += block_keys, to += piece->bias_block) {
-            store(to, load(rows[i] + k));
-            store(to + lanes, load(rows[i] + k + lanes));
+            store(to, load(from + k));
+            store(to + lanes, load(from + k + lanes));
         }
     }
 }
 
 void KERNEL(prepare_bias)(struct pattern_bias *b, const struct window_pattern *pattern,
-                          const struct head_table *table)
+                          const struct head_table *table, const struct attention_sizes *z)
 {
     b->pattern = pattern;
     for (const struct piece *piece = pattern->piece; piece < pattern->piece + pattern->pieces; piece++) {
-        for (int first = 0; first < piece->queries; first += rows_together) {
-            prepare_rows(b->bias + piece->bias, first, pattern, piece, table);
+        const int rows = (piece->queries + z->query_unit - 1) / z->query_unit * z->query_unit;
+        for (int first = 0; first < rows; first += rows_together) {
+            float *bias = b->bias + piece->bias;
+            if (z->bias_in_blocks) {
+                fill_blocks(bias, first, pattern, piece, table);
+            } else {
+                fill_rows(bias + (size_t)first * piece->keys, piece->keys, first, pattern, piece, table);
+            }
         }
     }
     if (b->dbias != NULL) {
         memset(b->dbias, 0, (size_t)pattern->bias_length * sizeof *b->dbias);
     }
+}
+
+/* Adds the mask to a query's scores of one vector of keys, by their regions. */
+static inline vec add_mask(vec scores, const int32_t *region, int32_t own)
+{
+#if defined(__AVX512F__)
+    const __mmask16 apart = _mm512_cmpneq_epi32_mask(_mm512_loadu_si512(region), _mm512_set1_epi32(own));
+    return (vec)_mm512_mask_add_ps((__m512)scores, apart, (__m512)scores, _mm512_set1_ps(masked_score));
+#else
+    const vec masked = broadcast(masked_score);
+    return scores + (vec)(((ivec)load((const float *)region) != own) & (ivec)masked);
+#endif
 }
 
 void KERNEL(lay_out_masks)(struct region_masks *masks, const struct window_pattern *whole)
@@ -123,72 +169,69 @@ void KERNEL(lay_out_masks)(struct region_masks *masks, const struct window_patte
     }
 }
 
-/* Makes one row of a query's blocks. */
-static void join_blocks(float *keys, const float *blocks, const struct piece *piece)
+/* A query's gradient of the scores of the padding, which share one in the ratio of their powers. */
+static void add_padding(double_line *lines, float share, const float *power, const struct window_pattern *p,
+                        const struct summed_padding *padding)
 {
+    for (int k = padding->run; k < padding->run_end; k++) {
+        const struct token_run *run = &p->padded_runs[k];
+        lines[run->line] += doubles_of(share * load_line(power + run->offset, run));
+    }
+}
+
+/* Where the query's bias of a key lies in a piece. */
+static size_t bias_place(const struct piece *piece, int query, int key_slot)
+{
+    const int key = key_slot - piece->first_key;
+    return piece->bias + (size_t)query * piece->bias_row + (size_t)(key / block_keys) * piece->bias_block +
+           key % block_keys;
+}
+
+/* Where keys lie in blocks, makes one row of them. */
+static const float *row_of_keys(float row[whole_window_keys], const float *blocks, const struct piece *piece)
+{
+    if (piece->bias_block == block_keys) {
+        return blocks;
+    }
     for (int k = 0; k < piece->keys; k += block_keys, blocks += piece->bias_block) {
-        store(keys + k, load(blocks));
-        store(keys + k + lanes, load(blocks + lanes));
+        store(row + k, load(blocks));
+        store(row + k + lanes, load(blocks + lanes));
     }
+    return row;
 }
 
-/* A query's row of keys becomes one of the window's tokens, where other tokens are zero. Runs are taken in
- * the order of tokens, so that what is too much of a line is zero or written over. */
-static void spread_keys(float *tokens, const float *keys, const struct window_pattern *p,
-                        const struct piece *piece, const float *power)
-{
-    const struct token_run *run = p->runs + piece->run, *end = p->runs + piece->run_end;
-    const struct token_run *padded = p->padded_runs + piece->padded_run,
-                           *padded_end = p->padded_runs + piece->padded_run_end;
-    const float share = piece->has_padding ? keys[piece->tokens - 1] / sum_of_powers(power, p, piece) : 0;
-    while (run < end || padded < padded_end) {
-        if (padded == padded_end || (run < end && p->token[run->slot] < padded->slot)) {
-            *(float_line *)(tokens + p->token[run->slot]) =
-                load_line(keys + run->slot - piece->first_key, run->length);
-            run++;
-        } else {
-            *(float_line *)(tokens + padded->slot) =
-                share * load_line(power + padded->offset, padded->length);
-            padded++;
-        }
-    }
-}
-
-/* Adds a piece's dbias. Several rows together, as above. */
-static void end_piece(float *dtokens, const float *dbias, const struct window_pattern *p,
-                      const struct piece *piece, const struct head_table *table,
-                      const struct attention_sizes *z)
-{
-    const int is_window = piece->tokens == z->tokens && !piece->has_padding;
-    float rows[rows_together][whole_window_keys + line], keys[whole_window_keys + line];
-    memset(rows, 0, sizeof rows);
-    for (int first = 0; first < piece->queries; first += rows_together) {
-        const int left = piece->queries - first, count = left < rows_together ? left : rows_together;
-        for (int i = 0; i < count; i++) {
-            const float *from = dbias + (size_t)(first + i) * piece->bias_row;
-            if (is_window) {
-                join_blocks(rows[i], from, piece);
-                continue;
-            }
-            const int column = first_column(p, piece->first_query + first + i);
-            join_blocks(keys, from, piece);
-            spread_keys(rows[i], keys, p, piece, table->power + column);
-        }
-        for (int i = 0; i < count; i++) {
-            float *to = dtokens + (size_t)p->token[p->key[piece->first_query + first + i]] * z->keys;
-            for (int k = 0; k < z->keys; k += lanes) {
-                store(to + k, load(to + k) + load(rows[i] + k));
-            }
-        }
-    }
-}
-
-void KERNEL(end_bias)(struct pattern_bias *b, float *dtokens, const struct head_table *table,
-                      const struct attention_sizes *z)
+/* Queries by their places, so that the lines that they add to stay in the first-level cache. */
+static void end_piece(const struct attention_sums *sums, const struct pattern_bias *b,
+                      const struct piece *piece, const struct head_table *table)
 {
     const struct window_pattern *p = b->pattern;
-    b->pattern = NULL;
-    for (int k = 0; p != NULL && b->dbias != NULL && k < p->pieces; k++) {
-        end_piece(dtokens, b->dbias + p->piece[k].bias, p, &p->piece[k], table, z);
+    float row[line_keys + whole_window_keys];
+    for (int k = 0; k < piece->queries; k++) {
+        const int slot = p->by_place[piece->first_query + k], query = slot - piece->first_query;
+        const int token = p->token[p->key[slot]];
+        const float *power = table->power + relative_table_rows - 1 - first_table_row(token);
+        const float *dbias = b->dbias + piece->bias + (size_t)query * piece->bias_row;
+        const float *first_key = row_of_keys(row + line_keys, dbias, piece) - piece->first_key;
+        double_line *lines = lines_of_query(sums, token);
+        for (int r = piece->run; r < piece->run_end; r++) {
+            const struct token_run run = p->runs[r];
+            lines[run.line] += doubles_of(load_line(first_key + run.slot, &run));
+        }
+        for (int n = piece->padding; n < piece->padding_end; n++) {
+            const struct summed_padding *padding = &p->padding[n];
+            vec factor = broadcast(table->largest - b->bias[bias_place(piece, query, padding->slot)]);
+            raise_two_to(&factor, 1); /* 1 / the sum of powers */
+            add_padding(lines, first_key[padding->slot] * factor[0], power, p, padding);
+        }
     }
+}
+
+void KERNEL(end_bias)(struct pattern_bias *b, const struct attention_sums *sums,
+                      const struct head_table *table)
+{
+    const int pieces = b->pattern != NULL && sums != NULL ? b->pattern->pieces : 0;
+    for (int k = 0; k < pieces; k++) {
+        end_piece(sums, b, &b->pattern->piece[k], table);
+    }
+    b->pattern = NULL;
 }

@@ -1,5 +1,7 @@
 #include "compute/cpu/kernels/attention_pieces.h"
 
+#include "compute/cpu/kernels/attention_sums.h"
+
 /* Windows along an axis that are cut alike. */
 struct axis_kind {
     int first, count;      /* windows */
@@ -77,11 +79,17 @@ static void append_to_runs(struct token_run *runs, int begin, int *end, int slot
 {
     const int offset = offset_in_table(token);
     struct token_run *last = &runs[*end - 1];
-    if (*end > begin && last->length < relative_table_window && offset == last->offset + last->length) {
-        last->length++;
+    if (*end > begin && last->count < relative_table_window && offset == last->offset + last->count) {
+        last->count++;
+        last->lanes |= (uint8_t)(1U << (token % relative_table_window));
         return;
     }
-    runs[(*end)++] = (struct token_run){.slot = (int16_t)slot, .length = 1, .offset = offset};
+    runs[(*end)++] = (struct token_run){.slot = (int16_t)slot,
+                                        .line = (int16_t)line_of_keys(token),
+                                        .place = (int8_t)(token % relative_table_window),
+                                        .lanes = (uint8_t)(1U << (token % relative_table_window)),
+                                        .count = 1,
+                                        .offset = offset};
 }
 
 static void append_key(struct window_pattern *p, struct piece *piece, int token, int kind, int region)
@@ -98,11 +106,22 @@ static void append_key(struct window_pattern *p, struct piece *piece, int token,
     }
 }
 
+static void sort_by_place(struct window_pattern *p, const struct piece *piece)
+{
+    int16_t *to = p->by_place + piece->first_query;
+    for (int place = 0; place < relative_table_window; place++) {
+        for (int slot = piece->first_query; slot < piece->first_query + piece->queries; slot++) {
+            if (p->token[p->key[slot]] % relative_table_window == place) {
+                *to++ = (int16_t)slot;
+            }
+        }
+    }
+}
+
 /* Slots behind the last token and query, and where the bias lies. */
 static void close_piece(struct window_pattern *p, struct piece *piece, const struct attention_sizes *sizes)
 {
-    const int in_blocks = attention_by_rows(sizes->width);
-    const int query_slots = rounded_up_to(piece->queries, query_tile);
+    const int query_slots = rounded_up_to(piece->queries, sizes->query_unit);
     piece->keys = rounded_up_to(piece->tokens, block_keys);
     for (int slot = piece->first_key + piece->tokens; slot < piece->first_key + piece->keys; slot++) {
         p->kind[slot] = ABSENT_TOKEN;
@@ -113,43 +132,56 @@ static void close_piece(struct window_pattern *p, struct piece *piece, const str
         p->key[piece->first_query + k] = no_token;
     }
     piece->bias = p->bias_length;
-    piece->bias_row = in_blocks ? block_keys : piece->keys;
-    piece->bias_block = in_blocks ? query_slots * block_keys : block_keys;
+    piece->bias_row = sizes->bias_in_blocks ? block_keys : piece->keys;
+    piece->bias_block = sizes->bias_in_blocks ? query_slots * block_keys : block_keys;
     p->bias_length += query_slots * piece->keys;
     p->key_slots += piece->keys;
     p->query_slots += query_slots;
 }
 
-/* The piece of one region, or of all where `whole`; none without real tokens. */
-static void append_piece(struct window_pattern *p, const struct window_tokens *tokens, int region, int whole,
+/* One slot for the padding of a region, if there is any. */
+static void sum_padding(struct window_pattern *p, struct piece *piece, const struct window_tokens *tokens,
+                        int region)
+{
+    const int first = p->summed > 0 ? p->padding[p->summed - 1].run_end : 0;
+    struct summed_padding padding = {piece->first_key + piece->tokens, first, first};
+    for (int t = 0; t < tokens->count; t++) {
+        if (tokens->padding[t] && tokens->region[t] == region) {
+            append_to_runs(p->padded_runs, padding.run, &padding.run_end, padding.slot, t);
+        }
+    }
+    if (padding.run_end > padding.run) {
+        append_key(p, piece, no_token, PADDING, region);
+        p->padding[p->summed++] = padding;
+    }
+}
+
+/* The piece of regions from .. to - 1; none without real tokens. */
+static void append_piece(struct window_pattern *p, const struct window_tokens *tokens, int from, int to,
                          const struct attention_sizes *sizes)
 {
-    const struct piece *before = p->pieces > 0 ? &p->piece[p->pieces - 1] : NULL;
-    const int runs = before != NULL ? before->run_end : 0,
-              padded_runs = before != NULL ? before->padded_run_end : 0;
+    const int run = p->pieces > 0 ? p->piece[p->pieces - 1].run_end : 0;
     struct piece piece = {.first_query = p->query_slots,
                           .first_key = p->key_slots,
-                          .run = runs,
-                          .run_end = runs,
-                          .padded_run = padded_runs,
-                          .padded_run_end = padded_runs};
+                          .run = run,
+                          .run_end = run,
+                          .padding = p->summed};
     for (int t = 0; t < tokens->count; t++) {
-        if (!whole && tokens->region[t] != region) {
+        if (tokens->region[t] < from || tokens->region[t] >= to) {
             continue;
         }
-        if (whole || !tokens->padding[t]) {
+        if (p->is_whole || !tokens->padding[t]) {
             append_key(p, &piece, t, tokens->padding[t] ? PADDING : REAL_TOKEN, tokens->region[t]);
-        } else {
-            append_to_runs(p->padded_runs, piece.padded_run, &piece.padded_run_end, t, t);
         }
     }
     if (piece.queries == 0) {
         return;
     }
-    piece.has_padding = piece.padded_run_end > piece.padded_run;
-    if (piece.has_padding) {
-        append_key(p, &piece, no_token, PADDING, region);
+    for (int region = from; region < to && !p->is_whole; region++) {
+        sum_padding(p, &piece, tokens, region);
     }
+    piece.padding_end = p->summed;
+    sort_by_place(p, &piece);
     close_piece(p, &piece, sizes);
     p->piece[p->pieces++] = piece;
 }
@@ -159,11 +191,12 @@ static void make_pattern(struct window_pattern *pattern, const struct axis_place
 {
     struct window_tokens tokens;
     list_tokens(&tokens, axes, s);
-    pattern->pieces = pattern->query_slots = pattern->key_slots = pattern->bias_length = 0;
+    pattern->pieces = pattern->query_slots = pattern->key_slots = pattern->bias_length = pattern->summed = 0;
     pattern->regions = tokens.regions;
     pattern->is_whole = whole;
-    for (int region = 0; region < (whole ? 1 : tokens.regions); region++) {
-        append_piece(pattern, &tokens, region, whole, sizes);
+    const int together = whole || !sizes->regions_apart ? tokens.regions : 1;
+    for (int region = 0; region < tokens.regions; region += together) {
+        append_piece(pattern, &tokens, region, region + together, sizes);
     }
 }
 

@@ -1,14 +1,15 @@
 /* Windows in pieces. A query attends the keys of its window, but
  *
- *   - those of other regions have a score that is 100 less: as long as scores are small (pieces_suffice) they
- *     count for less than what rounds away, so each region of a window is a piece of its own;
+ *   - those of other regions have a score that is 100 less: as long as scores are small (attention_walk.c)
+ * they count for less than what rounds away, so each region of a window is a piece of its own;
  *   - all padding of a region has the same key and value, those of qkv_bias, and differs in its bias alone:
  *     one key with the bias log2 sum_j 2^bias_j attracts what all of them do. Its gradient is the sum of
  *     theirs, and 2^(bias_j - bias) the share of padding j.
  *
  * So there is less to multiply than whole windows have: of 32^3 tokens in shifted windows of 7^3 three
  * quarters, of 16^3 three fifths, of 8^3 a fifth. Where scores are not small, a window stays one piece
- * of all its tokens, with the mask.
+ * of all its tokens, with the mask. Kernels for which small pieces do not pay take the padding of each region
+ * as one key, but regions together (regions_apart in attention_sizes).
  *
  * Windows that are cut alike (a pattern: at most three along an axis) are worked on one after the other, as
  * they share what a head's bias is made into. Tokens have slots: those of keys begin a piece at a whole
@@ -16,56 +17,54 @@
 #ifndef COMPUTE_CPU_KERNELS_ATTENTION_PIECES_H
 #define COMPUTE_CPU_KERNELS_ATTENTION_PIECES_H
 
-#include "compute/cpu/kernels/attention_window.h"
+#include "compute/cpu/kernels/attention_sizes.h"
 
 enum {
-    most_pieces = 8, /* two regions along each axis */
-    most_key_slots =
-        (window_tokens_max + most_pieces * block_keys + block_keys - 1) / block_keys * block_keys,
-    most_query_slots = window_tokens_max + most_pieces * most_query_tile,
+    regions_of_all = 27, /* regions have such numbers */
     most_patterns = 27,
     no_token = -1,
 };
 
-/* Tokens whose rows of the bias table follow each other. */
+/* Tokens whose rows of the bias table follow each other: part of a line of keys (attention_sums.h). */
 struct token_run {
-    int16_t slot; /* of the first one; of padding, which shares one, its number in the window */
-    int16_t length;
-    int32_t offset; /* of the first one in the table: offset_in_table */
+    int16_t slot;        /* of the first one, unless it is summed padding */
+    int16_t line;        /* line_of_keys */
+    int8_t place, count; /* of the first one along the last axis, and how many */
+    uint8_t lanes;       /* of the line: a bit for each place */
+    int32_t offset;      /* of the first one in the table: offset_in_table */
+};
+
+/* The padding of a region, in one slot. */
+struct summed_padding {
+    int slot, run, run_end; /* of the pattern's padded_runs */
 };
 
 struct piece {
     int queries, first_query; /* tokens that attend, and their first slot */
-    int tokens, first_key;    /* that they attend, padding in one slot included */
+    int tokens, first_key;    /* that they attend, the padding of a region as one, and the first slot */
     int keys;                 /* slots of them: tokens rounded up to whole blocks */
-    int has_padding;          /* in the slot of the last token */
+    int padding, padding_end; /* of the pattern's */
     /* Bias (slots of queries, keys): where it begins, and from a query's to the next one's, and from a block
      * of keys to the next. Absent queries have that of the last one. */
     int bias, bias_row, bias_block;
-    int run, run_end, padded_run, padded_run_end; /* of the pattern's */
+    int run, run_end; /* of the pattern's */
 };
 
 struct window_pattern {
     int pieces, query_slots, key_slots;
-    int regions;  /* of the window */
-    int is_whole; /* and all of them are one piece */
-    int bias_length;
-    int first[3], count[3]; /* windows along each axis that are cut like this */
+    int regions;             /* of the window */
+    int is_whole;            /* padding is not summed */
+    int bias_length, summed; /* summed: of padding */
+    int first[3], count[3];  /* windows along each axis that are cut like this */
     struct piece piece[most_pieces];
+    struct summed_padding padding[most_pieces];
     unsigned char kind[most_key_slots]; /* enum token_kind */
-    int16_t token[most_key_slots];      /* its number in the window; no_token: absent, or all padding */
+    int16_t token[most_key_slots];      /* its number in the window; no_token: absent, or summed padding */
     int16_t key[most_query_slots];      /* slot of the query's own key; no_token: absent */
+    int16_t by_place[most_query_slots]; /* a piece's slots of queries by their places along the last axis */
     int32_t region[most_key_slots];
     struct token_run runs[window_tokens_max], padded_runs[window_tokens_max];
 };
-
-/* Whether sums over keys read a matrix of tokens by channels, not its transpose; then bias lies by blocks of
- * keys, each of rows of block_keys, else by queries. */
-enum { row_channels = 16 }; /* that are worked on together where lanes are channels */
-static inline int attention_by_rows(int width)
-{
-    return lanes > 4 && width % row_channels == 0;
-}
 
 /* How the windows of a call are cut. */
 struct window_patterns {
@@ -123,7 +122,8 @@ struct region_masks {
 };
 void KERNEL(lay_out_masks)(struct region_masks *masks, const struct window_pattern *whole);
 
-/* A head's bias for a pattern, and its gradient, which is NULL where there is none. */
+/* A head's bias for a pattern, and its gradient, which is NULL where there is none: (pattern->bias_length).
+ */
 struct pattern_bias {
     const struct window_pattern *pattern; /* NULL: of none */
     float *bias, *dbias;
@@ -131,12 +131,12 @@ struct pattern_bias {
 
 /* Makes the bias, and a dbias of zeros. */
 void KERNEL(prepare_bias)(struct pattern_bias *bias, const struct window_pattern *pattern,
-                          const struct head_table *table);
+                          const struct head_table *table, const struct attention_sizes *sizes);
 
-/* Adds dbias, where there is one, to dtokens (tokens, keys), the gradient of what head_bias makes, which has
- * room for a line of 8 floats behind it, and leaves a bias of no pattern. */
-void KERNEL(end_bias)(struct pattern_bias *bias, float *dtokens, const struct head_table *table,
-                      const struct attention_sizes *sizes);
+/* Adds dbias to sums, unless they are NULL, and leaves a bias of no pattern. */
+struct attention_sums;
+void KERNEL(end_bias)(struct pattern_bias *bias, const struct attention_sums *sums,
+                      const struct head_table *table);
 
 /* result (width, slots): columns first .. first + head_dim - 1 of the slots' rows of qkv, channels by
  * tokens, zero where there is no channel or token; slots are `pitch` apart. */
@@ -152,11 +152,5 @@ void KERNEL(gather_key_rows)(float *result, int first, const struct cut_window *
 void KERNEL(gather_query_rows)(float *result, const activation *rows, size_t row_length, int first,
                                float factor, const struct cut_window *cut,
                                const struct attention_sizes *sizes);
-
-/* Whether pieces give what whole windows do, for queries and keys as gathered above: the bias of padding can
- * be summed, and no score, times log2(e), is larger than 55 in magnitude, so that masked ones are below 2^(2
- * 55 - 144) of the others, and all 342 of them below 2^-25. NaN says no. */
-int KERNEL(pieces_suffice)(const float *queries, const float *keys, const struct window_pattern *pattern,
-                           const struct head_table *table, const struct attention_sizes *sizes);
 
 #endif

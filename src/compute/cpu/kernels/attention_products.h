@@ -3,7 +3,7 @@
 #ifndef COMPUTE_CPU_KERNELS_ATTENTION_PRODUCTS_H
 #define COMPUTE_CPU_KERNELS_ATTENTION_PRODUCTS_H
 
-#include "compute/cpu/kernels/attention_window.h"
+#include "compute/cpu/kernels/attention_sizes.h"
 
 /* low and high += rows (query_tile, width) times a block of columns (width, keys), which are `pitch` apart.
  */

@@ -3,7 +3,7 @@
 #ifndef COMPUTE_CPU_KERNELS_ATTENTION_SUMS_H
 #define COMPUTE_CPU_KERNELS_ATTENTION_SUMS_H
 
-#include "compute/cpu/kernels/attention_window.h"
+#include "compute/cpu/kernels/attention_sizes.h"
 
 enum { most_attention_threads = 256 };
 
@@ -13,26 +13,52 @@ static inline int attention_threads(const struct compute *c)
     return threads < most_attention_threads ? threads : most_attention_threads;
 }
 
-/* What one thread has gathered. */
-struct attention_sums {
-    int head;          /* at work; -1: none yet */
-    float *dbias;      /* (tokens, keys): of the head at work, the gradient of what head_bias makes */
-    double *dtable;    /* (heads, 2197) */
-    double *dqkv_bias; /* (3 channels) */
+enum {
+    table_side = 2 * relative_table_window - 1, /* distances along an axis */
+    line_distances = table_side * table_side,
+    line_keys = 8, /* neighbours along an axis, and one more that counts for nothing */
 };
 
-/* Of memory for the sums in double. */
-static inline size_t attention_sums_bytes(const struct attention_sizes *z)
+typedef float float_line __attribute__((vector_size(line_keys * sizeof(float)), may_alias, aligned(4)));
+typedef int32_t int_line __attribute__((vector_size(line_keys * sizeof(int32_t)), may_alias, aligned(4)));
+typedef double double_line __attribute__((vector_size(line_keys * sizeof(double)), may_alias, aligned(8)));
+
+/* What one thread has gathered. Queries in the same place along the last axis have their lines of keys in the
+ * same lanes: one vector takes up all lines that are as far from their queries along the other two axes. */
+struct attention_sums {
+    int head;           /* at work; -1: none yet */
+    double_line *lines; /* (relative_table_window, line_distances): the head's gradient by the query's place,
+                           see line_distance */
+    double *dtable;     /* (heads, 2197) */
+    double *dqkv_bias;  /* (3 channels) */
+};
+
+/* The lines of a query, by its number in the window; line_of_keys of a key's number says which one its line
+ * is. */
+static inline int line_of_keys(int token)
 {
-    return float_bytes(2 * ((size_t)z->heads * relative_table_rows + 3 * (size_t)z->channels));
+    return token / relative_table_window / relative_table_window * table_side +
+           token / relative_table_window % relative_table_window;
+}
+static inline double_line *lines_of_query(const struct attention_sums *sums, int token)
+{
+    return sums->lines + token % relative_table_window * line_distances + line_distances / 2 -
+           line_of_keys(token);
 }
 
-/* Zeroes all; dbias is the caller's. */
-void KERNEL(begin_attention_sums)(struct attention_sums *sums, void *memory, float *dbias,
+/* Of memory for the sums. */
+static inline size_t attention_sums_bytes(const struct attention_sizes *z)
+{
+    const size_t lines = (size_t)relative_table_window * line_distances * line_keys;
+    return float_bytes(2 * (lines + (size_t)z->heads * relative_table_rows + 3 * (size_t)z->channels));
+}
+
+/* Zeroes all. */
+void KERNEL(begin_attention_sums)(struct attention_sums *sums, void *memory,
                                   const struct attention_sizes *sizes);
 
-/* Adds dbias to the head's column of the table's gradient, where there is a head, and zeroes it. */
-void KERNEL(end_attention_head)(struct attention_sums *sums, const struct attention_sizes *sizes);
+/* Adds the lines to the head's column of the table's gradient, where there is a head, and zeroes them. */
+void KERNEL(end_attention_head)(struct attention_sums *sums);
 
 /* Adds the sums of all threads. */
 void KERNEL(reduce_attention_sums)(float *dqkv_bias, float *dbias_table, const struct attention_sums *sums,
@@ -46,7 +72,7 @@ void KERNEL(write_scaled_row)(activation *to, const float *from, float factor,
 struct token_slots {
     const size_t *row;         /* of the token among all, where it is real */
     const unsigned char *kind; /* enum token_kind */
-    int count;
+    int count;                 /* a multiple of 4, of whole vectors where heads have such */
 };
 
 /* Columns first .. first + head_dim - 1 of the real tokens of dqkv, from gradient (head_dim, slots) times

@@ -1,5 +1,6 @@
 /* A thread's walk through windows and heads, forward or backward: it has the window at work cut into pieces,
- * the bias for them, and the next window, whose rows can be fetched meanwhile. */
+ * or as a whole where that is not the same, the bias for it, and the next window, whose rows can be fetched
+ * meanwhile. */
 #ifndef COMPUTE_CPU_KERNELS_ATTENTION_WALK_H
 #define COMPUTE_CPU_KERNELS_ATTENTION_WALK_H
 
@@ -44,11 +45,9 @@ unsigned char *KERNEL(attention_walk_memory)(struct compute *c, struct attention
 void KERNEL(begin_walk)(struct attention_walk *walk, const struct attention_inputs *in,
                         struct attention_sums *sums, void *memory);
 
-/* Goes to one of the tasks up to `end`, the first one or that behind the last one it went to. */
-void KERNEL(walk_to)(struct attention_walk *walk, size_t task, size_t end);
-
-/* Takes the window at work as a whole, with its mask. */
-void KERNEL(take_whole)(struct attention_walk *walk);
+/* Goes to one of the tasks up to `end`, the first one or that behind the last one it went to. Returns 0 where
+ * the window has no tokens. */
+int KERNEL(walk_to)(struct attention_walk *walk, size_t task, size_t end);
 
 void KERNEL(end_walk)(struct attention_walk *walk);
 

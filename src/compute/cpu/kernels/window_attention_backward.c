@@ -39,7 +39,6 @@ struct backward_work {
     float *probabilities;                   /* (group_queries, block_keys) */
     float *dscores;                         /* the same where sums are by rows, else (query_tile, pitch) */
     float *log2_sum, *minus_dout_out;       /* (query slots) */
-    float *dtokens;                         /* of the head at work: see end_bias */
 };
 
 /* Points the arrays into memory; returns the bytes they take. */
@@ -60,7 +59,6 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
         {&work->dscores, (group_queries * block_keys + query_tile * z->pitch) * sizeof(float)},
         {&work->log2_sum, most_query_slots * sizeof(float)},
         {&work->minus_dout_out, most_query_slots * sizeof(float)},
-        {&work->dtokens, ((size_t)z->tokens * z->keys + 8) * sizeof(float)},
     };
     return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
@@ -446,23 +444,17 @@ static void gather_statistics(struct backward_work *work, const struct backward_
     }
 }
 
-/* Queries carry factor. */
-static void gather_queries_and_keys(struct backward_work *work, const struct backward_rows *rows, int first,
-                                    float factor, const struct attention_sizes *z)
+static void gather(struct backward_work *work, const struct backward_rows *rows, int first,
+                   const struct attention_sizes *z)
 {
     const struct cut_window *cut = work->walk.cut;
+    const float factor = log2_of_e / sqrtf((float)z->head_dim);
     KERNEL(gather_key_columns)(work->keys, z->channels + first, cut, z);
-    KERNEL(gather_query_rows)(work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, cut, z);
-}
-
-static void gather_the_rest(struct backward_work *work, const struct backward_rows *rows, int first,
-                            const struct attention_sizes *z)
-{
-    const struct cut_window *cut = work->walk.cut;
     KERNEL(gather_key_columns)(work->values, 2 * z->channels + first, cut, z);
     if (attention_by_rows(z->width)) {
         KERNEL(gather_key_rows)(work->key_rows, z->channels + first, cut, z);
     }
+    KERNEL(gather_query_rows)(work->queries, rows->qkv, 3 * (size_t)z->channels, first, factor, cut, z);
     KERNEL(gather_query_rows)(work->douts, rows->dout, z->channels, first, 1, cut, z);
     gather_statistics(work, rows, z);
     for (int d = 0; d < z->width; d++) {
@@ -496,21 +488,12 @@ static void write_gradients(const struct backward_rows *rows, struct backward_wo
 static void backward_of_window(const struct backward_rows *rows, struct backward_work *work,
                                const struct attention_sizes *z)
 {
-    struct attention_walk *walk = &work->walk;
-    const int first = walk->task.head * z->head_dim;
-    const float factor = log2_of_e / sqrtf((float)z->head_dim);
-    if (walk->cut->pattern->pieces == 0) {
-        return;
-    }
-    gather_queries_and_keys(work, rows, first, factor, z);
-    if (!KERNEL(pieces_suffice)(work->queries, work->keys, walk->cut->pattern, &walk->table, z)) {
-        KERNEL(take_whole)(walk);
-        gather_queries_and_keys(work, rows, first, factor, z);
-    }
-    gather_the_rest(work, rows, first, z);
+    const struct window_pattern *pattern = work->walk.cut->pattern;
+    const int first = work->walk.task.head * z->head_dim;
+    gather(work, rows, first, z);
     look_ahead(work, rows, z);
-    for (int k = 0; k < walk->cut->pattern->pieces; k++) {
-        backward_of_piece(work, &walk->cut->pattern->piece[k], z);
+    for (int k = 0; k < pattern->pieces; k++) {
+        backward_of_piece(work, &pattern->piece[k], z);
     }
     write_gradients(rows, work, first, z);
 }
@@ -524,7 +507,6 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
     if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
-    z.pitch = most_key_slots;
     struct backward_work measured;
     struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
     const size_t arrays = lay_out_work(&measured, NULL, &z), own = arrays + attention_sums_bytes(&z);
@@ -542,12 +524,13 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
         struct backward_work work;
         unsigned char *mine = memory + part * bytes;
         lay_out_work(&work, mine, &z);
-        KERNEL(begin_attention_sums)(&sums[part], mine + arrays, work.dtokens, &z);
+        KERNEL(begin_attention_sums)(&sums[part], mine + arrays, &z);
         KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own);
         const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
         for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
-            KERNEL(walk_to)(&work.walk, task, end);
-            backward_of_window(&rows, &work, &z);
+            if (KERNEL(walk_to)(&work.walk, task, end)) {
+                backward_of_window(&rows, &work, &z);
+            }
         }
         KERNEL(end_walk)(&work.walk);
     }

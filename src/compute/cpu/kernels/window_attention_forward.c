@@ -251,17 +251,9 @@ static void gather(struct forward_work *work, const struct forward_rows *rows,
 static void attend_window(const struct forward_rows *rows, struct forward_work *work,
                           const struct attention_sizes *z)
 {
-    struct attention_walk *walk = &work->walk;
-    if (walk->cut->pattern->pieces == 0) {
-        return;
-    }
+    const struct window_pattern *pattern = work->walk.cut->pattern;
     gather(work, rows, z);
-    if (!KERNEL(pieces_suffice)(work->queries, work->keys, walk->cut->pattern, &walk->table, z)) {
-        KERNEL(take_whole)(walk);
-        gather(work, rows, z);
-    }
     look_ahead(work, rows, z);
-    const struct window_pattern *pattern = walk->cut->pattern;
     memset(work->offset, 0, pattern->query_slots * sizeof(float));
     for (int k = 0; k < pattern->pieces; k++) {
         attend_piece(work, &pattern->piece[k], z);
@@ -277,7 +269,6 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
     if (!KERNEL(attention_sizes)(c, &z, s)) {
         return;
     }
-    z.pitch = most_key_slots;
     struct forward_work measured;
     struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
     const size_t own = lay_out_work(&measured, NULL, &z);
@@ -296,8 +287,9 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
         KERNEL(begin_walk)(&work.walk, &in, NULL, mine + own);
         const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
         for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
-            KERNEL(walk_to)(&work.walk, task, end);
-            attend_window(&rows, &work, &z);
+            if (KERNEL(walk_to)(&work.walk, task, end)) {
+                attend_window(&rows, &work, &z);
+            }
         }
         KERNEL(end_walk)(&work.walk);
     }

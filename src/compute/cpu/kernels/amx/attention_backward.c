@@ -5,17 +5,14 @@
 #include "compute/cpu/kernels/avx512bf16/attention_pairs.h"
 
 /* Points the arrays into memory; returns the bytes they take. */
-static size_t lay_out_work(struct backward_work *work, unsigned char *memory, const struct attention_sizes *z)
+static size_t lay_out_work(struct backward_work *work, unsigned char *memory)
 {
     const size_t rows = (size_t)work->layout.blocks * block_side;
     const size_t channels = (size_t)work->layout.channel_tiles * tile_columns;
     const size_t whole = rows * work->layout.row * sizeof(activation);
-    const size_t sums = rows * channels * sizeof(float), bias = tile_bias_length(z) * sizeof(float);
+    const size_t sums = rows * channels * sizeof(float);
     const size_t block = (size_t)turns * block_pairs;
     const struct array_place places[] = {
-        {&work->bias_rows, (size_t)z->tokens * z->keys * sizeof(float)},
-        {&work->bias, bias},
-        {&work->dbias, bias},
         {&work->queries, whole},
         {&work->douts, whole},
         {&work->keys, whole},
@@ -37,29 +34,23 @@ static size_t lay_out_work(struct backward_work *work, unsigned char *memory, co
     return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
-/* What all threads read. */
-struct backward_inputs {
-    const activation *qkv, *padded_row;
-    const float *bias_table;
-    const struct attention_shape *shape;
-    struct upstream upstream;
-};
-
 /* The numbers of queries: minus the logarithm of their sums, as part of a product, and minus dout . out. */
-static void gather_statistics(struct backward_work *work, const struct upstream *upstream, int head,
+static void gather_statistics(struct backward_work *work, const struct upstream *upstream,
                               const struct attention_sizes *z)
 {
-    const struct window *window = &work->window->window;
+    const struct cut_window *cut = work->walk.cut;
+    const struct window_pattern *pattern = cut->pattern;
+    const int head = work->walk.task.head;
     const float scale = -log2_of_e / work->layout.score_factor;
-    for (int first = 0; first < work->layout.blocks * block_side; first += lanes) {
+    for (int first = 0; first < pattern->query_slots; first += lanes) {
         vec products[lanes];
         for (int k = 0; k < lanes; k++) {
             products[k] = (vec){0};
-            if (first + k >= window->queries) {
+            if (pattern->key[first + k] == no_token) {
                 work->logsumexp[first + k] = absent_key;
                 continue;
             }
-            const size_t row = window->row[window->query[first + k]];
+            const size_t row = cut->row[pattern->key[first + k]];
             const size_t place = row * z->channels + head * (size_t)z->head_dim;
             for (int d = 0; d < z->head_dim; d += tile_depth) {
                 const int left = z->head_dim - d;
@@ -77,9 +68,10 @@ static void gather_statistics(struct backward_work *work, const struct upstream 
 }
 
 /* Tiles of pairs of the queries k and k + 16 of each block, by channels. */
-static void pair_queries(activation *pairs, const activation *rows, const struct attention_layout *layout)
+static void pair_queries(activation *pairs, const activation *rows, int blocks,
+                         const struct attention_layout *layout)
 {
-    for (int block = 0; block < layout->blocks; block++) {
+    for (int block = 0; block < blocks; block++) {
         const activation *from = rows + (size_t)block * block_side * layout->row;
         for (int part = 0; part < layout->channel_tiles;
              part++, pairs += tile_factors, from += tile_columns) {
@@ -99,23 +91,25 @@ static void pair_queries(activation *pairs, const activation *rows, const struct
     }
 }
 
-static void gather(struct backward_work *work, const activation *qkv, const struct upstream *upstream,
-                   int head, const struct attention_sizes *z)
+static void gather(struct backward_work *work, const struct upstream *upstream,
+                   const struct attention_sizes *z)
 {
     const struct attention_layout *layout = &work->layout;
-    const int first = head * z->head_dim, count = layout->blocks * block_side;
+    const struct cut_window *cut = work->walk.cut;
+    const activation *qkv = work->walk.in->qkv;
+    const int first = work->walk.task.head * z->head_dim, count = cut->pattern->query_slots;
     struct magnitudes unused;
     KERNEL(gather_query_tiles)
-    (work->queries, &unused, qkv, 3 * (size_t)z->channels, first, work->window, layout, z);
+    (work->queries, &unused, qkv, 3 * (size_t)z->channels, first, cut, layout, z);
     KERNEL(gather_query_tiles)
-    (work->douts, &unused, upstream->dout, z->channels, first, work->window, layout, z);
+    (work->douts, &unused, upstream->dout, z->channels, first, cut, layout, z);
     KERNEL(gather_key_tiles)
-    (work->keys, &unused, &work->single, z->channels + first, 1, work->window, layout, z);
+    (work->keys, &unused, &work->single, z->channels + first, 1, cut, layout, z);
     KERNEL(gather_key_tiles)
-    (work->values, &unused, NULL, 2 * z->channels + first, 0, work->window, layout, z);
-    pair_queries(work->query_pairs, work->queries, layout);
-    pair_queries(work->dout_pairs, work->douts, layout);
-    gather_statistics(work, upstream, head, z);
+    (work->values, &unused, NULL, 2 * z->channels + first, 0, cut, layout, z);
+    pair_queries(work->query_pairs, work->queries, count / block_side, layout);
+    pair_queries(work->dout_pairs, work->douts, count / block_side, layout);
+    gather_statistics(work, upstream, z);
     KERNEL(set_query_numbers)(work->queries, work->logsumexp, count, layout, z);
     KERNEL(set_query_numbers)(work->douts, work->dout_out, count, layout, z);
 }
@@ -123,9 +117,9 @@ static void gather(struct backward_work *work, const activation *qkv, const stru
 static void write_query_gradients(const struct gradients *gradients, const struct backward_work *work,
                                   float scale, int first, const struct attention_sizes *z)
 {
-    const struct window *window = &work->window->window;
-    for (int k = 0; k < window->queries; k++) {
-        activation *to = gradients->dqkv + window->row[window->query[k]] * 3 * z->channels + first;
+    const struct cut_window *cut = work->walk.cut;
+    for (int k = 0; k < cut->pattern->piece[0].queries; k++) {
+        activation *to = gradients->dqkv + cut->row[cut->pattern->key[k]] * 3 * z->channels + first;
         for (int d = 0; d < z->head_dim; d += tile_columns) {
             const int left = z->head_dim - d, count = left < tile_columns ? left : tile_columns;
             const float *from =
@@ -140,8 +134,9 @@ static void write_query_gradients(const struct gradients *gradients, const struc
 static void write_key_gradients(const struct gradients *gradients, const struct backward_work *work,
                                 float *sums, float scale, int first, const struct attention_sizes *z)
 {
-    const struct window *window = &work->window->window;
-    for (int tile = 0; tile * tile_rows < z->tokens; tile++) {
+    const struct cut_window *cut = work->walk.cut;
+    const struct window_pattern *pattern = cut->pattern;
+    for (int tile = 0; tile * tile_rows < pattern->key_slots; tile++) {
         for (int d = 0; d < z->head_dim; d += tile_columns) {
             const int left = z->head_dim - d, count = left < tile_columns ? left : tile_columns;
             const float *from = sums_at(work, sums, tile / block_tiles, tile % block_tiles, d / lanes);
@@ -151,15 +146,14 @@ static void write_key_gradients(const struct gradients *gradients, const struct 
                 in[k] = _mm512_loadu_si512(from + (size_t)k * tile_columns);
             }
             transpose_pairs(out, in);
-            for (int k = 0; k < tile_rows && tile * tile_rows + k < z->tokens; k++) {
+            for (int k = 0; k < tile_rows; k++) {
                 const int t = tile * tile_rows + k;
                 const vec gradient = (vec)out[k] * scale;
-                if (!window->padding[t]) {
-                    store_activations_part(gradients->dqkv + window->row[t] * 3 * z->channels + first + d,
+                if (pattern->kind[t] == REAL_TOKEN) {
+                    store_activations_part(gradients->dqkv + cut->row[t] * 3 * z->channels + first + d,
                                            gradient, count);
-                    continue;
                 }
-                for (int j = 0; j < count; j++) {
+                for (int j = 0; pattern->kind[t] == PADDING && j < count; j++) {
                     gradients->dqkv_bias[first + d + j] += gradient[j];
                 }
             }
@@ -168,81 +162,40 @@ static void write_key_gradients(const struct gradients *gradients, const struct 
 }
 
 static void backward_of_window(const struct gradients *gradients, struct backward_work *work,
-                               const activation *qkv, const struct upstream *upstream, int head,
-                               const struct attention_sizes *z)
+                               const struct upstream *upstream, const struct attention_sizes *z)
 {
-    if (work->window->window.queries == 0) {
-        return;
-    }
-    const size_t sums = (size_t)work->layout.blocks * block_side * work->layout.channel_tiles * tile_columns;
-    const int first = head * z->head_dim;
+    const size_t sums =
+        (size_t)work->walk.cut->pattern->query_slots * work->layout.channel_tiles * tile_columns;
+    const int first = work->walk.task.head * z->head_dim;
     const float scale = 1 / sqrtf((float)z->head_dim);
-    gather(work, qkv, upstream, head, z);
+    gather(work, upstream, z);
     memset(work->dqueries, 0, sums * sizeof *work->dqueries);
     if (work->layout.channel_tiles == 1 && work->layout.chunks == 1) {
         KERNEL(gradients_of_narrow_head)(gradients, upstream, work, z);
     } else {
-        KERNEL(gradients_of_wide_head)(work, z);
+        KERNEL(gradients_of_wide_head)(work);
     }
     write_query_gradients(gradients, work, scale, first, z);
     write_key_gradients(gradients, work, work->dkeys, scale, z->channels + first, z);
     write_key_gradients(gradients, work, work->dvalues, 1, 2 * z->channels + first, z);
 }
 
-/* Adds the gradient of the head's bias to those of the table. */
-static void end_head(struct attention_sums *sums, struct backward_work *work, const struct attention_sizes *z)
-{
-    const float *from = work->dbias;
-    for (int key = 0; key < z->keys; key += block_side, from += block_side) {
-        for (int query = 0; query < z->tokens; query++, from += block_side) {
-            memcpy(sums->dbias + (size_t)query * z->keys + key, from, block_side * sizeof *from);
-        }
-    }
-    memset(work->dbias, 0, tile_bias_length(z) * sizeof *work->dbias);
-    KERNEL(end_attention_head)(sums, z);
-}
-
-/* Of the last task, the next one is itself. */
-static void cut_next(struct backward_work *work, size_t task, const struct backward_inputs *in,
-                     const struct attention_sizes *z)
-{
-    const struct attention_task at = KERNEL(attention_task)(task, z);
-    struct tile_window *next = &work->windows[work->window == work->windows];
-    KERNEL(cut_tile_window)(next, at.window, in->qkv, in->padded_row, in->shape, z);
-    work->next = next;
-    work->next_head = at.head;
-}
-
-static void backward_of_share(activation *dqkv, struct attention_sums *sums, struct backward_work *work,
-                              size_t begin, size_t end, const struct backward_inputs *in,
-                              const struct attention_sizes *z)
+static void backward_of_share(activation *dqkv, struct backward_work *work, const struct upstream *upstream,
+                              size_t begin, size_t end, const struct attention_sizes *z)
 {
     const unsigned before = begin_flushing();
     const size_t row_bytes = (size_t)work->layout.blocks * block_side * work->layout.row * sizeof(activation);
-    const struct gradients gradients = {dqkv, sums->dqkv_bias};
+    const struct gradients gradients = {dqkv, work->walk.sums->dqkv_bias};
     configure_tiles(tile_depth);
     work->table = exp2_table(0);
     memset(work->queries, 0, row_bytes);
     memset(work->douts, 0, row_bytes);
-    memset(work->dbias, 0, tile_bias_length(z) * sizeof *work->dbias);
-    if (begin < end) {
-        cut_next(work, begin, in, z);
-    }
     for (size_t task = begin; task < end; task++) {
-        work->head = work->next_head;
-        if (work->head != sums->head) {
-            end_head(sums, work, z);
-            KERNEL(tile_bias)(work->bias, work->bias_rows, in->bias_table, work->head, z);
-            memset(work->bias_rows, 0, (size_t)z->tokens * z->keys * sizeof *work->bias_rows);
-            sums->head = work->head;
+        if (KERNEL(walk_to)(&work->walk, task, end)) {
+            backward_of_window(&gradients, work, upstream, z);
         }
-        work->window = work->next;
-        if (task + 1 < end) {
-            cut_next(work, task + 1, in, z);
-        }
-        backward_of_window(&gradients, work, in->qkv, &in->upstream, work->head, z);
     }
-    end_head(sums, work, z);
+    KERNEL(end_walk)(&work->walk);
     _tile_release();
     end_flushing(before);
 }
@@ -263,27 +216,29 @@ void KERNEL(tile_attention_backward)(struct compute *c, activation *dqkv, float 
         return;
     }
     struct attention_sizes z;
-    if (!KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(tile_attention_sizes)(c, &z, s)) {
         return;
     }
     struct backward_work measured = {.layout = KERNEL(attention_layout)(&z)};
-    const size_t work_bytes = lay_out_work(&measured, NULL, &z), sums_bytes = attention_sums_bytes(&z);
+    struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
+    const size_t arrays = lay_out_work(&measured, NULL), own = arrays + attention_sums_bytes(&z);
     const int threads = attention_threads(c);
-    const size_t tasks = z.windows * s->heads, bytes = work_bytes + sums_bytes;
-    activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
+    size_t bytes;
+    unsigned char *memory = KERNEL(attention_walk_memory)(c, &in, qkv_bias, own, &bytes, threads);
     if (memory == NULL) {
         return;
     }
     struct attention_sums sums[most_attention_threads];
-    const struct backward_inputs in = {qkv, padded_row, bias_table, s, {dout, out, logsumexp}};
+    const struct upstream upstream = {dout, out, logsumexp};
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct backward_work work = {.layout = measured.layout};
-        lay_out_work(&work, memory + part * bytes, &z);
-        KERNEL(begin_attention_sums)(&sums[part], memory + part * bytes + work_bytes, work.bias_rows, &z);
-        backward_of_share(dqkv, &sums[part], &work, share_begin(tasks, part, threads),
-                          share_begin(tasks, part + 1, threads), &in, &z);
+        unsigned char *mine = memory + part * bytes;
+        lay_out_work(&work, mine);
+        KERNEL(begin_attention_sums)(&sums[part], mine + arrays, &z);
+        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own);
+        backward_of_share(dqkv, &work, &upstream, KERNEL(first_piece_task)(part, threads, in.patterns, &z),
+                          KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z), &z);
     }
     KERNEL(reduce_attention_sums)(dqkv_bias, dbias_table, sums, threads, &z);
 }

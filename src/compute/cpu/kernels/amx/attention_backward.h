@@ -14,11 +14,7 @@ enum { turns = 2, block_tiles = block_side / tile_rows, block_pairs = block_side
 
 /* The memory of one thread. */
 struct backward_work {
-    struct tile_window windows[2]; /* the one at work and the next one, in turns */
-    const struct tile_window *window, *next;
-    int head, next_head;
-    float *bias_rows;            /* (tokens, keys) */
-    float *bias, *dbias;         /* see tile_bias */
+    struct attention_walk walk;
     activation *queries, *douts; /* rows, see attention_tiles.h */
     activation *keys, *values;   /* tiles, ditto */
     struct single_keys single;   /* keys */
@@ -42,7 +38,7 @@ struct upstream {
 /* Where gradients of a window go. */
 struct gradients {
     activation *dqkv;
-    double *dqkv_bias; /* takes up those of padded tokens */
+    double *dqkv_bias; /* takes up those of padding */
 };
 
 /* One of 16 queries' sums. */
@@ -58,6 +54,6 @@ void KERNEL(gradients_of_narrow_head)(const struct gradients *gradients, const s
                                       struct backward_work *work, const struct attention_sizes *sizes);
 
 /* The same of any head. */
-void KERNEL(gradients_of_wide_head)(struct backward_work *work, const struct attention_sizes *sizes);
+void KERNEL(gradients_of_wide_head)(struct backward_work *work);
 
 #endif

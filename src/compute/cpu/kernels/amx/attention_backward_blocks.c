@@ -8,19 +8,21 @@ static ALWAYS_INLINE void fetch_share(const struct gradients *gradients, const s
                                       const struct backward_work *work, int step, int steps,
                                       const struct attention_sizes *z)
 {
-    const struct window *next = &work->next->window, *window = &work->window->window;
-    const size_t first = (size_t)work->next_head * z->head_dim, channels = z->channels;
-    const struct share next_queries = share_of_step(next->queries, step, steps);
-    const struct share queries = share_of_step(window->queries, step, steps);
-    fetch_tokens(work->next, share_of_step(z->tokens, step, steps), (int)first, z);
+    const struct attention_walk *walk = &work->walk;
+    const struct cut_window *next = walk->ahead, *cut = walk->cut;
+    const size_t first = (size_t)walk->next.head * z->head_dim, channels = z->channels;
+    const struct share next_queries =
+        share_of_step(next->pattern->pieces > 0 ? next->pattern->piece[0].queries : 0, step, steps);
+    const struct share queries = share_of_step(cut->pattern->piece[0].queries, step, steps);
+    fetch_tokens(next, share_of_step(next->pattern->key_slots, step, steps), (int)first, z);
     for (int k = next_queries.begin; k < next_queries.end; k++) {
-        const size_t row = next->row[next->query[k]];
+        const size_t row = next->row[next->pattern->key[k]];
         fetch(upstream->dout + row * channels + first);
         fetch(upstream->out + row * channels + first);
     }
     for (int k = queries.begin; k < queries.end; k++) {
-        activation *to =
-            gradients->dqkv + 3 * window->row[window->query[k]] * channels + work->head * (size_t)z->head_dim;
+        activation *to = gradients->dqkv + 3 * cut->row[cut->pattern->key[k]] * channels +
+                         walk->task.head * (size_t)z->head_dim;
         fetch(to);
         fetch(to + channels);
         fetch(to + 2 * channels);
@@ -91,10 +93,13 @@ static ALWAYS_INLINE const activation *factors_at(const activation *factors, con
  * from the logarithm of their sum that forward left, P = 2^(S - log2 sum), and dS = P (dP - dout . out),
  * which the gradient of the bias takes up. */
 static ALWAYS_INLINE void softmax_backward(const struct backward_work *work, const struct place *at, int from,
-                                           int to, const struct attention_sizes *z)
+                                           int to)
 {
-    const size_t block = (size_t)at->key_block * (z->tokens + 1) * block_side;
-    const int *bias_row = work->window->bias_row + (size_t)at->query_block * block_side;
+    const struct attention_walk *walk = &work->walk;
+    const size_t block = (size_t)at->key_block * walk->cut->pattern->piece[0].bias_block +
+                         (size_t)at->query_block * block_pairs;
+    const float *biases = walk->bias->bias + block;
+    float *dbiases = walk->bias->dbias + block;
     const float *scores = work->scores + (size_t)at->turn * block_pairs;
     const float *dprobabilities = work->dprobabilities + (size_t)at->turn * block_pairs;
     activation *probabilities = work->probabilities + (size_t)at->turn * block_pairs;
@@ -107,10 +112,9 @@ static ALWAYS_INLINE void softmax_backward(const struct backward_work *work, con
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) { /* query i or i + 16, keys of the first or the second vector */
             const size_t row = i + (size_t)(k / 2) * tile_rows, place = row * block_side + k % 2 * lanes;
-            const size_t bias = block + bias_row[row] + k % 2 * lanes;
-            p[k] = tile_exp2(load(scores + place) * scale + load(work->bias + bias), &table);
+            p[k] = tile_exp2(load(scores + place) * scale + load(biases + place), &table);
             ds[k] = p[k] * load(dprobabilities + place);
-            store(work->dbias + bias, load(work->dbias + bias) + ds[k]);
+            store(dbiases + place, load(dbiases + place) + ds[k]);
         }
 #pragma GCC unroll 2
         for (int k = 0; k < 2; k++) {
@@ -137,29 +141,28 @@ static ALWAYS_INLINE const activation *single_at(const struct backward_work *wor
 /* Softmax of the block `at`, while tiles multiply for the block `next` and take up the gradients of the block
  * `before`, where there are such. Heads of one tile of channels. */
 static ALWAYS_INLINE void pass_block(struct backward_work *work, const struct place *before,
-                                     const struct place *at, const struct place *next, int chunks,
-                                     const struct attention_sizes *z)
+                                     const struct place *at, const struct place *next, int chunks)
 {
     enum { step = tile_rows / 8 };
     if (next != NULL) {
         multiply_rows(work->queries, work->keys, next, 0, chunks);
     }
-    softmax_backward(work, at, 0, step, z);
+    softmax_backward(work, at, 0, step);
     if (next != NULL) {
         store_products(work->scores, next, 0);
         multiply_rows(work->queries, work->keys, next, 1, chunks);
     }
-    softmax_backward(work, at, step, 2 * step, z);
+    softmax_backward(work, at, step, 2 * step);
     if (next != NULL) {
         store_products(work->scores, next, 1);
         multiply_rows(work->douts, work->values, next, 0, chunks);
     }
-    softmax_backward(work, at, 2 * step, 3 * step, z);
+    softmax_backward(work, at, 2 * step, 3 * step);
     if (next != NULL) {
         store_products(work->dprobabilities, next, 0);
         multiply_rows(work->douts, work->values, next, 1, chunks);
     }
-    softmax_backward(work, at, 3 * step, 4 * step, z);
+    softmax_backward(work, at, 3 * step, 4 * step);
     if (next != NULL) {
         store_products(work->dprobabilities, next, 1);
     }
@@ -168,24 +171,24 @@ static ALWAYS_INLINE void pass_block(struct backward_work *work, const struct pl
         ADD_KEY_SUMS(2, 3, pairs_at(work, work->dout_pairs, before, 0),
                      factors_at(work->probabilities, before));
     }
-    softmax_backward(work, at, 4 * step, 5 * step, z);
+    softmax_backward(work, at, 4 * step, 5 * step);
     if (before != NULL) {
         ADD_KEY_SUMS(0, 1, pairs_at(work, work->query_pairs, before, 0), factors_at(work->dscores, before));
     }
-    softmax_backward(work, at, 5 * step, 6 * step, z);
+    softmax_backward(work, at, 5 * step, 6 * step);
     if (before != NULL) {
         ADD_QUERY_SUMS(6, sums_at(work, work->dqueries, before->query_block, 0, 0),
                        factors_at(work->dscores, before),
                        single_at(work, work->single.low, before->key_block, 0), tile_factors);
     }
-    softmax_backward(work, at, 6 * step, 7 * step, z);
+    softmax_backward(work, at, 6 * step, 7 * step);
     if (before != NULL) {
         _tile_stored(6, sums_at(work, work->dqueries, before->query_block, 0, 0), tile_row_bytes);
         ADD_QUERY_SUMS(7, sums_at(work, work->dqueries, before->query_block, 1, 0),
                        factors_at(work->dscores, before),
                        single_at(work, work->single.high, before->key_block, 0), tile_factors);
     }
-    softmax_backward(work, at, 7 * step, 8 * step, z);
+    softmax_backward(work, at, 7 * step, 8 * step);
     if (before != NULL) {
         _tile_stored(7, sums_at(work, work->dqueries, before->query_block, 1, 0), tile_row_bytes);
     }
@@ -221,8 +224,8 @@ void KERNEL(gradients_of_narrow_head)(const struct gradients *gradients, const s
                                       struct backward_work *work, const struct attention_sizes *z)
 {
     enum { chunks = 1 };
-    const int blocks = work->layout.blocks,
-              query_blocks = (work->window->window.queries + block_side - 1) / block_side;
+    const struct window_pattern *pattern = work->walk.cut->pattern;
+    const int blocks = pattern->key_slots / block_side, query_blocks = pattern->query_slots / block_side;
     struct place at = {0, 0, 0};
     multiply_block(work, &at, chunks);
     for (int key_block = 0; key_block < blocks; key_block++) {
@@ -235,7 +238,7 @@ void KERNEL(gradients_of_narrow_head)(const struct gradients *gradients, const s
             fetch_share(gradients, upstream, work, key_block * query_blocks + query_block,
                         blocks * query_blocks, z);
             pass_block(work, query_block > 0 ? &before : NULL, &at, next.key_block < blocks ? &next : NULL,
-                       chunks, z);
+                       chunks);
             before = at;
             at = next;
         }
@@ -265,17 +268,18 @@ static void add_key_sums(const struct backward_work *work, float *sums, const ac
 }
 
 /* Any head: all gradients are summed in memory. */
-void KERNEL(gradients_of_wide_head)(struct backward_work *work, const struct attention_sizes *z)
+void KERNEL(gradients_of_wide_head)(struct backward_work *work)
 {
-    const int blocks = work->layout.blocks, chunks = work->layout.chunks;
+    const struct window_pattern *pattern = work->walk.cut->pattern;
+    const int blocks = pattern->key_slots / block_side, chunks = work->layout.chunks;
     const size_t sums = (size_t)blocks * block_side * work->layout.channel_tiles * tile_columns;
     memset(work->dkeys, 0, sums * sizeof *work->dkeys);
     memset(work->dvalues, 0, sums * sizeof *work->dvalues);
     for (int key_block = 0; key_block < blocks; key_block++) {
-        for (int query_block = 0; query_block * block_side < work->window->window.queries; query_block++) {
+        for (int query_block = 0; query_block * block_side < pattern->query_slots; query_block++) {
             const struct place at = {query_block, key_block, 0};
             multiply_block(work, &at, chunks);
-            softmax_backward(work, &at, 0, tile_rows, z);
+            softmax_backward(work, &at, 0, tile_rows);
             before_tile_loads();
             for (int part = 0; part < work->layout.channel_tiles; part++) {
                 add_key_sums(work, work->dvalues, work->dout_pairs, work->probabilities, &at, part);

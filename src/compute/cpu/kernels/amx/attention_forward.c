@@ -7,17 +7,13 @@
 
 /* The memory of one thread. */
 struct forward_work {
-    struct tile_window windows[2]; /* the one at work and the next one, in turns */
-    const struct tile_window *window, *next;
-    int next_head;
-    float *bias_rows, *bias;    /* see tile_bias */
+    struct attention_walk walk;
     activation *queries, *keys; /* see attention_tiles.h */
     activation *values;         /* (value_tiles, blocks, 16, 16, 2): see gather_values */
     activation *probabilities;  /* (blocks, 16, block_side) */
     float *scores;              /* (2, 16, block_side) */
     float *attended;            /* (value_tiles, 16, 16) */
     float *largest, *sum;       /* (blocks * block_side): of a query's scores, and of their exponentials */
-    float bias_bound;           /* the largest magnitude of the head's bias */
     struct attention_layout layout;
     struct exp2_table table;
 };
@@ -31,11 +27,9 @@ static int value_tiles_of(int head_dim)
 /* Points the arrays into memory; returns the bytes they take. */
 static size_t lay_out_work(struct forward_work *work, unsigned char *memory, const struct attention_sizes *z)
 {
-    const size_t keys = z->keys, blocks = work->layout.blocks, rows = blocks * block_side;
+    const size_t blocks = work->layout.blocks, rows = blocks * block_side;
     const size_t value_tiles = value_tiles_of(z->head_dim);
     const struct array_place places[] = {
-        {&work->bias_rows, z->tokens * keys * sizeof(float)},
-        {&work->bias, tile_bias_length(z) * sizeof(float)},
         {&work->queries, rows * work->layout.row * sizeof(activation)},
         {&work->keys, rows * work->layout.row * sizeof(activation)},
         {&work->values, value_tiles * blocks * tile_factors * sizeof(activation)},
@@ -51,7 +45,8 @@ static size_t lay_out_work(struct forward_work *work, unsigned char *memory, con
 /* Tiles of pairs of the keys k and k + 16 of a block, as upper_halves leaves probabilities. */
 static void gather_values(struct forward_work *work, int first, const struct attention_sizes *z)
 {
-    const int blocks = work->layout.blocks;
+    const struct cut_window *cut = work->walk.cut;
+    const int blocks = work->layout.blocks, keys = cut->pattern->key_slots;
     for (int part = 0; part < value_tiles_of(z->head_dim); part++) {
         const int left = z->head_dim - part * tile_columns, count = left < tile_columns ? left : tile_columns;
         const __mmask16 present = (__mmask16)((1U << count) - 1);
@@ -59,14 +54,9 @@ static void gather_values(struct forward_work *work, int first, const struct att
             _mm512_maskz_set1_epi32((__mmask16)(count < tile_columns ? 1U << count : 0), 0x3F803F80);
         const size_t from = first + (size_t)part * tile_columns;
         activation *to = work->values + (size_t)part * blocks * tile_factors;
-        for (int t = 0; t < blocks * block_side; t += t % tile_rows == tile_rows - 1 ? tile_rows + 1 : 1) {
-            __m256i a = _mm256_setzero_si256(), b = _mm256_setzero_si256();
-            if (t < z->tokens) {
-                a = _mm256_maskz_loadu_epi16(present, work->window->window.qkv[t] + from);
-            }
-            if (t + tile_rows < z->tokens) {
-                b = _mm256_maskz_loadu_epi16(present, work->window->window.qkv[t + tile_rows] + from);
-            }
+        for (int t = 0; t < keys; t += t % tile_rows == tile_rows - 1 ? tile_rows + 1 : 1) {
+            const __m256i a = _mm256_maskz_loadu_epi16(present, cut->qkv[t] + from);
+            const __m256i b = _mm256_maskz_loadu_epi16(present, cut->qkv[t + tile_rows] + from);
             _mm512_storeu_si512(to, _mm512_or_si512(ones, in_turns((half_vec)a, (half_vec)b)));
             to += tile_depth;
         }
@@ -94,18 +84,26 @@ static ALWAYS_INLINE void multiply_queries(const struct forward_work *work, int 
 
 enum { score_bytes = block_side * sizeof(float) };
 
+/* Of queries from `first` on. */
+static ALWAYS_INLINE const float *bias_of_block(const struct forward_work *work, int first, int block)
+{
+    const struct attention_walk *walk = &work->walk;
+    return walk->bias->bias + (size_t)block * walk->cut->pattern->piece[0].bias_block +
+           (size_t)first * block_side;
+}
+
 /* Rows from .. to - 1 of a block of scores become probabilities, but for the division by their sum. They are
  * rounded by what is added before the lower halves are cut off. */
 static ALWAYS_INLINE void take_exponentials(const struct forward_work *work, const float *scores, int first,
-                                            int block, int from, int to, const struct attention_sizes *z)
+                                            int block, int from, int to)
 {
     const struct exp2_table table = work->table;
-    const float *bias = work->bias + (size_t)block * (z->tokens + 1) * block_side;
+    const float *bias = bias_of_block(work, first, block);
     const vec scale = broadcast(work->layout.score_factor);
     activation *probabilities = work->probabilities + (size_t)block * tile_factors;
 #pragma GCC unroll 4
     for (int i = from; i < to; i++) {
-        const float *row = bias + work->window->bias_row[first + i];
+        const float *row = bias + (size_t)i * block_side;
         const vec low = load(scores + (size_t)i * block_side) * scale + load(row);
         const vec high = load(scores + (size_t)i * block_side + lanes) * scale + load(row + lanes);
         store_factors(probabilities + (size_t)i * block_side,
@@ -139,20 +137,19 @@ static ALWAYS_INLINE void store_attended(const struct forward_work *work, int pa
 struct results {
     activation *out;
     float *logsumexp;
-    int head;
 };
 
 /* attended / sum, of 16 queries. */
 static ALWAYS_INLINE void write_rows(const struct results *results, struct forward_work *work, int first,
                                      const struct attention_sizes *z)
 {
-    const struct window *window = &work->window->window;
+    const struct cut_window *cut = work->walk.cut;
     const float *sums =
         work->attended + (size_t)z->head_dim / tile_columns * tile_pairs + z->head_dim % tile_columns;
-    const int left = window->queries - first, rows = left < tile_rows ? left : tile_rows;
+    const int left = cut->pattern->piece[0].queries - first, rows = left < tile_rows ? left : tile_rows;
     for (int i = 0; i < rows; i++) {
-        activation *to = results->out + window->row[window->query[first + i]] * z->channels +
-                         results->head * (size_t)z->head_dim;
+        activation *to = results->out + cut->row[cut->pattern->key[first + i]] * z->channels +
+                         work->walk.task.head * (size_t)z->head_dim;
         const float sum = sums[(size_t)i * tile_columns];
         const vec scale = broadcast(1 / sum);
         work->sum[first + i] = sum;
@@ -168,12 +165,14 @@ static ALWAYS_INLINE void write_rows(const struct results *results, struct forwa
 static ALWAYS_INLINE void fetch_share(const struct results *results, const struct forward_work *work,
                                       int step, int steps, const struct attention_sizes *z)
 {
-    const struct window *window = &work->window->window;
-    const struct share queries = share_of_step(window->queries, step, steps);
-    fetch_tokens(work->next, share_of_step(z->tokens, step, steps), work->next_head * z->head_dim, z);
+    const struct attention_walk *walk = &work->walk;
+    const struct window_pattern *pattern = walk->cut->pattern;
+    const struct share queries = share_of_step(pattern->piece[0].queries, step, steps);
+    const struct share next = share_of_step(walk->ahead->pattern->key_slots, step, steps);
+    fetch_tokens(walk->ahead, next, walk->next.head * z->head_dim, z);
     for (int k = queries.begin; k < queries.end; k++) {
-        fetch(results->out + window->row[window->query[k]] * z->channels +
-              results->head * (size_t)z->head_dim);
+        fetch(results->out + walk->cut->row[pattern->key[k]] * z->channels +
+              walk->task.head * (size_t)z->head_dim);
     }
 }
 
@@ -181,7 +180,8 @@ static ALWAYS_INLINE void fetch_share(const struct results *results, const struc
 static ALWAYS_INLINE void attend(const struct results *results, struct forward_work *work, int chunks,
                                  int parts, const struct attention_sizes *z)
 {
-    const int queries = work->window->window.queries, blocks = work->layout.blocks;
+    const struct window_pattern *pattern = work->walk.cut->pattern;
+    const int queries = pattern->piece[0].queries, blocks = pattern->key_slots / block_side;
     const int steps = (queries + tile_rows - 1) / tile_rows * blocks;
     float *scores = work->scores, *next_scores = scores + tile_rows * block_side;
     int step = 0;
@@ -202,11 +202,11 @@ static ALWAYS_INLINE void attend(const struct results *results, struct forward_w
                 attend_block(work, block - 1, 0, parts);
             }
             fetch_share(results, work, step++, steps, z);
-            take_exponentials(work, scores, first, block, 0, tile_rows / 2, z);
+            take_exponentials(work, scores, first, block, 0, tile_rows / 2);
             if (more) {
                 _tile_stored(2, next_scores, score_bytes);
             }
-            take_exponentials(work, scores, first, block, tile_rows / 2, tile_rows, z);
+            take_exponentials(work, scores, first, block, tile_rows / 2, tile_rows);
             if (more) {
                 _tile_stored(3, next_scores + lanes, score_bytes);
             }
@@ -231,21 +231,22 @@ static ALWAYS_INLINE void attend(const struct results *results, struct forward_w
 /* The largest score of each query, which is then subtracted from all of them. */
 static void subtract_largest(struct forward_work *work, const struct attention_sizes *z)
 {
-    const int queries = work->window->window.queries, chunks = work->layout.chunks;
+    const struct window_pattern *pattern = work->walk.cut->pattern;
+    const int queries = pattern->piece[0].queries, chunks = work->layout.chunks;
     const vec scale = broadcast(work->layout.score_factor);
     for (int first = 0; first < queries; first += tile_rows) {
         vec most[tile_rows];
         for (int i = 0; i < tile_rows; i++) {
             most[i] = broadcast(absent_key);
         }
-        for (int block = 0; block < work->layout.blocks; block++) {
-            const float *bias = work->bias + (size_t)block * (z->tokens + 1) * block_side;
+        for (int block = 0; block < pattern->key_slots / block_side; block++) {
+            const float *bias = bias_of_block(work, first, block);
             before_tile_loads();
             multiply_queries(work, first, block, chunks);
             _tile_stored(2, work->scores, score_bytes);
             _tile_stored(3, work->scores + lanes, score_bytes);
             for (int i = 0; i < tile_rows; i++) {
-                const float *row = bias + work->window->bias_row[first + i];
+                const float *row = bias + (size_t)i * block_side;
                 const float *scores = work->scores + (size_t)i * block_side;
                 most[i] = larger(most[i], larger(load(scores) * scale + load(row),
                                                  load(scores + lanes) * scale + load(row + lanes)));
@@ -266,36 +267,39 @@ static void subtract_largest(struct forward_work *work, const struct attention_s
 static int scores_are_small(const struct forward_work *work, const struct magnitudes *queries,
                             const struct magnitudes *keys)
 {
-    const float most_exponent = 80;
+    const float most_exponent = 80, of_padding = 9; /* log2 of how much of it shares a key, at most */
     vec sums = {0};
     for (int d = 0; d < most_tile_head; d += tile_depth) {
         sums = (vec)_mm512_dpbf16_ps((__m512)sums, (__m512bh)load_factors(queries->channel + d),
                                      (__m512bh)load_factors(keys->channel + d));
     }
-    return sum_of_lanes(sums) * work->layout.score_factor + work->bias_bound <= most_exponent;
+    return sum_of_lanes(sums) * work->layout.score_factor + work->walk.table.magnitude + of_padding <=
+           most_exponent;
 }
 
 static void write_logsumexp(const struct results *results, struct forward_work *work,
                             const struct attention_sizes *z)
 {
-    const struct window *window = &work->window->window;
-    for (int k = 0; k < window->queries; k += lanes) {
+    const struct cut_window *cut = work->walk.cut;
+    const int queries = cut->pattern->piece[0].queries;
+    for (int k = 0; k < queries; k += lanes) {
         store(work->sum + k, (load(work->largest + k) + log2_of(load(work->sum + k))) * log_of_2);
     }
-    for (int k = 0; k < window->queries; k++) {
-        results->logsumexp[window->row[window->query[k]] * z->heads + results->head] = work->sum[k];
+    for (int k = 0; k < queries; k++) {
+        results->logsumexp[cut->row[cut->pattern->key[k]] * z->heads + work->walk.task.head] = work->sum[k];
     }
 }
 
 static void attend_window(const struct results *results, struct forward_work *work, const activation *qkv,
                           const struct attention_sizes *z)
 {
-    const int first = results->head * z->head_dim;
+    const struct cut_window *cut = work->walk.cut;
+    const int first = work->walk.task.head * z->head_dim;
     struct magnitudes largest_query, largest_key;
     KERNEL(gather_query_tiles)
-    (work->queries, &largest_query, qkv, 3 * (size_t)z->channels, first, work->window, &work->layout, z);
+    (work->queries, &largest_query, qkv, 3 * (size_t)z->channels, first, cut, &work->layout, z);
     KERNEL(gather_key_tiles)
-    (work->keys, &largest_key, NULL, z->channels + first, 1, work->window, &work->layout, z);
+    (work->keys, &largest_key, NULL, z->channels + first, 1, cut, &work->layout, z);
     gather_values(work, 2 * z->channels + first, z);
     if (scores_are_small(work, &largest_query, &largest_key)) {
         memset(work->largest, 0, (size_t)work->layout.blocks * block_side * sizeof *work->largest);
@@ -310,59 +314,19 @@ static void attend_window(const struct results *results, struct forward_work *wo
     write_logsumexp(results, work, z);
 }
 
-static void prepare_head(struct forward_work *work, const float *bias_table, int head,
-                         const struct attention_sizes *z)
-{
-    KERNEL(tile_bias)(work->bias, work->bias_rows, bias_table, head, z);
-    work->bias_bound = 0;
-    for (int row = 0; row < relative_table_rows; row++) {
-        const float magnitude = fabsf(bias_table[(size_t)row * z->heads + head]) * log2_of_e;
-        work->bias_bound = magnitude > work->bias_bound ? magnitude : work->bias_bound;
-    }
-}
-
-/* What all threads read. */
-struct forward_inputs {
-    const activation *qkv, *padded_row;
-    const float *bias_table;
-    const struct attention_shape *shape;
-};
-
-/* Of the last task, the next one is itself. */
-static void cut_next(struct forward_work *work, size_t task, const struct forward_inputs *in,
-                     const struct attention_sizes *z)
-{
-    const struct attention_task at = KERNEL(attention_task)(task, z);
-    struct tile_window *next = &work->windows[work->window == work->windows];
-    KERNEL(cut_tile_window)(next, at.window, in->qkv, in->padded_row, in->shape, z);
-    work->next = next;
-    work->next_head = at.head;
-}
-
 static void attend_share(activation *out, float *logsumexp, struct forward_work *work, size_t begin,
-                         size_t end, const struct forward_inputs *in, const struct attention_sizes *z)
+                         size_t end, const struct attention_sizes *z)
 {
     const unsigned before = begin_flushing();
+    const struct results results = {.out = out, .logsumexp = logsumexp};
     configure_tiles(tile_depth);
     work->table = exp2_table(0x1p-8F);
     const size_t rows = (size_t)work->layout.blocks * block_side;
     memset(work->queries, 0, rows * work->layout.row * sizeof *work->queries);
-    int prepared = -1;
-    if (begin < end) {
-        cut_next(work, begin, in, z);
-    }
     for (size_t task = begin; task < end; task++) {
-        const struct attention_task at = KERNEL(attention_task)(task, z);
-        const struct results results = {.out = out, .logsumexp = logsumexp, .head = at.head};
-        if (at.head != prepared) {
-            prepare_head(work, in->bias_table, at.head, z);
-            prepared = at.head;
+        if (KERNEL(walk_to)(&work->walk, task, end)) {
+            attend_window(&results, work, work->walk.in->qkv, z);
         }
-        work->window = work->next;
-        if (task + 1 < end) {
-            cut_next(work, task + 1, in, z);
-        }
-        attend_window(&results, work, in->qkv, z);
     }
     _tile_release();
     end_flushing(before);
@@ -382,24 +346,25 @@ void KERNEL(tile_attention_forward)(struct compute *c, activation *out, float *l
         return;
     }
     struct attention_sizes z;
-    if (!KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(tile_attention_sizes)(c, &z, s)) {
         return;
     }
     struct forward_work measured = {.layout = KERNEL(attention_layout)(&z)};
-    const size_t bytes = lay_out_work(&measured, NULL, &z);
+    struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
+    const size_t own = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
-    const size_t tasks = z.windows * s->heads;
-    activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
+    size_t bytes;
+    unsigned char *memory = KERNEL(attention_walk_memory)(c, &in, qkv_bias, own, &bytes, threads);
     if (memory == NULL) {
         return;
     }
-    const struct forward_inputs in = {qkv, padded_row, bias_table, s};
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct forward_work work = {.layout = measured.layout};
         lay_out_work(&work, memory + part * bytes, &z);
-        attend_share(out, logsumexp, &work, share_begin(tasks, part, threads),
-                     share_begin(tasks, part + 1, threads), &in, &z);
+        KERNEL(begin_walk)(&work.walk, &in, NULL, memory + part * bytes + own);
+        attend_share(out, logsumexp, &work, KERNEL(first_piece_task)(part, threads, in.patterns, &z),
+                     KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z), &z);
+        KERNEL(end_walk)(&work.walk);
     }
 }

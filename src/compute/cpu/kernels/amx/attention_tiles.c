@@ -40,44 +40,16 @@ struct attention_layout KERNEL(attention_layout)(const struct attention_sizes *z
     return layout;
 }
 
-void KERNEL(cut_tile_window)(struct tile_window *window, size_t index, const activation *qkv,
-                             const activation *padded_row, const struct attention_shape *s,
-                             const struct attention_sizes *z)
+int KERNEL(tile_attention_sizes)(struct compute *c, struct attention_sizes *sizes,
+                                 const struct attention_shape *shape)
 {
-    enum { most_regions = 27 };
-    KERNEL(cut_window)(&window->window, index, qkv, padded_row, s);
-    if (window->window.masked) {
-        int number[most_regions], count = 0;
-        memset(number, -1, sizeof number);
-        for (int t = 0; t < z->tokens; t++) {
-            int *own = &number[window->window.region[t]];
-            *own = *own >= 0 ? *own : count++;
-            window->region[t] = (unsigned char)*own;
-        }
-    } else {
-        memset(window->region, 0, z->tokens);
+    if (!KERNEL(attention_sizes)(c, sizes, shape)) {
+        return 0;
     }
-    int k = 0;
-    for (; k < window->window.queries; k++) {
-        window->bias_row[k] = window->window.query[k] * block_side;
-    }
-    for (; k < most_blocks * block_side; k++) {
-        window->bias_row[k] = z->tokens * block_side;
-    }
-}
-
-void KERNEL(tile_bias)(float *bias, float *rows, const float *bias_table, int head,
-                       const struct attention_sizes *z)
-{
-    KERNEL(head_bias)(rows, bias_table, head, z);
-    float *to = bias;
-    for (int key = 0; key < z->keys; key += block_side) {
-        for (int query = 0; query < z->tokens; query++, to += block_side) {
-            memcpy(to, rows + (size_t)query * z->keys + key, block_side * sizeof *to);
-        }
-        memset(to, 0, block_side * sizeof *to);
-        to += block_side;
-    }
+    sizes->regions_apart = 0;
+    sizes->query_unit = block_side;
+    sizes->bias_in_blocks = 1;
+    return 1;
 }
 
 /* Copies a head's channels and keeps the largest magnitudes; bf16 without its sign is ordered as an integer
@@ -105,21 +77,22 @@ static void keep_largest(struct magnitudes *largest, const __m512i found[2])
 }
 
 void KERNEL(gather_query_tiles)(activation *rows, struct magnitudes *largest, const activation *from,
-                                size_t row_length, int first, const struct tile_window *w,
+                                size_t row_length, int first, const struct cut_window *cut,
                                 const struct attention_layout *layout, const struct attention_sizes *z)
 {
-    const struct window *window = &w->window;
+    const struct window_pattern *p = cut->pattern;
+    const int queries = p->piece[0].queries;
     const size_t row = layout->row;
     __m512i most[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     activation *to = rows;
-    for (int k = 0; k < window->queries; k++, to += row) {
-        const int query = window->query[k];
-        take_channels(to, from + window->row[query] * row_length + first, z->head_dim, most);
+    for (int k = 0; k < queries; k++, to += row) {
+        const int key = p->key[k];
+        take_channels(to, from + cut->row[key] * row_length + first, z->head_dim, most);
         memset(to + z->head_dim, 0, number_slots * sizeof *to);
-        memcpy(to + z->head_dim + number_slots, layout->query_region[w->region[query]],
+        memcpy(to + z->head_dim + number_slots, layout->query_region[p->region[key]],
                region_slots * sizeof *to);
     }
-    memset(to, 0, (layout->blocks * block_side - window->queries) * row * sizeof *to);
+    memset(to, 0, (p->query_slots - queries) * row * sizeof *to);
     keep_largest(largest, most);
 }
 
@@ -176,7 +149,7 @@ static void transpose_rows(activation *to, const activation *rows, const struct 
 }
 
 void KERNEL(gather_key_tiles)(activation *tiles, struct magnitudes *largest, const struct single_keys *single,
-                              int first, int masked, const struct tile_window *w,
+                              int first, int masked, const struct cut_window *cut,
                               const struct attention_layout *layout, const struct attention_sizes *z)
 {
     const activation ones[number_slots] = {one, one, one, zero};
@@ -184,18 +157,14 @@ void KERNEL(gather_key_tiles)(activation *tiles, struct magnitudes *largest, con
     activation rows[tile_rows * most_row];
     __m512i most[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     memset(rows, 0, tile_rows * row * sizeof *rows);
-    for (int tile = 0; tile * tile_rows < z->keys; tile++) {
+    for (int tile = 0; tile * tile_rows < cut->pattern->key_slots; tile++) {
         activation *to = rows;
         for (int k = 0; k < tile_rows; k++, to += row) {
             const int t = tile * tile_rows + k;
-            if (t < z->tokens) {
-                take_channels(to, w->window.qkv[t] + first, z->head_dim, most);
-            } else {
-                memset(to, 0, z->head_dim * sizeof *to);
-            }
+            take_channels(to, cut->qkv[t] + first, z->head_dim, most);
             memcpy(to + z->head_dim, ones, sizeof ones);
             if (masked) {
-                memcpy(to + z->head_dim + number_slots, layout->key_region[t < z->tokens ? w->region[t] : 0],
+                memcpy(to + z->head_dim + number_slots, layout->key_region[cut->pattern->region[t]],
                        region_slots * sizeof *to);
             }
         }

@@ -22,7 +22,7 @@
 #define COMPUTE_CPU_KERNELS_AMX_ATTENTION_TILES_H
 
 #include "compute/cpu/kernels/amx/tiles.h"
-#include "compute/cpu/kernels/attention_window.h"
+#include "compute/cpu/kernels/attention_walk.h"
 #include "compute/cpu/kernels/factor.h"
 
 #include <math.h>
@@ -45,55 +45,41 @@ struct attention_layout {
     int row;            /* elements of a row with slots, whole tiles deep */
     int chunks;         /* row / tile_depth */
     int channel_tiles;  /* head_dim / tile_columns, rounded up */
-    int blocks;         /* of tokens */
+    int blocks;         /* of tokens, at most */
     float score_factor; /* of products, to be an exponent of 2: log2(e) / sqrt(head_dim) */
     activation query_region[region_slots][region_slots], key_region[region_slots][region_slots];
 };
 
 struct attention_layout KERNEL(attention_layout)(const struct attention_sizes *sizes);
 
-/* What both passes know of a window beyond its tokens. */
-struct tile_window {
-    struct window window;
-    unsigned char region[window_tokens_max]; /* each token's, in 0 .. region_slots - 1 */
-    int bias_row[most_blocks * block_side];  /* of the query, see tile_bias; absent ones have one too */
-};
-void KERNEL(cut_tile_window)(struct tile_window *window, size_t index, const activation *qkv,
-                             const activation *padded_row, const struct attention_shape *shape,
-                             const struct attention_sizes *sizes);
-
-/* The bias of a head, as multiply-adds read it: (blocks of keys, tokens + 1, block_side); the last row is
- * zero and for absent queries. rows (tokens, keys) is overwritten. */
-void KERNEL(tile_bias)(float *bias, float *rows, const float *bias_table, int head,
-                       const struct attention_sizes *sizes);
-static inline size_t tile_bias_length(const struct attention_sizes *z)
-{
-    return ((size_t)z->tokens + 1) * z->keys;
-}
+/* The sizes of windows that are one piece, whose queries are whole blocks of slots and whose bias lies as
+ * multiply-adds read it: (blocks of keys, slots of queries, block_side). */
+int KERNEL(tile_attention_sizes)(struct compute *c, struct attention_sizes *sizes,
+                                 const struct attention_shape *shape);
 
 /* The largest magnitudes of each channel. */
 struct magnitudes {
     activation channel[most_tile_head];
 };
 
-/* rows (blocks * block_side, row): columns first .. of the real tokens of `from` (n d h w, row_length), each
- * with the number 0. */
+/* rows (slots of queries, row): columns first .. of the real tokens of `from` (n d h w, row_length), each
+ * with the number 0; absent ones are zero. */
 void KERNEL(gather_query_tiles)(activation *rows, struct magnitudes *largest, const activation *from,
-                                size_t row_length, int first, const struct tile_window *window,
+                                size_t row_length, int first, const struct cut_window *cut,
                                 const struct attention_layout *layout, const struct attention_sizes *sizes);
 
 /* Puts numbers (count, rounded up to 16) into rows. */
 void KERNEL(set_query_numbers)(activation *rows, const float *numbers, int count,
                                const struct attention_layout *layout, const struct attention_sizes *sizes);
 
-/* tiles (keys / 16, chunks, 16, 16, 2): columns first .. of the window's rows of qkv, pairs of channels by
+/* tiles (slots / 16, chunks, 16, 16, 2): columns first .. of the window's rows of qkv, pairs of channels by
  * keys. Of values, which have no regions, `masked` is 0. Where single is not NULL, it takes the same channels
  * with keys along the depth, each key paired with zeros. */
 struct single_keys {
-    activation *low, *high; /* (keys / 16, channel_tiles, 16, 16, 2): the key is the first, the second */
+    activation *low, *high; /* (slots / 16, channel_tiles, 16, 16, 2): the key is the first, the second */
 };
 void KERNEL(gather_key_tiles)(activation *tiles, struct magnitudes *largest, const struct single_keys *single,
-                              int first, int masked, const struct tile_window *window,
+                              int first, int masked, const struct cut_window *cut,
                               const struct attention_layout *layout, const struct attention_sizes *sizes);
 
 /* 2^x as table and line: see tile_exp2. */
@@ -163,12 +149,12 @@ static ALWAYS_INLINE void fetch(const void *from)
     _mm_prefetch((const char *)from, _MM_HINT_T1);
 }
 
-/* Columns of the queries, keys and values of a share of the window's tokens. */
-static ALWAYS_INLINE void fetch_tokens(const struct tile_window *window, struct share share, int first,
+/* Columns of the queries, keys and values of a share of the window's slots. */
+static ALWAYS_INLINE void fetch_tokens(const struct cut_window *cut, struct share share, int first,
                                        const struct attention_sizes *z)
 {
     for (int t = share.begin; t < share.end; t++) {
-        const activation *from = window->window.qkv[t] + first;
+        const activation *from = cut->qkv[t] + first;
         fetch(from);
         fetch(from + z->channels);
         fetch(from + 2 * (size_t)z->channels);

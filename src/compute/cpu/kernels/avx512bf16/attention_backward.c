@@ -1,47 +1,35 @@
-#include "compute/cpu/kernels/attention_sums.h"
 #include "compute/cpu/kernels/avx512bf16/attention_pairs.h"
 
 #include <math.h>
 
 /* The memory of one thread. */
 struct backward_work {
-    struct window window;
-    float *bias, *dbias; /* (tokens, keys), of the head at work; bias times log2(e) */
+    struct attention_walk walk;
     void *keys, *values; /* pairs of channels */
     void *key_sums; /* the keys again: pairs of keys where the head is whole vectors wide, else columns */
     void *queries, *douts;          /* rows */
-    void *query_pairs, *dout_pairs; /* ((queries + pair_tile) / 2, head_dim) pairs of queries */
-    float *dkeys, *dvalues;         /* (head_dim, keys) */
-    float *dqueries;                /* (queries + pair_tile, head_dim) */
-    void *probabilities, *dscores;  /* (pair_tile / 2, keys) pairs of queries */
-    void *dscore_rows;              /* (pair_tile, keys) */
-    float *log2_sum, *dout_out;     /* (queries + pair_tile) */
+    void *query_pairs, *dout_pairs; /* (slots / 2, head_dim) pairs of queries */
+    float *dkeys, *dvalues;         /* (head_dim, pitch) */
+    float *dqueries;                /* (slots of queries, head_dim) */
+    void *probabilities, *dscores;  /* (pair_tile / 2, pitch) pairs of queries */
+    void *dscore_rows;              /* (pair_tile, pitch) */
+    float *log2_sum, *dout_out;     /* (slots of queries) */
     float scale;                    /* of products of queries and keys, with log2(e) */
 };
 
 /* Points the arrays into memory; returns the bytes they take. */
 static size_t lay_out_work(struct backward_work *work, unsigned char *memory, const struct attention_sizes *z)
 {
-    const size_t queries = (z->tokens + 2 * pair_tile - 1) / pair_tile * pair_tile, keys = z->keys;
-    const size_t matrix = z->tokens * keys * sizeof(float), head_dim = z->head_dim;
-    const size_t columns = head_dim * keys, rows = queries * head_dim, tile = pair_tile * keys;
+    const size_t queries = most_query_slots, head_dim = z->head_dim;
+    const size_t columns = head_dim * z->pitch, rows = queries * head_dim, tile = pair_tile * z->pitch;
     const struct array_place places[] = {
-        {&work->bias, matrix},
-        {&work->dbias, matrix},
-        {&work->keys, columns * sizeof(activation)},
-        {&work->values, columns * sizeof(activation)},
-        {&work->key_sums, columns * sizeof(activation)},
-        {&work->queries, rows * sizeof(activation)},
-        {&work->douts, rows * sizeof(activation)},
-        {&work->query_pairs, rows * sizeof(activation)},
-        {&work->dout_pairs, rows * sizeof(activation)},
-        {&work->dkeys, columns * sizeof(float)},
-        {&work->dvalues, columns * sizeof(float)},
-        {&work->dqueries, rows * sizeof(float)},
-        {&work->probabilities, tile * sizeof(activation)},
-        {&work->dscores, tile * sizeof(activation)},
-        {&work->dscore_rows, tile * sizeof(activation)},
-        {&work->log2_sum, queries * sizeof(float)},
+        {&work->keys, columns * sizeof(activation)},       {&work->values, columns * sizeof(activation)},
+        {&work->key_sums, columns * sizeof(activation)},   {&work->queries, rows * sizeof(activation)},
+        {&work->douts, rows * sizeof(activation)},         {&work->query_pairs, rows * sizeof(activation)},
+        {&work->dout_pairs, rows * sizeof(activation)},    {&work->dkeys, columns * sizeof(float)},
+        {&work->dvalues, columns * sizeof(float)},         {&work->dqueries, rows * sizeof(float)},
+        {&work->probabilities, tile * sizeof(activation)}, {&work->dscores, tile * sizeof(activation)},
+        {&work->dscore_rows, tile * sizeof(activation)},   {&work->log2_sum, queries * sizeof(float)},
         {&work->dout_out, queries * sizeof(float)},
     };
     return lay_out_arrays(places, sizeof places / sizeof *places, memory);
@@ -52,9 +40,14 @@ enum { half_tile = pair_tile / 2 };
 /* Of four queries and keys k .. k + key_step - 1: the probabilities again, from the sum that forward left, P
  * = 2^(S - log2 sum), and with dP = dout values^T, dS = P (dP - dout . out), which the gradient of the bias
  * takes up. Queries behind the last have an infinite sum, and P and dS of 0. */
-static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int first, int half, int k,
-                                           int head_dim, int masked, int keys)
+static ALWAYS_INLINE void softmax_backward(struct backward_work *work, const struct piece *piece, int query,
+                                           int half, int k, int head_dim, int masked, int pitch)
 {
+    const struct attention_walk *walk = &work->walk;
+    const int first = piece->first_query + query, slot = piece->first_key + k;
+    const size_t row = piece->bias + (size_t)(query + half) * piece->keys + k;
+    const float *bias = walk->bias->bias + row;
+    float *dbias = walk->bias->dbias + row;
     const activation *queries = (const activation *)work->queries + (size_t)(first + half) * head_dim;
     const activation *douts = (const activation *)work->douts + (size_t)(first + half) * head_dim;
     vec p[2 * half_tile] = {{0}}, dp[2 * half_tile];
@@ -62,8 +55,8 @@ static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int first
     for (int i = 0; i < 2 * half_tile; i++) {
         dp[i] = broadcast(-work->dout_out[first + half + i / 2]);
     }
-    const uint32_t *key = (const uint32_t *)work->keys + k, *value = (const uint32_t *)work->values + k;
-    for (int d = 0; d < head_dim; d += 2, key += keys, value += keys) {
+    const uint32_t *key = (const uint32_t *)work->keys + slot, *value = (const uint32_t *)work->values + slot;
+    for (int d = 0; d < head_dim; d += 2, key += pitch, value += pitch) {
         const factor_vec key_low = _mm512_loadu_si512(key), key_high = _mm512_loadu_si512(key + lanes);
         const factor_vec value_low = _mm512_loadu_si512(value),
                          value_high = _mm512_loadu_si512(value + lanes);
@@ -77,46 +70,47 @@ static ALWAYS_INLINE void softmax_backward(struct backward_work *work, int first
     }
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * half_tile; i++) {
-        const int query = work->window.query[first + half + i / 2];
-        const size_t place = (size_t)query * keys + k + (size_t)(i % 2) * lanes;
-        vec score = p[i] * work->scale + (load(work->bias + place) - work->log2_sum[first + half + i / 2]);
+        const int of = first + half + i / 2;
+        const size_t place = (size_t)(i / 2) * piece->keys + (size_t)(i % 2) * lanes;
+        vec score = p[i] * work->scale + (load(bias + place) - work->log2_sum[of]);
         if (masked) {
-            score = add_mask(score, work->window.region + k + i % 2 * lanes, work->window.region[query]);
+            score += load(walk->masks->mask[0] + walk->masks->row[of] + k + (size_t)(i % 2) * lanes);
         }
         p[i] = rough_exp2(score);
         dp[i] *= p[i];
-        store(work->dbias + place, load(work->dbias + place) + dp[i]);
+        store(dbias + place, load(dbias + place) + dp[i]);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < half_tile; i++) {
-        activation *row = (activation *)work->dscore_rows + (size_t)(half + i) * keys + k;
-        store_factors(row, narrow_two(dp[2 * i], dp[2 * i + 1]));
+        activation *dscores = (activation *)work->dscore_rows + (size_t)(half + i) * pitch + k;
+        store_factors(dscores, narrow_two(dp[2 * i], dp[2 * i + 1]));
     }
 #pragma GCC unroll 4
     for (int i = 0; i < half_tile; i++) { /* pair i / 2, keys in the low or the high vector */
         const int a = i / 2 * 4 + i % 2, b = a + 2;
-        const size_t place = (size_t)(half / 2 + i / 2) * keys + k + (size_t)(i % 2) * lanes;
+        const size_t place = (size_t)(half / 2 + i / 2) * pitch + k + (size_t)(i % 2) * lanes;
         _mm512_storeu_si512((uint32_t *)work->probabilities + place, narrow_in_turns(p[a], p[b]));
         _mm512_storeu_si512((uint32_t *)work->dscores + place, narrow_in_turns(dp[a], dp[b]));
     }
 }
 
 /* dkeys += queries^T dS, dvalues += douts^T P, for keys k .. k + key_step - 1 of a tile of queries. */
-static ALWAYS_INLINE void add_key_gradients(struct backward_work *work, int first, int k, int head_dim,
-                                            int keys)
+static ALWAYS_INLINE void add_key_gradients(struct backward_work *work, const struct piece *piece, int query,
+                                            int k, int head_dim, int pitch)
 {
     enum { pairs = pair_tile / 2 };
+    const int first = piece->first_query + query, slot = piece->first_key + k;
     const uint32_t *query_pairs = (const uint32_t *)work->query_pairs + (size_t)(first / 2) * head_dim;
     const uint32_t *dout_pairs = (const uint32_t *)work->dout_pairs + (size_t)(first / 2) * head_dim;
     factor_vec p[2 * pairs], ds[2 * pairs];
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * pairs; i++) {
-        const size_t place = (size_t)(i / 2) * keys + k + (size_t)(i % 2) * lanes;
+        const size_t place = (size_t)(i / 2) * pitch + k + (size_t)(i % 2) * lanes;
         p[i] = _mm512_loadu_si512((const uint32_t *)work->probabilities + place);
         ds[i] = _mm512_loadu_si512((const uint32_t *)work->dscores + place);
     }
-    float *dkey = work->dkeys + k, *dvalue = work->dvalues + k;
-    for (int d = 0; d < head_dim; d++, dkey += keys, dvalue += keys) {
+    float *dkey = work->dkeys + slot, *dvalue = work->dvalues + slot;
+    for (int d = 0; d < head_dim; d++, dkey += pitch, dvalue += pitch) {
         vec dkey_low = load(dkey), dkey_high = load(dkey + lanes);
         vec dvalue_low = load(dvalue), dvalue_high = load(dvalue + lanes);
 #pragma GCC unroll 4
@@ -134,13 +128,14 @@ static ALWAYS_INLINE void add_key_gradients(struct backward_work *work, int firs
 }
 
 /* dqueries += dS keys over keys from .. to - 1, lanes are channels. */
-static ALWAYS_INLINE void add_query_vectors(struct backward_work *work, int first, int from, int to,
-                                            int head_dim, int keys)
+static ALWAYS_INLINE void add_query_vectors(struct backward_work *work, const struct piece *piece, int query,
+                                            int from, int to, int head_dim, int pitch)
 {
     const activation *dscores = work->dscore_rows;
+    const int first = piece->first_query + query, slot = piece->first_key + from;
     for (int d = 0; d < head_dim; d += lanes) {
         float *dqueries = work->dqueries + (size_t)first * head_dim + d;
-        const uint32_t *key = (const uint32_t *)work->key_sums + (size_t)(from / 2) * head_dim + d;
+        const uint32_t *key = (const uint32_t *)work->key_sums + (size_t)(slot / 2) * head_dim + d;
         vec sums[pair_tile];
 #pragma GCC unroll 8
         for (int i = 0; i < pair_tile; i++) {
@@ -150,7 +145,7 @@ static ALWAYS_INLINE void add_query_vectors(struct backward_work *work, int firs
             const factor_vec pairs = _mm512_loadu_si512(key);
 #pragma GCC unroll 8
             for (int i = 0; i < pair_tile; i++) {
-                sums[i] = multiply_pairs(sums[i], dscores + (size_t)i * keys + k, pairs);
+                sums[i] = multiply_pairs(sums[i], dscores + (size_t)i * pitch + k, pairs);
             }
         }
 #pragma GCC unroll 8
@@ -161,20 +156,21 @@ static ALWAYS_INLINE void add_query_vectors(struct backward_work *work, int firs
 }
 
 /* The same where lanes are keys: four channels of four queries at a time. */
-static ALWAYS_INLINE void add_query_columns(struct backward_work *work, int first, int from, int to,
-                                            int head_dim, int keys)
+static ALWAYS_INLINE void add_query_columns(struct backward_work *work, const struct piece *piece, int query,
+                                            int from, int to, int head_dim, int pitch)
 {
+    const int first = piece->first_query + query;
     for (int i = 0; i < pair_tile; i += 4) {
-        const activation *dscores = (const activation *)work->dscore_rows + (size_t)i * keys;
+        const activation *dscores = (const activation *)work->dscore_rows + (size_t)i * pitch;
         for (int d = 0; d < head_dim; d += 4) {
-            const activation *key = (const activation *)work->key_sums + (size_t)d * keys;
+            const activation *key = (const activation *)work->key_sums + (size_t)d * pitch + piece->first_key;
             vec products[16] = {{0}};
             for (int k = from; k < to; k += key_step) {
 #pragma GCC unroll 16
                 for (int j = 0; j < 16; j++) {
                     products[j] = (vec)_mm512_dpbf16_ps(
-                        (__m512)products[j], (__m512bh)load_factors(dscores + j / 4 * (size_t)keys + k),
-                        (__m512bh)load_factors(key + j % 4 * (size_t)keys + k));
+                        (__m512)products[j], (__m512bh)load_factors(dscores + j / 4 * (size_t)pitch + k),
+                        (__m512bh)load_factors(key + j % 4 * (size_t)pitch + k));
                 }
             }
             float sums[16];
@@ -188,26 +184,28 @@ static ALWAYS_INLINE void add_query_columns(struct backward_work *work, int firs
 }
 
 /* Works through the keys in chunks whose keys, values and gradients stay in the first-level cache. */
-static ALWAYS_INLINE void backward_of_queries(struct backward_work *work, int head_dim, int keys)
+static ALWAYS_INLINE void backward_of_piece(struct backward_work *work, const struct piece *piece,
+                                            int head_dim, int pitch)
 {
     const int steps = 1536 / head_dim / key_step, chunk = (steps > 0 ? steps : 1) * key_step;
+    const int keys = piece->keys;
     for (int from = 0; from < keys; from += chunk) {
         const int to = keys - from < chunk ? keys : from + chunk;
-        for (int first = 0; first < work->window.queries; first += pair_tile) {
+        for (int query = 0; query < piece->queries; query += pair_tile) {
             for (int k = from; k < to; k += key_step) {
                 for (int half = 0; half < pair_tile; half += half_tile) {
-                    if (work->window.masked) {
-                        softmax_backward(work, first, half, k, head_dim, 1, keys);
+                    if (work->walk.masks != NULL) {
+                        softmax_backward(work, piece, query, half, k, head_dim, 1, pitch);
                     } else {
-                        softmax_backward(work, first, half, k, head_dim, 0, keys);
+                        softmax_backward(work, piece, query, half, k, head_dim, 0, pitch);
                     }
                 }
-                add_key_gradients(work, first, k, head_dim, keys);
+                add_key_gradients(work, piece, query, k, head_dim, pitch);
             }
             if (head_dim % lanes == 0) {
-                add_query_vectors(work, first, from, to, head_dim, keys);
+                add_query_vectors(work, piece, query, from, to, head_dim, pitch);
             } else {
-                add_query_columns(work, first, from, to, head_dim, keys);
+                add_query_columns(work, piece, query, from, to, head_dim, pitch);
             }
         }
     }
@@ -220,21 +218,26 @@ struct upstream {
 };
 
 /* log2 of the sum of each query's exponentials, and dout . out. */
-static void gather_statistics(struct backward_work *work, const struct upstream *upstream, int head,
+static void gather_statistics(struct backward_work *work, const struct upstream *upstream,
                               const struct attention_sizes *z)
 {
-    const struct window *window = &work->window;
+    const struct cut_window *cut = work->walk.cut;
+    const size_t head = work->walk.task.head;
     const activation *dout = work->douts;
-    for (int k = 0; k < window->queries + pair_tile; k++, dout += z->head_dim) {
-        const size_t row = window->row[window->query[k]];
-        const activation *out = upstream->out + row * z->channels + head * z->head_dim;
+    for (int k = 0; k < cut->pattern->query_slots; k++, dout += z->head_dim) {
+        const int key = cut->pattern->key[k];
         float sum = 0;
+        if (key == no_token) {
+            work->dout_out[k] = 0;
+            work->log2_sum[k] = -absent_key;
+            continue;
+        }
+        const activation *out = upstream->out + cut->row[key] * z->channels + head * z->head_dim;
         for (int d = 0; d < z->head_dim; d++) {
             sum += float_of(dout[d]) * float_of(out[d]);
         }
         work->dout_out[k] = sum;
-        work->log2_sum[k] =
-            k < window->queries ? upstream->logsumexp[row * z->heads + head] * log2_of_e : -absent_key;
+        work->log2_sum[k] = upstream->logsumexp[cut->row[key] * z->heads + head] * log2_of_e;
     }
 }
 
@@ -250,51 +253,57 @@ static void pair_rows(void *pairs, const void *rows, int count, int length)
     }
 }
 
-static void gather(struct backward_work *work, const activation *qkv, const struct upstream *upstream,
-                   int head, const struct attention_sizes *z)
+static void gather(struct backward_work *work, const struct upstream *upstream, int first,
+                   const struct attention_sizes *z)
 {
-    const int first = head * z->head_dim, rows = (work->window.queries + pair_tile) / 2 * 2;
-    KERNEL(gather_channel_pairs)(work->keys, z->channels + first, &work->window, z);
-    KERNEL(gather_channel_pairs)(work->values, 2 * z->channels + first, &work->window, z);
+    const struct cut_window *cut = work->walk.cut;
+    const int slots = cut->pattern->query_slots;
+    KERNEL(gather_channel_pairs)(work->keys, z->channels + first, cut, z);
+    KERNEL(gather_channel_pairs)(work->values, 2 * z->channels + first, cut, z);
     if (z->head_dim % lanes == 0) {
-        KERNEL(gather_key_pairs)(work->key_sums, z->channels + first, &work->window, z);
+        KERNEL(gather_key_pairs)(work->key_sums, z->channels + first, cut, z);
     } else {
-        KERNEL(gather_columns)(work->key_sums, z->channels + first, &work->window, z);
+        KERNEL(gather_columns)(work->key_sums, z->channels + first, cut, z);
     }
-    KERNEL(gather_rows)(work->queries, qkv, 3 * (size_t)z->channels, first, &work->window, z);
-    KERNEL(gather_rows)(work->douts, upstream->dout, z->channels, first, &work->window, z);
-    pair_rows(work->query_pairs, work->queries, rows, z->head_dim);
-    pair_rows(work->dout_pairs, work->douts, rows, z->head_dim);
-    gather_statistics(work, upstream, head, z);
+    KERNEL(gather_rows)(work->queries, work->walk.in->qkv, 3 * (size_t)z->channels, first, cut, z);
+    KERNEL(gather_rows)(work->douts, upstream->dout, z->channels, first, cut, z);
+    pair_rows(work->query_pairs, work->queries, slots, z->head_dim);
+    pair_rows(work->dout_pairs, work->douts, slots, z->head_dim);
+    gather_statistics(work, upstream, z);
+    memset(work->dqueries, 0, (size_t)slots * z->head_dim * sizeof(float));
+    for (int d = 0; d < z->head_dim; d++) {
+        memset(work->dkeys + d * z->pitch, 0, cut->pattern->key_slots * sizeof(float));
+        memset(work->dvalues + d * z->pitch, 0, cut->pattern->key_slots * sizeof(float));
+    }
 }
 
-static void backward_of_window(activation *dqkv, double *dbias, struct backward_work *work,
-                               const activation *qkv, const struct upstream *upstream, int head,
+static void backward_of_window(activation *dqkv, struct backward_work *work, const struct upstream *upstream,
                                const struct attention_sizes *z)
 {
-    if (work->window.queries == 0) {
-        return;
-    }
-    const size_t columns = (size_t)z->head_dim * z->keys;
-    const int first = head * z->head_dim;
+    const struct cut_window *cut = work->walk.cut;
+    const struct window_pattern *pattern = cut->pattern;
+    const struct token_slots slots = {cut->row, pattern->kind, pattern->key_slots};
+    const int first = work->walk.task.head * z->head_dim;
     const float scale = 1 / sqrtf((float)z->head_dim);
-    gather(work, qkv, upstream, head, z);
-    memset(work->dqueries, 0, (size_t)(work->window.queries + pair_tile) * z->head_dim * sizeof(float));
-    memset(work->dkeys, 0, columns * sizeof(float));
-    memset(work->dvalues, 0, columns * sizeof(float));
-    if (z->keys == whole_window_keys && z->head_dim == 4) {
-        backward_of_queries(work, 4, whole_window_keys);
-    } else if (z->keys == whole_window_keys && z->head_dim == 16) {
-        backward_of_queries(work, 16, whole_window_keys);
-    } else {
-        backward_of_queries(work, z->head_dim, z->keys);
+    double *dbias = work->walk.sums->dqkv_bias;
+    gather(work, upstream, first, z);
+    for (int k = 0; k < pattern->pieces; k++) {
+        const struct piece *piece = &pattern->piece[k];
+        if (z->head_dim == 4) {
+            backward_of_piece(work, piece, 4, most_key_slots);
+        } else if (z->head_dim == 16) {
+            backward_of_piece(work, piece, 16, most_key_slots);
+        } else {
+            backward_of_piece(work, piece, z->head_dim, most_key_slots);
+        }
     }
-    for (int k = 0; k < work->window.queries; k++) {
-        KERNEL(write_scaled_row)
-        (dqkv + work->window.row[work->window.query[k]] * 3 * z->channels + first,
-         work->dqueries + (size_t)k * z->head_dim, scale, z);
+    for (int k = 0; k < pattern->query_slots; k++) {
+        if (pattern->key[k] != no_token) {
+            KERNEL(write_scaled_row)
+            (dqkv + cut->row[pattern->key[k]] * 3 * z->channels + first,
+             work->dqueries + (size_t)k * z->head_dim, scale, z);
+        }
     }
-    const struct token_slots slots = {work->window.row, work->window.padding, z->tokens};
     KERNEL(scatter_transposed)(dqkv, dbias, work->dkeys, scale, z->channels + first, &slots, z);
     KERNEL(scatter_transposed)(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &slots, z);
 }
@@ -310,16 +319,16 @@ void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float 
         return;
     }
     struct attention_sizes z;
-    if (!KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(pair_attention_sizes)(c, &z, s)) {
         return;
     }
     const struct upstream upstream = {.dout = dout, .out = out, .logsumexp = logsumexp};
     struct backward_work measured;
-    const size_t work_bytes = lay_out_work(&measured, NULL, &z), sums_bytes = attention_sums_bytes(&z);
+    struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
+    const size_t arrays = lay_out_work(&measured, NULL, &z), own = arrays + attention_sums_bytes(&z);
     const int threads = attention_threads(c);
-    const size_t tasks = z.windows * s->heads, bytes = work_bytes + sums_bytes;
-    activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
+    size_t bytes;
+    unsigned char *memory = KERNEL(attention_walk_memory)(c, &in, qkv_bias, own, &bytes, threads);
     if (memory == NULL) {
         return;
     }
@@ -327,20 +336,17 @@ void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float 
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int part = 0; part < threads; part++) {
         struct backward_work work = {.scale = log2_of_e / sqrtf((float)s->head_dim)};
-        lay_out_work(&work, memory + part * bytes, &z);
-        KERNEL(begin_attention_sums)(&sums[part], memory + part * bytes + work_bytes, work.dbias, &z);
-        for (size_t task = share_begin(tasks, part, threads); task < share_begin(tasks, part + 1, threads);
-             task++) {
-            const struct attention_task at = KERNEL(attention_task)(task, &z);
-            if (at.head != sums[part].head) {
-                KERNEL(end_attention_head)(&sums[part], &z);
-                KERNEL(head_bias)(work.bias, bias_table, at.head, &z);
-                sums[part].head = at.head;
+        unsigned char *mine = memory + part * bytes;
+        lay_out_work(&work, mine, &z);
+        KERNEL(begin_attention_sums)(&sums[part], mine + arrays, &z);
+        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own);
+        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
+        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
+            if (KERNEL(walk_to)(&work.walk, task, end)) {
+                backward_of_window(dqkv, &work, &upstream, &z);
             }
-            KERNEL(cut_window)(&work.window, at.window, qkv, padded_row, s);
-            backward_of_window(dqkv, sums[part].dqkv_bias, &work, qkv, &upstream, at.head, &z);
         }
-        KERNEL(end_attention_head)(&sums[part], &z);
+        KERNEL(end_walk)(&work.walk);
     }
     KERNEL(reduce_attention_sums)(dqkv_bias, dbias_table, sums, threads, &z);
 }

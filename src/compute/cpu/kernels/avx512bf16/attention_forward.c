@@ -4,55 +4,63 @@
 
 /* The memory of one thread. */
 struct forward_work {
-    struct window window;
-    float *bias;          /* (tokens, keys), of the head at work, times log2(e) */
+    struct attention_walk walk;
     void *keys;           /* pairs of channels */
     void *values;         /* pairs of keys where the head is whole vectors wide, else columns */
     void *queries;        /* rows */
-    void *probabilities;  /* (pair_tile, keys) */
-    float *attended;      /* (queries + pair_tile, head_dim) */
-    float *scores;        /* (pair_tile, keys) */
-    float *largest, *sum; /* (queries + pair_tile): of a query's scores, and of their exponentials */
+    void *probabilities;  /* (pair_tile, pitch) */
+    float *attended;      /* (slots of queries, head_dim) */
+    float *scores;        /* (pair_tile, pitch) */
+    float *largest, *sum; /* (slots of queries): of a query's scores, and of their exponentials */
     float scale;          /* of products of queries and keys */
 };
 
 /* Points the arrays into memory; returns the bytes they take. */
 static size_t lay_out_work(struct forward_work *work, unsigned char *memory, const struct attention_sizes *z)
 {
-    const size_t queries = (z->tokens + pair_tile + lanes - 1) / lanes * lanes, keys = z->keys;
-    const size_t columns = z->head_dim * keys * sizeof(activation), rows = queries * z->head_dim;
+    const size_t queries = (most_query_slots + lanes - 1) / lanes * lanes, pitch = z->pitch;
+    const size_t columns = z->head_dim * pitch * sizeof(activation), rows = queries * z->head_dim;
     const struct array_place places[] = {
-        {&work->bias, z->tokens * keys * sizeof(float)},
         {&work->keys, columns},
         {&work->values, columns},
         {&work->queries, rows * sizeof(activation)},
-        {&work->probabilities, pair_tile * keys * sizeof(activation)},
+        {&work->probabilities, pair_tile * pitch * sizeof(activation)},
         {&work->attended, rows * sizeof(float)},
-        {&work->scores, pair_tile * keys * sizeof(float)},
+        {&work->scores, pair_tile * pitch * sizeof(float)},
         {&work->largest, queries * sizeof(float)},
         {&work->sum, queries * sizeof(float)},
     };
     return lay_out_arrays(places, sizeof places / sizeof *places, memory);
 }
 
-/* scores = bias + scale queries keys, and the largest of each row. */
-static ALWAYS_INLINE void score_tile(struct forward_work *work, int first, int head_dim, int masked, int keys)
+/* A tile of queries of a piece, counted from its first one. */
+struct tile {
+    const struct piece *piece;
+    int query;
+};
+
+static ALWAYS_INLINE int first_slot(const struct tile *tile)
 {
+    return tile->piece->first_query + tile->query;
+}
+
+/* scores = bias + scale queries keys, and the largest of each row. */
+static ALWAYS_INLINE void score_tile(struct forward_work *work, const struct tile *tile, int head_dim,
+                                     int masked, int pitch)
+{
+    const struct attention_walk *walk = &work->walk;
+    const int first = first_slot(tile), keys = tile->piece->keys;
     const activation *queries = (const activation *)work->queries + (size_t)first * head_dim;
-    const float *bias[pair_tile];
-    int32_t own[pair_tile];
+    const float *bias = walk->bias->bias + tile->piece->bias + (size_t)tile->query * keys;
     vec most[pair_tile];
 #pragma GCC unroll 8
     for (int i = 0; i < pair_tile; i++) {
-        const int query = work->window.query[first + i];
-        bias[i] = work->bias + (size_t)query * keys;
-        own[i] = work->window.region[query];
         most[i] = broadcast(absent_key);
     }
     for (int k = 0; k < keys; k += key_step) {
         vec low[pair_tile] = {{0}}, high[pair_tile] = {{0}};
-        const uint32_t *from = (const uint32_t *)work->keys + k;
-        for (int d = 0; d < head_dim; d += 2, from += keys) {
+        const uint32_t *from = (const uint32_t *)work->keys + tile->piece->first_key + k;
+        for (int d = 0; d < head_dim; d += 2, from += pitch) {
             const factor_vec key_low = _mm512_loadu_si512(from), key_high = _mm512_loadu_si512(from + lanes);
 #pragma GCC unroll 8
             for (int i = 0; i < pair_tile; i++) {
@@ -62,14 +70,16 @@ static ALWAYS_INLINE void score_tile(struct forward_work *work, int first, int h
         }
 #pragma GCC unroll 8
         for (int i = 0; i < pair_tile; i++) {
-            vec first_half = low[i] * work->scale + load(bias[i] + k);
-            vec second_half = high[i] * work->scale + load(bias[i] + k + lanes);
+            const float *row = bias + (size_t)i * keys + k;
+            vec first_half = low[i] * work->scale + load(row);
+            vec second_half = high[i] * work->scale + load(row + lanes);
             if (masked) {
-                first_half = add_mask(first_half, work->window.region + k, own[i]);
-                second_half = add_mask(second_half, work->window.region + k + lanes, own[i]);
+                const float *mask = walk->masks->mask[0] + walk->masks->row[first + i] + k;
+                first_half += load(mask);
+                second_half += load(mask + lanes);
             }
-            store(work->scores + (size_t)i * keys + k, first_half);
-            store(work->scores + (size_t)i * keys + k + lanes, second_half);
+            store(work->scores + (size_t)i * pitch + k, first_half);
+            store(work->scores + (size_t)i * pitch + k + lanes, second_half);
             most[i] = larger(most[i], larger(first_half, second_half));
         }
     }
@@ -80,11 +90,11 @@ static ALWAYS_INLINE void score_tile(struct forward_work *work, int first, int h
 }
 
 /* Scores become probabilities, but for the division by their sum. */
-static ALWAYS_INLINE void exponentials(struct forward_work *work, int first, int keys)
+static ALWAYS_INLINE void exponentials(struct forward_work *work, int first, int keys, int pitch)
 {
     activation *probabilities = work->probabilities;
     for (int i = 0; i < pair_tile; i++) {
-        const float *scores = work->scores + (size_t)i * keys;
+        const float *scores = work->scores + (size_t)i * pitch;
         const vec largest = broadcast(work->largest[first + i]);
         vec total = {0}, other_total = {0};
         for (int k = 0; k < keys; k += key_step) {
@@ -92,24 +102,27 @@ static ALWAYS_INLINE void exponentials(struct forward_work *work, int first, int
             const vec high = rough_exp2(load(scores + k + lanes) - largest);
             total += low;
             other_total += high;
-            store_factors(probabilities + (size_t)i * keys + k, narrow_two(low, high));
+            store_factors(probabilities + (size_t)i * pitch + k, narrow_two(low, high));
         }
         work->sum[first + i] = sum_of_lanes(total + other_total);
     }
 }
 
 /* attended = probabilities values / sum, lanes are channels. */
-static ALWAYS_INLINE void attend_vectors(struct forward_work *work, int first, int head_dim, int keys)
+static ALWAYS_INLINE void attend_vectors(struct forward_work *work, const struct tile *tile, int head_dim,
+                                         int pitch)
 {
     const activation *probabilities = work->probabilities;
+    const int first = first_slot(tile), keys = tile->piece->keys;
     for (int d = 0; d < head_dim; d += lanes) {
         vec sums[pair_tile] = {{0}};
-        const uint32_t *values = (const uint32_t *)work->values + d;
+        const uint32_t *values =
+            (const uint32_t *)work->values + (size_t)(tile->piece->first_key / 2) * head_dim + d;
         for (int k = 0; k < keys; k += 2, values += head_dim) {
             const factor_vec pairs = _mm512_loadu_si512(values);
 #pragma GCC unroll 8
             for (int i = 0; i < pair_tile; i++) {
-                sums[i] = multiply_pairs(sums[i], probabilities + (size_t)i * keys + k, pairs);
+                sums[i] = multiply_pairs(sums[i], probabilities + (size_t)i * pitch + k, pairs);
             }
         }
 #pragma GCC unroll 8
@@ -120,19 +133,23 @@ static ALWAYS_INLINE void attend_vectors(struct forward_work *work, int first, i
 }
 
 /* The same where lanes are keys: four channels of four queries at a time. */
-static ALWAYS_INLINE void attend_columns(struct forward_work *work, int first, int head_dim, int keys)
+static ALWAYS_INLINE void attend_columns(struct forward_work *work, const struct tile *tile, int head_dim,
+                                         int pitch)
 {
+    const int first = first_slot(tile), keys = tile->piece->keys;
     for (int i = 0; i < pair_tile; i += 4) {
-        const activation *probabilities = (const activation *)work->probabilities + (size_t)i * keys;
+        const activation *probabilities = (const activation *)work->probabilities + (size_t)i * pitch;
         for (int d = 0; d < head_dim; d += 4) {
-            const activation *values = (const activation *)work->values + (size_t)d * keys;
+            const activation *values =
+                (const activation *)work->values + (size_t)d * pitch + tile->piece->first_key;
             vec products[16] = {{0}};
             for (int k = 0; k < keys; k += key_step) {
 #pragma GCC unroll 16
                 for (int j = 0; j < 16; j++) {
                     products[j] = (vec)_mm512_dpbf16_ps(
-                        (__m512)products[j], (__m512bh)load_factors(probabilities + j / 4 * (size_t)keys + k),
-                        (__m512bh)load_factors(values + j % 4 * (size_t)keys + k));
+                        (__m512)products[j],
+                        (__m512bh)load_factors(probabilities + j / 4 * (size_t)pitch + k),
+                        (__m512bh)load_factors(values + j % 4 * (size_t)pitch + k));
                 }
             }
             float sums[16];
@@ -145,57 +162,67 @@ static ALWAYS_INLINE void attend_columns(struct forward_work *work, int first, i
     }
 }
 
-static ALWAYS_INLINE void attend(struct forward_work *work, int head_dim, int keys)
+static ALWAYS_INLINE void attend(struct forward_work *work, const struct piece *piece, int head_dim,
+                                 int pitch)
 {
-    for (int first = 0; first < work->window.queries; first += pair_tile) {
-        if (work->window.masked) {
-            score_tile(work, first, head_dim, 1, keys);
+    for (int query = 0; query < piece->queries; query += pair_tile) {
+        const struct tile tile = {piece, query};
+        if (work->walk.masks != NULL) {
+            score_tile(work, &tile, head_dim, 1, pitch);
         } else {
-            score_tile(work, first, head_dim, 0, keys);
+            score_tile(work, &tile, head_dim, 0, pitch);
         }
-        exponentials(work, first, keys);
+        exponentials(work, first_slot(&tile), piece->keys, pitch);
         if (head_dim % lanes == 0) {
-            attend_vectors(work, first, head_dim, keys);
+            attend_vectors(work, &tile, head_dim, pitch);
         } else {
-            attend_columns(work, first, head_dim, keys);
+            attend_columns(work, &tile, head_dim, pitch);
         }
     }
 }
 
-static void write_results(activation *out, float *logsumexp, struct forward_work *work, int head,
+static void write_results(activation *out, float *logsumexp, struct forward_work *work,
                           const struct attention_sizes *z)
 {
-    const struct window *window = &work->window;
-    for (int k = 0; k < window->queries; k += lanes) {
+    const struct cut_window *cut = work->walk.cut;
+    const int head = work->walk.task.head, slots = cut->pattern->query_slots;
+    for (int k = 0; k < slots; k += lanes) {
         store(work->sum + k, (load(work->largest + k) + log2_of(load(work->sum + k))) * log_of_2);
     }
-    for (int k = 0; k < window->queries; k++) {
-        const size_t row = window->row[window->query[k]];
-        activations_of(out + row * z->channels + head * z->head_dim, work->attended + (size_t)k * z->head_dim,
-                       z->head_dim);
+    for (int k = 0; k < slots; k++) {
+        if (cut->pattern->key[k] == no_token) {
+            continue;
+        }
+        const size_t row = cut->row[cut->pattern->key[k]];
+        activations_of(out + row * z->channels + (size_t)head * z->head_dim,
+                       work->attended + (size_t)k * z->head_dim, z->head_dim);
         logsumexp[row * z->heads + head] = work->sum[k];
     }
 }
 
-static void attend_window(activation *out, float *logsumexp, struct forward_work *work, const activation *qkv,
-                          int head, const struct attention_sizes *z)
+static void attend_window(activation *out, float *logsumexp, struct forward_work *work,
+                          const struct attention_sizes *z)
 {
-    const int first = head * z->head_dim;
-    KERNEL(gather_channel_pairs)(work->keys, z->channels + first, &work->window, z);
+    const struct cut_window *cut = work->walk.cut;
+    const int first = work->walk.task.head * z->head_dim;
+    KERNEL(gather_channel_pairs)(work->keys, z->channels + first, cut, z);
     if (z->head_dim % lanes == 0) {
-        KERNEL(gather_key_pairs)(work->values, 2 * z->channels + first, &work->window, z);
+        KERNEL(gather_key_pairs)(work->values, 2 * z->channels + first, cut, z);
     } else {
-        KERNEL(gather_columns)(work->values, 2 * z->channels + first, &work->window, z);
+        KERNEL(gather_columns)(work->values, 2 * z->channels + first, cut, z);
     }
-    KERNEL(gather_rows)(work->queries, qkv, 3 * (size_t)z->channels, first, &work->window, z);
-    if (z->keys == whole_window_keys && z->head_dim == 4) {
-        attend(work, 4, whole_window_keys);
-    } else if (z->keys == whole_window_keys && z->head_dim == 16) {
-        attend(work, 16, whole_window_keys);
-    } else {
-        attend(work, z->head_dim, z->keys);
+    KERNEL(gather_rows)(work->queries, work->walk.in->qkv, 3 * (size_t)z->channels, first, cut, z);
+    for (int k = 0; k < cut->pattern->pieces; k++) {
+        const struct piece *piece = &cut->pattern->piece[k];
+        if (z->head_dim == 4) {
+            attend(work, piece, 4, most_key_slots);
+        } else if (z->head_dim == 16) {
+            attend(work, piece, 16, most_key_slots);
+        } else {
+            attend(work, piece, z->head_dim, most_key_slots);
+        }
     }
-    write_results(out, logsumexp, work, head, z);
+    write_results(out, logsumexp, work, z);
 }
 
 void KERNEL(pair_attention_forward)(struct compute *c, activation *out, float *logsumexp,
@@ -207,15 +234,15 @@ void KERNEL(pair_attention_forward)(struct compute *c, activation *out, float *l
         return;
     }
     struct attention_sizes z;
-    if (!KERNEL(attention_sizes)(c, &z, s)) {
+    if (!KERNEL(pair_attention_sizes)(c, &z, s)) {
         return;
     }
     struct forward_work measured;
-    const size_t bytes = lay_out_work(&measured, NULL, &z);
+    struct attention_inputs in = {.qkv = qkv, .bias_table = bias_table, .shape = s, .sizes = &z};
+    const size_t own = lay_out_work(&measured, NULL, &z);
     const int threads = cpu_state(c)->threads;
-    const size_t tasks = z.windows * s->heads;
-    activation *padded_row;
-    unsigned char *memory = KERNEL(attention_memory)(c, &padded_row, qkv_bias, threads * bytes, &z);
+    size_t bytes;
+    unsigned char *memory = KERNEL(attention_walk_memory)(c, &in, qkv_bias, own, &bytes, threads);
     if (memory == NULL) {
         return;
     }
@@ -223,16 +250,13 @@ void KERNEL(pair_attention_forward)(struct compute *c, activation *out, float *l
     for (int part = 0; part < threads; part++) {
         struct forward_work work = {.scale = log2_of_e / sqrtf((float)s->head_dim)};
         lay_out_work(&work, memory + part * bytes, &z);
-        int prepared = -1;
-        const size_t end = share_begin(tasks, part + 1, threads);
-        for (size_t task = share_begin(tasks, part, threads); task < end; task++) {
-            const struct attention_task at = KERNEL(attention_task)(task, &z);
-            if (at.head != prepared) {
-                KERNEL(head_bias)(work.bias, bias_table, at.head, &z);
-                prepared = at.head;
+        KERNEL(begin_walk)(&work.walk, &in, NULL, memory + part * bytes + own);
+        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
+        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
+            if (KERNEL(walk_to)(&work.walk, task, end)) {
+                attend_window(out, logsumexp, &work, &z);
             }
-            KERNEL(cut_window)(&work.window, at.window, qkv, padded_row, s);
-            attend_window(out, logsumexp, &work, qkv, at.head, &z);
         }
+        KERNEL(end_walk)(&work.walk);
     }
 }

@@ -8,7 +8,7 @@
 #ifndef COMPUTE_CPU_KERNELS_AVX512BF16_ATTENTION_PAIRS_H
 #define COMPUTE_CPU_KERNELS_AVX512BF16_ATTENTION_PAIRS_H
 
-#include "compute/cpu/kernels/attention_window.h"
+#include "compute/cpu/kernels/attention_walk.h"
 #include "compute/cpu/kernels/factor.h"
 
 enum { pair_tile = 8, /* queries that are worked on together */ key_step = 2 * lanes };
@@ -46,21 +46,24 @@ static inline factor_vec narrow_in_turns(vec a, vec b)
     return _mm512_permutexvar_epi16(order, narrow_two(a, b));
 }
 
-/* Of one head, columns first .. first + head_dim - 1 of the window's rows of qkv, zero behind the last token:
- */
+/* Of one head, columns first .. first + head_dim - 1 of the slots' rows of qkv, zero for absent tokens: */
 
-/* (head_dim / 2, keys) pairs of channels */
-void KERNEL(gather_channel_pairs)(uint32_t *result, int first, const struct window *window,
+/* (head_dim / 2, pitch) pairs of channels */
+void KERNEL(gather_channel_pairs)(uint32_t *result, int first, const struct cut_window *cut,
                                   const struct attention_sizes *sizes);
-/* (keys / 2, head_dim) pairs of keys */
-void KERNEL(gather_key_pairs)(uint32_t *result, int first, const struct window *window,
+/* (slots / 2, head_dim) pairs of keys */
+void KERNEL(gather_key_pairs)(uint32_t *result, int first, const struct cut_window *cut,
                               const struct attention_sizes *sizes);
-/* (head_dim, keys) */
-void KERNEL(gather_columns)(activation *result, int first, const struct window *window,
+/* (head_dim, pitch) */
+void KERNEL(gather_columns)(activation *result, int first, const struct cut_window *cut,
                             const struct attention_sizes *sizes);
-/* (queries + pair_tile, head_dim) of rows (n d h w, row_length), zero behind the last query */
+/* (slots of queries, head_dim) of rows (n d h w, row_length), zero for absent ones */
 void KERNEL(gather_rows)(activation *result, const activation *rows, size_t row_length, int first,
-                         const struct window *window, const struct attention_sizes *sizes);
+                         const struct cut_window *cut, const struct attention_sizes *sizes);
+
+/* The sizes of windows in pieces whose bias lies by queries. */
+int KERNEL(pair_attention_sizes)(struct compute *c, struct attention_sizes *sizes,
+                                 const struct attention_shape *shape);
 
 void KERNEL(pair_attention_forward)(struct compute *c, activation *out, float *logsumexp,
                                     const activation *qkv, const float *qkv_bias, const float *bias_table,

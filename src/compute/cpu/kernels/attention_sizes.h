@@ -1,10 +1,9 @@
-/* What forward and backward of window attention share: which tokens a window holds, and one head's tokens
- * laid out for vectors over keys.
+/* The sizes of window attention, and where tokens lie in windows and in the table of biases.
  *
  * Scores are kept times log2(e), so that their exponential is a power of two: queries, bias and mask carry
  * the factor. */
-#ifndef COMPUTE_CPU_KERNELS_ATTENTION_WINDOW_H
-#define COMPUTE_CPU_KERNELS_ATTENTION_WINDOW_H
+#ifndef COMPUTE_CPU_KERNELS_ATTENTION_SIZES_H
+#define COMPUTE_CPU_KERNELS_ATTENTION_SIZES_H
 
 #include "compute/compute.h"
 #include "compute/cpu/kernels/activation.h"
@@ -20,8 +19,10 @@ enum {
     block_keys = 2 * lanes,           /* keys that are worked on together */
     query_tile = lanes == 16 ? 8 : 4, /* queries that are worked on together ... */
     most_query_tile = 8,              /* ... whatever the build */
-    regions_of_window = 8,            /* of a window that a shift cuts along each axis */
-    regions_of_all = 27,
+    most_pieces = 8,                  /* of a window (attention_pieces.h): two regions along each axis */
+    most_query_slots = window_tokens_max + most_pieces * most_query_tile,
+    most_key_slots =
+        (window_tokens_max + most_pieces * block_keys + block_keys - 1) / block_keys * block_keys,
 };
 
 static const float log2_of_e = 1.44269504F;
@@ -29,37 +30,30 @@ static const float log_of_2 = 0.693147181F;
 static const float masked_score = -100 * 1.44269504F;
 static const float absent_key = -1e30F; /* the bias of lanes behind the last key */
 
+/* Whether sums over keys read a matrix of tokens by channels, not its transpose. */
+enum { row_channels = 16 }; /* that are worked on together where lanes are channels */
+static inline int attention_by_rows(int width)
+{
+    return lanes > 4 && width % row_channels == 0;
+}
+
 /* The sizes that hold for all windows. */
 struct attention_sizes {
     int channels, heads, head_dim;
     int width; /* head_dim rounded up to 4 */
     int tokens;
-    int keys;       /* tokens rounded up to two vectors */
-    size_t pitch;   /* from a channel's keys to the next one's: keys, unless a kernel sets another */
+    int keys;     /* tokens rounded up to two vectors */
+    size_t pitch; /* from a channel's keys to the next one's: most_key_slots */
+    /* For windows in pieces (attention_pieces.h), set by kernels that want them otherwise: whether regions
+     * are pieces, of how many queries slots are a multiple, whether bias lies by blocks of keys or by
+     * queries. */
+    int regions_apart, query_unit, bias_in_blocks;
     size_t windows; /* over all samples */
-    size_t group;   /* windows, see attention_task */
+    size_t group;   /* windows of samples that stay in the cache until the last head has read its columns of
+                       them */
 };
-
-/* Tasks are windows x heads. A head's bias is prepared once for a group of windows: samples that stay in the
- * cache until the last head has read its columns of them. */
-struct attention_task {
-    int head;
-    size_t window;
-};
-struct attention_task KERNEL(attention_task)(size_t task, const struct attention_sizes *sizes);
 
 enum token_kind { REAL_TOKEN, PADDING, ABSENT_TOKEN };
-
-struct window {
-    int queries;                              /* real tokens */
-    int masked;                               /* tokens of different regions do not see each other */
-    size_t row[window_tokens_max];            /* of the token among all, unless it is padding */
-    const activation *qkv[window_tokens_max]; /* its q, k and v */
-    unsigned char padding[window_tokens_max]; /* whether it is: REAL_TOKEN or PADDING */
-    /* The real tokens' numbers; repeats the last one behind the end. */
-    int query[window_tokens_max + most_query_tile];
-    int32_t region[whole_window_keys];
-};
 
 /* Where a window's tokens lie along one axis, before the roll (-1: in the padding), and their regions. */
 struct axis_places {
@@ -76,9 +70,9 @@ static inline int windows_along(int extent, int window)
 int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes,
                             const struct attention_shape *shape);
 
-/* Scratch memory of a pass: the result has `bytes`, and padded_row (2, 3 channels) is q, k and v of padding,
- * from qkv_bias, and of absent tokens, zeros. NULL where there is none left, which c remembers. */
-unsigned char *KERNEL(attention_memory)(struct compute *c, activation **padded_row, const float *qkv_bias,
+/* Scratch memory of a pass: the result has `bytes`, and constant_rows (2, 3 channels) are q, k and v of
+ * padding, from qkv_bias, and of absent tokens, zeros. NULL where there is none left, which c remembers. */
+unsigned char *KERNEL(attention_memory)(struct compute *c, activation **constant_rows, const float *qkv_bias,
                                         size_t bytes, const struct attention_sizes *sizes);
 
 /* An array in a thread's part of it. */
@@ -100,13 +94,6 @@ static inline size_t lay_out_arrays(const struct array_place *places, size_t cou
     return bytes;
 }
 
-/* padded_row as attention_memory leaves it. */
-void KERNEL(cut_window)(struct window *window, size_t index, const activation *qkv,
-                        const activation *padded_row, const struct attention_shape *shape);
-
-/* bias (tokens, keys) of one head from the table (2197, heads). */
-void KERNEL(head_bias)(float *bias, const float *bias_table, int head, const struct attention_sizes *sizes);
-
 /* The row of the table for query and key is first_table_row(query) - offset(key), both by their numbers in a
  * window of 7^3. */
 static inline int offset_in_table(int token)
@@ -118,18 +105,6 @@ static inline int offset_in_table(int token)
 static inline int first_table_row(int query)
 {
     return offset_in_table(query) + (relative_table_rows - 1) / 2;
-}
-
-/* Adds the mask to a query's scores of one vector of keys, by their regions. */
-static inline vec add_mask(vec scores, const int32_t *region, int32_t own)
-{
-#if defined(__AVX512F__)
-    const __mmask16 apart = _mm512_cmpneq_epi32_mask(_mm512_loadu_si512(region), _mm512_set1_epi32(own));
-    return (vec)_mm512_mask_add_ps((__m512)scores, apart, (__m512)scores, _mm512_set1_ps(masked_score));
-#else
-    const vec masked = broadcast(masked_score);
-    return scores + (vec)(((ivec)load((const float *)region) != own) & (ivec)masked);
-#endif
 }
 
 #endif

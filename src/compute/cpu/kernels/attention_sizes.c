@@ -1,0 +1,53 @@
+#include "compute/cpu/kernels/attention_sizes.h"
+
+#include "compute/cpu/kernels/kernels.h"
+#include "compute/supported_shapes.h"
+
+enum { least_group = 64 }; /* windows that make preparing a head's bias cheap */
+
+int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes, const struct attention_shape *s)
+{
+    if (!attention_is_supported(c, s)) {
+        return 0;
+    }
+    sizes->heads = s->heads;
+    sizes->head_dim = s->head_dim;
+    sizes->channels = s->heads * s->head_dim;
+    sizes->width = (s->head_dim + 3) / 4 * 4;
+    sizes->tokens = s->window[0] * s->window[1] * s->window[2];
+    sizes->keys = (sizes->tokens + 2 * lanes - 1) / (2 * lanes) * (2 * lanes);
+    sizes->pitch = most_key_slots;
+    sizes->regions_apart = 1;
+    sizes->query_unit = query_tile;
+    sizes->bias_in_blocks = attention_by_rows(sizes->width);
+    const size_t per_sample = (size_t)windows_along(s->d, s->window[0]) * windows_along(s->h, s->window[1]) *
+                              windows_along(s->w, s->window[2]);
+    sizes->windows = s->n * per_sample;
+    sizes->group = (least_group + per_sample - 1) / per_sample * per_sample;
+    return 1;
+}
+
+unsigned char *KERNEL(attention_memory)(struct compute *c, activation **constant_rows, const float *qkv_bias,
+                                        size_t bytes, const struct attention_sizes *z)
+{
+    const size_t length = 3 * (size_t)z->channels, row_bytes = float_bytes(2 * length);
+    *constant_rows = cpu_scratch(c, row_bytes + bytes);
+    if (*constant_rows == NULL) {
+        return NULL;
+    }
+    activations_of(*constant_rows, qkv_bias, length);
+    memset(*constant_rows + length, 0, length * sizeof **constant_rows);
+    return (unsigned char *)*constant_rows + row_bytes;
+}
+
+struct axis_places KERNEL(places_along)(int extent, int window, int shift, int corner)
+{
+    struct axis_places a;
+    const int end = windows_along(extent, window) * window;
+    for (int t = 0; t < window; t++) {
+        const int rolled = corner + t, place = (rolled + shift) % end;
+        a.place[t] = place < extent ? place : -1;
+        a.region[t] = shift == 0 || rolled < end - window ? 0 : rolled < end - shift ? 1 : 2;
+    }
+    return a;
+}
