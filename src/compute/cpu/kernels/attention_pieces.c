@@ -280,6 +280,9 @@ size_t KERNEL(first_piece_task)(int part, int parts, const struct window_pattern
                                 const struct attention_sizes *z)
 {
     const size_t samples = z->windows / patterns->windows;
+    if (part == parts) {
+        return z->windows * z->heads;
+    }
     double of_sample = 0;
     for (int k = 0; k < patterns->count; k++) {
         of_sample += work_of(&patterns->pattern[k]) * (double)windows_of(&patterns->pattern[k]);
@@ -288,18 +291,19 @@ size_t KERNEL(first_piece_task)(int part, int parts, const struct window_pattern
     size_t task = 0;
     for (size_t first = 0; first < z->windows; first += z->group) {
         const size_t windows = z->windows - first < z->group ? z->windows - first : z->group;
-        const double of_head = of_sample * (double)(windows / patterns->windows);
+        const size_t in_group = windows / patterns->windows;
+        const double of_head = of_sample * (double)in_group;
         if (left >= of_head * z->heads) {
             left -= of_head * z->heads;
             task += windows * z->heads;
             continue;
         }
-        for (; left >= of_head; left -= of_head) {
-            task += windows;
-        }
-        for (const struct window_pattern *p = patterns->pattern; p < patterns->pattern + patterns->count;
-             p++) {
-            const size_t tasks = windows / patterns->windows * windows_of(p);
+        const size_t heads = (size_t)(left / of_head);
+        left -= of_head * (double)heads;
+        task += windows * heads;
+        for (int k = 0; k < patterns->count; k++) {
+            const struct window_pattern *p = &patterns->pattern[k];
+            const size_t tasks = in_group * windows_of(p);
             const double of_window = work_of(p);
             if (left < of_window * (double)tasks) {
                 return task + (size_t)(left / of_window);

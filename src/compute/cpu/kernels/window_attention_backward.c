@@ -271,7 +271,7 @@ struct narrow_tile {
 };
 
 static void cut_narrow_tile(struct narrow_tile *tile, const struct backward_work *work,
-                            const struct piece *piece, int query)
+                            const struct piece *piece, int query, int masked)
 {
     const struct attention_walk *walk = &work->walk;
     const int first = piece->first_query + query;
@@ -282,7 +282,7 @@ static void cut_narrow_tile(struct narrow_tile *tile, const struct backward_work
                                  .minus_dout_out = work->minus_dout_out + first,
                                  .bias = walk->bias->bias + bias,
                                  .dbias = walk->bias->dbias + bias};
-    for (int i = 0; i < few_channels && walk->masks != NULL; i++) {
+    for (int i = 0; masked && i < few_channels; i++) {
         tile->mask[i] = walk->masks->mask[0] + walk->masks->row[first + i];
     }
 }
@@ -356,7 +356,7 @@ static ALWAYS_INLINE void backward_of_narrow_head(struct backward_work *work, co
     for (int query = 0; query < piece->queries; query += few_channels) {
         struct narrow_tile tile;
         vec dquery[few_channels * few_channels] = {{0}};
-        cut_narrow_tile(&tile, work, piece, query);
+        cut_narrow_tile(&tile, work, piece, query, kind.masked);
         for (int k = 0; k < end; k += lanes) {
             if (k % (2 * block_keys) == 0) {
                 fetch_ahead(&work->ahead);
