@@ -227,8 +227,6 @@ void KERNEL(whole_pattern)(struct window_pattern *whole, const struct window_pat
     const int extent[3] = {s->d, s->h, s->w};
     struct axis_places at[3];
     for (int axis = 0; axis < 3; axis++) {
-        whole->first[axis] = pattern->first[axis];
-        whole->count[axis] = pattern->count[axis];
         at[axis] = KERNEL(places_along)(extent[axis], s->window[axis], s->shift[axis],
                                         pattern->first[axis] * s->window[axis]);
     }

@@ -99,7 +99,7 @@ struct cut_window {
     const activation *qkv[most_key_slots]; /* its q, k and v */
 };
 
-/* constant_rows (2, 3 channels): of padding, and zeros for absent tokens. */
+/* constant_rows: see attention_inputs. */
 void KERNEL(cut_pieces)(struct cut_window *cut, const struct window_pattern *pattern,
                         const struct piece_task *task, const activation *qkv, const activation *constant_rows,
                         const struct attention_shape *shape);

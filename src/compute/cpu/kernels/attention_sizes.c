@@ -27,19 +27,6 @@ int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes, co
     return 1;
 }
 
-unsigned char *KERNEL(attention_memory)(struct compute *c, activation **constant_rows, const float *qkv_bias,
-                                        size_t bytes, const struct attention_sizes *z)
-{
-    const size_t length = 3 * (size_t)z->channels, row_bytes = float_bytes(2 * length);
-    *constant_rows = cpu_scratch(c, row_bytes + bytes);
-    if (*constant_rows == NULL) {
-        return NULL;
-    }
-    activations_of(*constant_rows, qkv_bias, length);
-    memset(*constant_rows + length, 0, length * sizeof **constant_rows);
-    return (unsigned char *)*constant_rows + row_bytes;
-}
-
 struct axis_places KERNEL(places_along)(int extent, int window, int shift, int corner)
 {
     struct axis_places a;

@@ -70,12 +70,7 @@ static inline int windows_along(int extent, int window)
 int KERNEL(attention_sizes)(struct compute *c, struct attention_sizes *sizes,
                             const struct attention_shape *shape);
 
-/* Scratch memory of a pass: the result has `bytes`, and constant_rows (2, 3 channels) are q, k and v of
- * padding, from qkv_bias, and of absent tokens, zeros. NULL where there is none left, which c remembers. */
-unsigned char *KERNEL(attention_memory)(struct compute *c, activation **constant_rows, const float *qkv_bias,
-                                        size_t bytes, const struct attention_sizes *sizes);
-
-/* An array in a thread's part of it. */
+/* An array in scratch memory. */
 struct array_place {
     void *array; /* where the pointer to it is kept */
     size_t bytes;

@@ -67,16 +67,15 @@ void KERNEL(write_scaled_row)(activation *to, const float *from, float factor,
 
 /* Slot t, columns from `begin` on, of scatter_transposed. */
 static void scatter_token(activation *dqkv, double *dqkv_bias, const float *gradient, float factor, int t,
-                          int begin, int first, const struct token_slots *slots,
-                          const struct attention_sizes *z)
+                          int begin, int first, const struct cut_window *cut, const struct attention_sizes *z)
 {
     const float *from = gradient + t;
-    if (slots->kind[t] == PADDING) {
+    if (cut->pattern->kind[t] == PADDING) {
         for (int d = begin; d < z->head_dim; d++) {
             dqkv_bias[first + d] += (double)from[d * z->pitch] * factor;
         }
-    } else if (slots->kind[t] == REAL_TOKEN) {
-        activation *to = dqkv + slots->row[t] * 3 * z->channels + first;
+    } else if (cut->pattern->kind[t] == REAL_TOKEN) {
+        activation *to = dqkv + cut->row[t] * 3 * z->channels + first;
         for (int d = begin; d < z->head_dim; d++) {
             to[d] = activation_of(from[d * z->pitch] * factor);
         }
@@ -97,10 +96,10 @@ static void add_padding(double *dqkv_bias, vec gradient)
 
 /* The same for whole vectors of slots, of a head of whole vectors of channels; returns how many slots. */
 static int scatter_vectors(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
-                           int first, const struct token_slots *slots, const struct attention_sizes *z)
+                           int first, const struct cut_window *cut, const struct attention_sizes *z)
 {
     int t = 0;
-    for (; t + lanes <= slots->count; t += lanes) {
+    for (; t + lanes <= cut->pattern->key_slots; t += lanes) {
         for (int d = 0; d < z->head_dim; d += lanes) {
             vec rows[lanes];
             for (int k = 0; k < lanes; k++) {
@@ -108,9 +107,9 @@ static int scatter_vectors(activation *dqkv, double *dqkv_bias, const float *gra
             }
             transpose_16(rows);
             for (int k = 0; k < lanes; k++) {
-                if (slots->kind[t + k] == REAL_TOKEN) {
-                    store_activations(dqkv + slots->row[t + k] * 3 * z->channels + first + d, rows[k]);
-                } else if (slots->kind[t + k] == PADDING) {
+                if (cut->pattern->kind[t + k] == REAL_TOKEN) {
+                    store_activations(dqkv + cut->row[t + k] * 3 * z->channels + first + d, rows[k]);
+                } else if (cut->pattern->kind[t + k] == PADDING) {
                     add_padding(dqkv_bias + first + d, rows[k]);
                 }
             }
@@ -120,19 +119,20 @@ static int scatter_vectors(activation *dqkv, double *dqkv_bias, const float *gra
 }
 #endif
 
-void KERNEL(scatter_transposed)(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
-                                int first, const struct token_slots *slots, const struct attention_sizes *z)
+/* Columns of keys or of values. */
+static void scatter_transposed(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
+                               int first, const struct cut_window *cut, const struct attention_sizes *z)
 {
     const size_t pitch = z->pitch;
     const int whole = z->head_dim / 4 * 4;
     int t = 0;
 #if defined(__AVX512F__)
     if (z->head_dim % lanes == 0) {
-        t = scatter_vectors(dqkv, dqkv_bias, gradient, factor, first, slots, z);
+        t = scatter_vectors(dqkv, dqkv_bias, gradient, factor, first, cut, z);
     }
 #endif
-    for (; t < slots->count; t += 4) {
-        const unsigned char *kind = slots->kind + t;
+    for (; t < cut->pattern->key_slots; t += 4) {
+        const unsigned char *kind = cut->pattern->kind + t;
         for (int d = 0; d < whole; d += 4) {
             const float *from = gradient + d * pitch + t;
             float block[16]; /* tokens by channels */
@@ -140,14 +140,30 @@ void KERNEL(scatter_transposed)(activation *dqkv, double *dqkv_bias, const float
                              load_quad(from + 3 * pitch));
             for (int j = 0; j < 4; j++) {
                 if (kind[j] == REAL_TOKEN) {
-                    activation *to = dqkv + slots->row[t + j] * 3 * z->channels + first + d;
+                    activation *to = dqkv + cut->row[t + j] * 3 * z->channels + first + d;
                     store_activation_quad(to, load_quad(block + 4 * (size_t)j) * factor);
                 }
             }
         }
         for (int j = 0; j < 4; j++) {
             const int begin = kind[j] == REAL_TOKEN ? whole : 0;
-            scatter_token(dqkv, dqkv_bias, gradient, factor, t + j, begin, first, slots, z);
+            scatter_token(dqkv, dqkv_bias, gradient, factor, t + j, begin, first, cut, z);
         }
     }
+}
+
+void KERNEL(write_window_gradients)(activation *dqkv, const struct attention_sums *sums,
+                                    const struct window_gradients *g, int first, const struct cut_window *cut,
+                                    const struct attention_sizes *z)
+{
+    const struct window_pattern *p = cut->pattern;
+    for (int k = 0; k < p->query_slots; k++) {
+        if (p->key[k] != no_token) {
+            KERNEL(write_scaled_row)
+            (dqkv + cut->row[p->key[k]] * 3 * z->channels + first, g->dqueries + (size_t)k * z->width,
+             g->query_factor, z);
+        }
+    }
+    scatter_transposed(dqkv, sums->dqkv_bias, g->dkeys, g->key_factor, z->channels + first, cut, z);
+    scatter_transposed(dqkv, sums->dqkv_bias, g->dvalues, 1, 2 * z->channels + first, cut, z);
 }

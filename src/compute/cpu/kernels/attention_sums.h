@@ -3,7 +3,7 @@
 #ifndef COMPUTE_CPU_KERNELS_ATTENTION_SUMS_H
 #define COMPUTE_CPU_KERNELS_ATTENTION_SUMS_H
 
-#include "compute/cpu/kernels/attention_sizes.h"
+#include "compute/cpu/kernels/attention_pieces.h"
 
 enum { most_attention_threads = 256 };
 
@@ -28,7 +28,7 @@ typedef double double_line __attribute__((vector_size(line_keys * sizeof(double)
 struct attention_sums {
     int head;           /* at work; -1: none yet */
     double_line *lines; /* (relative_table_window, line_distances): the head's gradient by the query's place,
-                           see line_distance */
+                           see lines_of_query */
     double *dtable;     /* (heads, 2197) */
     double *dqkv_bias;  /* (3 channels) */
 };
@@ -68,17 +68,17 @@ void KERNEL(reduce_attention_sums)(float *dqkv_bias, float *dbias_table, const s
 void KERNEL(write_scaled_row)(activation *to, const float *from, float factor,
                               const struct attention_sizes *sizes);
 
-/* Tokens of a window, in the order of a matrix that has a column for each. */
-struct token_slots {
-    const size_t *row;         /* of the token among all, where it is real */
-    const unsigned char *kind; /* enum token_kind */
-    int count;                 /* a multiple of 4, of whole vectors where heads have such */
+/* A window's gradients, before they are scaled: of queries (query slots, width), keys and values (width,
+ * pitch), and the factors of the first two. */
+struct window_gradients {
+    const float *dqueries, *dkeys, *dvalues;
+    float query_factor, key_factor;
 };
 
-/* Columns first .. first + head_dim - 1 of the real tokens of dqkv, from gradient (head_dim, slots) times
- * factor; what belongs to padding is added to dqkv_bias. */
-void KERNEL(scatter_transposed)(activation *dqkv, double *dqkv_bias, const float *gradient, float factor,
-                                int first, const struct token_slots *slots,
-                                const struct attention_sizes *sizes);
+/* Writes the columns of a head, from `first` on, of the real tokens of dqkv; what belongs to padding is added
+ * to sums. */
+void KERNEL(write_window_gradients)(activation *dqkv, const struct attention_sums *sums,
+                                    const struct window_gradients *gradients, int first,
+                                    const struct cut_window *cut, const struct attention_sizes *sizes);
 
 #endif

@@ -21,26 +21,33 @@ unsigned char *KERNEL(attention_walk_memory)(struct compute *c, struct attention
                                              const float *qkv_bias, size_t own, size_t *bytes, int threads)
 {
     struct attention_walk measured;
+    struct window_patterns *patterns;
     activation *constant_rows;
-    const size_t of_patterns = (sizeof(struct window_patterns) + 63) / 64 * 64;
+    const size_t length = 3 * (size_t)in->sizes->channels;
+    const struct array_place shared[] = {{&constant_rows, 2 * length * sizeof *constant_rows},
+                                         {&patterns, sizeof *patterns}};
+    const size_t shared_bytes = lay_out_arrays(shared, 2, NULL);
     *bytes = own + lay_out_biases(&measured, NULL, in->sizes);
-    unsigned char *memory =
-        KERNEL(attention_memory)(c, &constant_rows, qkv_bias, of_patterns + threads * *bytes, in->sizes);
+    unsigned char *memory = cpu_scratch(c, shared_bytes + threads * *bytes);
     if (memory == NULL) {
         return NULL;
     }
-    struct window_patterns *patterns = (struct window_patterns *)memory;
+    lay_out_arrays(shared, 2, memory);
+    activations_of(constant_rows, qkv_bias, length);
+    memset(constant_rows + length, 0, length * sizeof *constant_rows);
     KERNEL(find_patterns)(patterns, in->shape, in->sizes);
     in->constant_rows = constant_rows;
     in->patterns = patterns;
-    return memory + of_patterns;
+    return memory + shared_bytes;
 }
 
 void KERNEL(begin_walk)(struct attention_walk *w, const struct attention_inputs *in,
-                        struct attention_sums *sums, void *memory)
+                        struct attention_sums *sums, void *memory, int part, int parts)
 {
     w->in = in;
     w->sums = sums;
+    w->at = KERNEL(first_piece_task)(part, parts, in->patterns, in->sizes);
+    w->end = KERNEL(first_piece_task)(part + 1, parts, in->patterns, in->sizes);
     w->in_pieces = w->whole = (struct pattern_bias){NULL};
     lay_out_biases(w, memory, in->sizes);
     if (sums == NULL) {
@@ -144,7 +151,7 @@ static void take_whole(struct attention_walk *w)
     w->masks = w->whole_pattern.regions > 1 ? &w->whole_masks : NULL;
 }
 
-int KERNEL(walk_to)(struct attention_walk *w, size_t task, size_t end)
+static void walk_to(struct attention_walk *w, size_t task)
 {
     const struct attention_inputs *in = w->in;
     struct cut_window *here = &w->cuts[task % 2], *next = &w->cuts[(task + 1) % 2];
@@ -163,7 +170,7 @@ int KERNEL(walk_to)(struct attention_walk *w, size_t task, size_t end)
     w->cut = w->ahead = here;
     w->bias = &w->in_pieces;
     w->masks = NULL;
-    if (task + 1 < end) {
+    if (task + 1 < w->end) {
         w->next = KERNEL(piece_task)(task + 1, in->patterns, in->sizes);
         cut(next, w->next.pattern, &w->next, in);
         w->ahead = next;
@@ -171,13 +178,19 @@ int KERNEL(walk_to)(struct attention_walk *w, size_t task, size_t end)
     if (here->pattern->pieces > 0 && !pieces_suffice(w)) {
         take_whole(w);
     }
-    return here->pattern->pieces > 0;
 }
 
-void KERNEL(end_walk)(struct attention_walk *w)
+int KERNEL(next_window)(struct attention_walk *w)
 {
+    while (w->at < w->end) {
+        walk_to(w, w->at++);
+        if (w->cut->pattern->pieces > 0) {
+            return 1;
+        }
+    }
     end_biases(w);
     if (w->sums != NULL) {
         KERNEL(end_attention_head)(w->sums);
     }
+    return 0;
 }

@@ -9,7 +9,8 @@
 
 /* What all threads read. */
 struct attention_inputs {
-    const activation *qkv, *constant_rows; /* constant_rows: see attention_memory */
+    const activation *qkv;
+    const activation *constant_rows; /* (2, 3 channels): q, k and v of padding, and zeros of absent tokens */
     const float *bias_table;
     const struct attention_shape *shape;
     const struct attention_sizes *sizes;
@@ -28,6 +29,7 @@ struct attention_walk {
     /* The next window; the last one again where there is none. */
     struct piece_task next;
     const struct cut_window *ahead;
+    size_t at, end; /* tasks of the share: the one behind the window at work, and the end */
     /* Behind these pointers. */
     struct cut_window cuts[2], whole_cut; /* by task */
     struct pattern_bias in_pieces, whole;
@@ -41,14 +43,13 @@ struct attention_walk {
 unsigned char *KERNEL(attention_walk_memory)(struct compute *c, struct attention_inputs *in,
                                              const float *qkv_bias, size_t own, size_t *bytes, int threads);
 
-/* memory: behind the caller's; sums: NULL for forward. */
+/* Of thread `part` of `parts`. memory: behind the caller's; sums: NULL for forward. */
 void KERNEL(begin_walk)(struct attention_walk *walk, const struct attention_inputs *in,
-                        struct attention_sums *sums, void *memory);
+                        struct attention_sums *sums, void *memory, int part, int parts);
 
-/* Goes to one of the tasks up to `end`, the first one or that behind the last one it went to. Returns 0 where
- * the window has no tokens. */
-int KERNEL(walk_to)(struct attention_walk *walk, size_t task, size_t end);
-
-void KERNEL(end_walk)(struct attention_walk *walk);
+/* Goes to the next window with tokens and head. Returns 0 where there is none left; then the sums are
+ * complete.
+ */
+int KERNEL(next_window)(struct attention_walk *walk);
 
 #endif

@@ -463,39 +463,24 @@ static void gather(struct backward_work *work, const struct backward_rows *rows,
     }
 }
 
-static void write_gradients(const struct backward_rows *rows, struct backward_work *work, int first,
-                            const struct attention_sizes *z)
-{
-    const struct cut_window *cut = work->walk.cut;
-    const struct window_pattern *pattern = cut->pattern;
-    const struct token_slots slots = {cut->row, pattern->kind, pattern->key_slots};
-    const float scale = 1 / sqrtf((float)z->head_dim);
-    double *dqkv_bias = work->walk.sums->dqkv_bias;
-    for (int k = 0; k < pattern->query_slots; k++) {
-        if (pattern->key[k] != no_token) {
-            KERNEL(write_scaled_row)
-            (rows->dqkv + cut->row[pattern->key[k]] * 3 * z->channels + first,
-             work->dqueries + (size_t)k * z->width, scale, z);
-        }
-    }
-    /* The queries carry log2(e), which the gradient of the keys must not. */
-    KERNEL(scatter_transposed)
-    (rows->dqkv, dqkv_bias, work->dkeys, log_of_2, z->channels + first, &slots, z);
-    KERNEL(scatter_transposed)
-    (rows->dqkv, dqkv_bias, work->dvalues, 1, 2 * z->channels + first, &slots, z);
-}
-
 static void backward_of_window(const struct backward_rows *rows, struct backward_work *work,
                                const struct attention_sizes *z)
 {
-    const struct window_pattern *pattern = work->walk.cut->pattern;
-    const int first = work->walk.task.head * z->head_dim;
+    const struct attention_walk *walk = &work->walk;
+    const struct window_pattern *pattern = walk->cut->pattern;
+    const int first = walk->task.head * z->head_dim;
+    const struct window_gradients gradients = {
+        .dqueries = work->dqueries,
+        .dkeys = work->dkeys,
+        .dvalues = work->dvalues,
+        .query_factor = 1 / sqrtf((float)z->head_dim),
+        .key_factor = log_of_2}; /* the queries carry log2(e), which the gradient of the keys must not */
     gather(work, rows, first, z);
     look_ahead(work, rows, z);
     for (int k = 0; k < pattern->pieces; k++) {
         backward_of_piece(work, &pattern->piece[k], z);
     }
-    write_gradients(rows, work, first, z);
+    KERNEL(write_window_gradients)(rows->dqkv, walk->sums, &gradients, first, walk->cut, z);
 }
 
 void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, float *dqkv_bias,
@@ -525,14 +510,10 @@ void KERNEL(window_attention_backward)(struct compute *c, activation *dqkv, floa
         unsigned char *mine = memory + part * bytes;
         lay_out_work(&work, mine, &z);
         KERNEL(begin_attention_sums)(&sums[part], mine + arrays, &z);
-        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own);
-        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
-        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
-            if (KERNEL(walk_to)(&work.walk, task, end)) {
-                backward_of_window(&rows, &work, &z);
-            }
+        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own, part, threads);
+        while (KERNEL(next_window)(&work.walk)) {
+            backward_of_window(&rows, &work, &z);
         }
-        KERNEL(end_walk)(&work.walk);
     }
     KERNEL(reduce_attention_sums)(dqkv_bias, dbias_table, sums, threads, &z);
 }

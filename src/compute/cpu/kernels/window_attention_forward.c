@@ -284,13 +284,9 @@ void KERNEL(window_attention_forward)(struct compute *c, activation *out, float 
         struct forward_work work;
         unsigned char *mine = memory + part * bytes;
         lay_out_work(&work, mine, &z);
-        KERNEL(begin_walk)(&work.walk, &in, NULL, mine + own);
-        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
-        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
-            if (KERNEL(walk_to)(&work.walk, task, end)) {
-                attend_window(&rows, &work, &z);
-            }
+        KERNEL(begin_walk)(&work.walk, &in, NULL, mine + own, part, threads);
+        while (KERNEL(next_window)(&work.walk)) {
+            attend_window(&rows, &work, &z);
         }
-        KERNEL(end_walk)(&work.walk);
     }
 }

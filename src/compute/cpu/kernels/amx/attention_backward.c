@@ -181,7 +181,7 @@ static void backward_of_window(const struct gradients *gradients, struct backwar
 }
 
 static void backward_of_share(activation *dqkv, struct backward_work *work, const struct upstream *upstream,
-                              size_t begin, size_t end, const struct attention_sizes *z)
+                              const struct attention_sizes *z)
 {
     const unsigned before = begin_flushing();
     const size_t row_bytes = (size_t)work->layout.blocks * block_side * work->layout.row * sizeof(activation);
@@ -190,12 +190,9 @@ static void backward_of_share(activation *dqkv, struct backward_work *work, cons
     work->table = exp2_table(0);
     memset(work->queries, 0, row_bytes);
     memset(work->douts, 0, row_bytes);
-    for (size_t task = begin; task < end; task++) {
-        if (KERNEL(walk_to)(&work->walk, task, end)) {
-            backward_of_window(&gradients, work, upstream, z);
-        }
+    while (KERNEL(next_window)(&work->walk)) {
+        backward_of_window(&gradients, work, upstream, z);
     }
-    KERNEL(end_walk)(&work->walk);
     _tile_release();
     end_flushing(before);
 }
@@ -236,9 +233,8 @@ void KERNEL(tile_attention_backward)(struct compute *c, activation *dqkv, float 
         unsigned char *mine = memory + part * bytes;
         lay_out_work(&work, mine);
         KERNEL(begin_attention_sums)(&sums[part], mine + arrays, &z);
-        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own);
-        backward_of_share(dqkv, &work, &upstream, KERNEL(first_piece_task)(part, threads, in.patterns, &z),
-                          KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z), &z);
+        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own, part, threads);
+        backward_of_share(dqkv, &work, &upstream, &z);
     }
     KERNEL(reduce_attention_sums)(dqkv_bias, dbias_table, sums, threads, &z);
 }

@@ -314,8 +314,8 @@ static void attend_window(const struct results *results, struct forward_work *wo
     write_logsumexp(results, work, z);
 }
 
-static void attend_share(activation *out, float *logsumexp, struct forward_work *work, size_t begin,
-                         size_t end, const struct attention_sizes *z)
+static void attend_share(activation *out, float *logsumexp, struct forward_work *work,
+                         const struct attention_sizes *z)
 {
     const unsigned before = begin_flushing();
     const struct results results = {.out = out, .logsumexp = logsumexp};
@@ -323,10 +323,8 @@ static void attend_share(activation *out, float *logsumexp, struct forward_work 
     work->table = exp2_table(0x1p-8F);
     const size_t rows = (size_t)work->layout.blocks * block_side;
     memset(work->queries, 0, rows * work->layout.row * sizeof *work->queries);
-    for (size_t task = begin; task < end; task++) {
-        if (KERNEL(walk_to)(&work->walk, task, end)) {
-            attend_window(&results, work, work->walk.in->qkv, z);
-        }
+    while (KERNEL(next_window)(&work->walk)) {
+        attend_window(&results, work, work->walk.in->qkv, z);
     }
     _tile_release();
     end_flushing(before);
@@ -362,9 +360,7 @@ void KERNEL(tile_attention_forward)(struct compute *c, activation *out, float *l
     for (int part = 0; part < threads; part++) {
         struct forward_work work = {.layout = measured.layout};
         lay_out_work(&work, memory + part * bytes, &z);
-        KERNEL(begin_walk)(&work.walk, &in, NULL, memory + part * bytes + own);
-        attend_share(out, logsumexp, &work, KERNEL(first_piece_task)(part, threads, in.patterns, &z),
-                     KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z), &z);
-        KERNEL(end_walk)(&work.walk);
+        KERNEL(begin_walk)(&work.walk, &in, NULL, memory + part * bytes + own, part, threads);
+        attend_share(out, logsumexp, &work, &z);
     }
 }

@@ -280,12 +280,12 @@ static void gather(struct backward_work *work, const struct upstream *upstream, 
 static void backward_of_window(activation *dqkv, struct backward_work *work, const struct upstream *upstream,
                                const struct attention_sizes *z)
 {
-    const struct cut_window *cut = work->walk.cut;
-    const struct window_pattern *pattern = cut->pattern;
-    const struct token_slots slots = {cut->row, pattern->kind, pattern->key_slots};
-    const int first = work->walk.task.head * z->head_dim;
+    const struct attention_walk *walk = &work->walk;
+    const struct window_pattern *pattern = walk->cut->pattern;
+    const int first = walk->task.head * z->head_dim;
     const float scale = 1 / sqrtf((float)z->head_dim);
-    double *dbias = work->walk.sums->dqkv_bias;
+    const struct window_gradients gradients = {work->dqueries, work->dkeys, work->dvalues,
+                                               .query_factor = scale, .key_factor = scale};
     gather(work, upstream, first, z);
     for (int k = 0; k < pattern->pieces; k++) {
         const struct piece *piece = &pattern->piece[k];
@@ -297,15 +297,7 @@ static void backward_of_window(activation *dqkv, struct backward_work *work, con
             backward_of_piece(work, piece, z->head_dim, most_key_slots);
         }
     }
-    for (int k = 0; k < pattern->query_slots; k++) {
-        if (pattern->key[k] != no_token) {
-            KERNEL(write_scaled_row)
-            (dqkv + cut->row[pattern->key[k]] * 3 * z->channels + first,
-             work->dqueries + (size_t)k * z->head_dim, scale, z);
-        }
-    }
-    KERNEL(scatter_transposed)(dqkv, dbias, work->dkeys, scale, z->channels + first, &slots, z);
-    KERNEL(scatter_transposed)(dqkv, dbias, work->dvalues, 1, 2 * z->channels + first, &slots, z);
+    KERNEL(write_window_gradients)(dqkv, walk->sums, &gradients, first, walk->cut, z);
 }
 
 void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float *dqkv_bias,
@@ -339,14 +331,10 @@ void KERNEL(pair_attention_backward)(struct compute *c, activation *dqkv, float 
         unsigned char *mine = memory + part * bytes;
         lay_out_work(&work, mine, &z);
         KERNEL(begin_attention_sums)(&sums[part], mine + arrays, &z);
-        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own);
-        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
-        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
-            if (KERNEL(walk_to)(&work.walk, task, end)) {
-                backward_of_window(dqkv, &work, &upstream, &z);
-            }
+        KERNEL(begin_walk)(&work.walk, &in, &sums[part], mine + own, part, threads);
+        while (KERNEL(next_window)(&work.walk)) {
+            backward_of_window(dqkv, &work, &upstream, &z);
         }
-        KERNEL(end_walk)(&work.walk);
     }
     KERNEL(reduce_attention_sums)(dqkv_bias, dbias_table, sums, threads, &z);
 }

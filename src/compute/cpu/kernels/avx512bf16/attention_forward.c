@@ -250,13 +250,9 @@ void KERNEL(pair_attention_forward)(struct compute *c, activation *out, float *l
     for (int part = 0; part < threads; part++) {
         struct forward_work work = {.scale = log2_of_e / sqrtf((float)s->head_dim)};
         lay_out_work(&work, memory + part * bytes, &z);
-        KERNEL(begin_walk)(&work.walk, &in, NULL, memory + part * bytes + own);
-        const size_t end = KERNEL(first_piece_task)(part + 1, threads, in.patterns, &z);
-        for (size_t task = KERNEL(first_piece_task)(part, threads, in.patterns, &z); task < end; task++) {
-            if (KERNEL(walk_to)(&work.walk, task, end)) {
-                attend_window(out, logsumexp, &work, &z);
-            }
+        KERNEL(begin_walk)(&work.walk, &in, NULL, memory + part * bytes + own, part, threads);
+        while (KERNEL(next_window)(&work.walk)) {
+            attend_window(out, logsumexp, &work, &z);
         }
-        KERNEL(end_walk)(&work.walk);
     }
 }
