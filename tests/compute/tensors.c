@@ -13,6 +13,8 @@
 
 const double accumulated_start = 0.5;
 
+enum { kept_seeds = 32, most_kept = 1 << 20 };
+
 static real *tensor(size_t count)
 {
     real *t = malloc((count > 0 ? count : 1) * sizeof *t);
@@ -20,12 +22,45 @@ static real *tensor(size_t count)
     return t;
 }
 
-real *random_tensor(uint32_t seed, size_t count, double scale)
+/* normals[k] of a seed for k from first to count - 1. */
+static void draw_normals(double *normals, uint32_t seed, size_t first, size_t count)
 {
     const struct random_key key = {.seed = seed, .purpose = RANDOM_TEST};
+#pragma omp parallel for if (count - first > 100000)
+    for (size_t k = first; k < count; k++) {
+        normals[k] = random_normal(&key, (uint32_t)k);
+    }
+}
+
+/* The first `count` numbers of a seed, which are kept: the same small tensors are made again for every
+ * implementation and precision, and drawing takes longer than most operations. */
+static const double *kept_normals(uint32_t seed, size_t count)
+{
+    static struct {
+        double *normals;
+        size_t count;
+    } kept[kept_seeds];
+    if (kept[seed].count < count) {
+        double *longer = realloc(kept[seed].normals, count * sizeof *longer);
+        assert_non_null(longer);
+        draw_normals(longer, seed, kept[seed].count, count);
+        kept[seed].normals = longer;
+        kept[seed].count = count;
+    }
+    return kept[seed].normals;
+}
+
+real *random_tensor(uint32_t seed, size_t count, double scale)
+{
+    const size_t few = seed < kept_seeds ? count < most_kept ? count : most_kept : 0;
+    const double *normals = few > 0 ? kept_normals(seed, few) : NULL;
+    const struct random_key key = {.seed = seed, .purpose = RANDOM_TEST};
     real *t = tensor(count);
+    for (size_t k = 0; k < few; k++) {
+        t[k] = (real)(scale * normals[k]);
+    }
 #pragma omp parallel for if (count > 100000)
-    for (size_t k = 0; k < count; k++) {
+    for (size_t k = few; k < count; k++) {
         t[k] = (real)(scale * random_normal(&key, (uint32_t)k));
     }
     return t;
