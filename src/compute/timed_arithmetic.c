@@ -126,7 +126,7 @@ static void mlp_backward(struct compute *c, activation *dx, const struct mlp_gra
 
 static int mlp_fits(struct compute *c, int channels, int hidden)
 {
-    struct compute *timed = ((const struct timed_compute *)c->state)->timed;
+    struct compute *timed = timed_of(c);
     return timed->mlp_fits(timed, channels, hidden);
 }
 
@@ -150,7 +150,7 @@ static void normed_linear_backward(struct compute *c, activation *dx,
 
 static int normed_linear_fits(struct compute *c, int in_features, int out_features)
 {
-    struct compute *timed = ((const struct timed_compute *)c->state)->timed;
+    struct compute *timed = timed_of(c);
     return timed->normed_linear_fits(timed, in_features, out_features);
 }
 
