@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "sanitizers.h"
+
 static const struct model_config config = {3, 48, 16, PATCH_MERGING_V2};
 
 static struct compute device;
@@ -63,6 +65,7 @@ static void steps_are_recorded_after_the_first(void **unused)
 static void other_places_are_recorded_anew(void **unused)
 {
     (void)unused;
+    skip_under_sanitizers();
     const struct step_scenario scenario = {.config = config,
                                            .drop = DROP_CROP,
                                            .steps = 13,
@@ -78,6 +81,7 @@ static void other_places_are_recorded_anew(void **unused)
 static void updates_may_be_settled_later(void **unused)
 {
     (void)unused;
+    skip_under_sanitizers();
     for (int from = 1; from < 4; from += 2) { /* while the passes are recorded, and after */
         const struct step_scenario scenario = {.config = config,
                                                .drop = DROP_FEATURE,
