@@ -1,5 +1,6 @@
 #include "compute/cpu/kernels/gelu.h"
 #include "compute/cpu/kernels/mlp_blocks.h"
+#include "compute/cpu/kernels/mlp_rows_back.h"
 #include "compute/cpu/kernels/thread_sums.h"
 
 enum { most_rows = 64, most_panels = 2 };
@@ -135,76 +136,6 @@ static void backward_chunk(const struct backward_pass *p, const struct backward_
     narrow_rows(w->dnormed, from > 0 ? w->dnormed : NULL, w->dwide, p->back1, b, from, rows);
 }
 
-/* Up to moment_rows rows on their way back through the norm: dx = dout + rstd (g - mean(g) - xhat mean(g
- * xhat)) with g = dnormed weight. */
-struct rows_back {
-    const activation *x, *dout;
-    activation *dx;
-    const float *dnormed; /* pitch apart */
-    const struct row_moments *moments;
-    int count;
-};
-
-static ALWAYS_INLINE vec xhat_of(const struct rows_back *rows, const struct mlp_blocks *b, int r, int ch)
-{
-    const vec x = load_activations_up_to(rows->x + (size_t)r * b->channels + ch, b->channels - ch);
-    return (x - rows->moments[r].average) * rows->moments[r].scale;
-}
-
-/* The means of g and of g xhat, and the rows' share of the norm's parameters. */
-static void means_of_rows(float g_mean[moment_rows], float g_xhat_mean[moment_rows],
-                          const struct rows_back *rows, const struct backward_pass *p,
-                          const struct backward_work *w)
-{
-    const struct mlp_blocks *b = &p->b;
-    vec g[moment_rows] = {{0}}, g_xhat[moment_rows] = {{0}};
-    for (int ch = 0; ch < b->channels; ch += lanes) {
-        const vec weight = load_part(p->mlp->norm_weight + ch, vector_length(ch, b->channels));
-        float *dweight = w->channel_sums + NORM_WEIGHT * b->pitch + ch;
-        float *dbias = w->channel_sums + NORM_BIAS * b->pitch + ch;
-        vec weight_sum = load(dweight), bias_sum = load(dbias);
-        for (int r = 0; r < rows->count; r++) {
-            const vec upstream =
-                load(rows->dnormed + (size_t)r * b->pitch + ch); /* zeros behind the last channel */
-            const vec product = upstream * xhat_of(rows, b, r, ch);
-            weight_sum += product;
-            bias_sum += upstream;
-            g[r] += upstream * weight;
-            g_xhat[r] += product * weight;
-        }
-        store(dweight, weight_sum);
-        store(dbias, bias_sum);
-    }
-    sums_of_16(g_mean, g);
-    sums_of_16(g_xhat_mean, g_xhat);
-    for (int r = 0; r < moment_rows; r++) {
-        g_mean[r] /= (float)b->channels;
-        g_xhat_mean[r] /= (float)b->channels;
-    }
-}
-
-static void end_rows(const struct rows_back *rows, const struct backward_pass *p,
-                     const struct backward_work *w)
-{
-    const struct mlp_blocks *b = &p->b;
-    float g_mean[moment_rows], g_xhat_mean[moment_rows];
-    means_of_rows(g_mean, g_xhat_mean, rows, p, w);
-    for (int ch = 0; ch < b->channels; ch += lanes) {
-        const vec weight = load_part(p->mlp->norm_weight + ch, vector_length(ch, b->channels));
-        float *dbias2 = w->channel_sums + BIAS2 * b->pitch + ch;
-        vec bias_sum = load(dbias2);
-        for (int r = 0; r < rows->count; r++) {
-            const size_t at = (size_t)r * b->channels + ch;
-            const vec past = load_activations_up_to(rows->dout + at, b->channels - ch);
-            const vec g = load(rows->dnormed + (size_t)r * b->pitch + ch) * weight;
-            const vec through = g - g_mean[r] - xhat_of(rows, b, r, ch) * g_xhat_mean[r];
-            bias_sum += past;
-            store_activations_up_to(rows->dx + at, through * rows->moments[r].scale + past, b->channels - ch);
-        }
-        store(dbias2, bias_sum);
-    }
-}
-
 static void backward_block(const struct backward_pass *p, const struct backward_work *w, size_t first,
                            int rows)
 {
@@ -224,9 +155,15 @@ static void backward_block(const struct backward_pass *p, const struct backward_
                                        .dout = p->dout + at,
                                        .dx = p->dx + at,
                                        .dnormed = w->dnormed + (size_t)r * b->pitch,
+                                       .pitch = b->pitch,
                                        .moments = w->moments + r,
-                                       .count = rows - r < moment_rows ? rows - r : moment_rows};
-        end_rows(&back, p, w);
+                                       .count = rows - r < moment_rows ? rows - r : moment_rows,
+                                       .channels = b->channels,
+                                       .weight = p->mlp->norm_weight,
+                                       .dweight = w->channel_sums + NORM_WEIGHT * b->pitch,
+                                       .dbias = w->channel_sums + NORM_BIAS * b->pitch,
+                                       .dbias2 = w->channel_sums + BIAS2 * b->pitch};
+        mlp_rows_back(&back);
     }
     add_to_doubles(w->channel_totals, w->channel_sums, sums);
 }
