@@ -9,6 +9,7 @@
 #include "compute/cpu/kernels/amx/attention_tiles.h"
 #include "compute/cpu/kernels/amx/tile_convolution.h"
 #include "compute/cpu/kernels/amx/tile_linear.h"
+#include "compute/cpu/kernels/bf16x3/part_mlp.h"
 #endif
 
 void KERNEL(install_kernels)(struct compute *c)
@@ -34,7 +35,11 @@ void KERNEL(install_kernels)(struct compute *c)
     c->window_attention_forward = KERNEL(window_attention_forward);
     c->window_attention_backward = KERNEL(window_attention_backward);
 #endif
-#if !defined(__AMX_BF16__) /* with which linear layers are faster one by one, in tiles */
+#if defined(__AMX_BF16__)
+    c->mlp_forward = KERNEL(part_mlp_forward);
+    c->mlp_backward = KERNEL(part_mlp_backward);
+    c->mlp_fits = KERNEL(part_mlp_fits);
+#else
     c->mlp_forward = KERNEL(mlp_forward);
     c->mlp_backward = KERNEL(mlp_backward);
     c->mlp_fits = KERNEL(mlp_fits);

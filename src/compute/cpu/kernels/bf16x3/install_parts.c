@@ -1,7 +1,6 @@
 #include "compute/cpu/kernels/bf16x3/part_linear.h"
 #include "compute/cpu/kernels/bf16x3/part_mlp.h"
 #include "compute/cpu/kernels/install.h"
-#include "compute/reference/operations.h"
 
 void install_kernels_amx_float32(struct compute *c)
 {
@@ -12,5 +11,5 @@ void install_kernels_amx_float32(struct compute *c)
     kernels->linear_weight_gradient = KERNEL(part_linear_weight_gradient);
     c->mlp_forward = KERNEL(part_mlp_forward);
     c->mlp_backward = KERNEL(part_mlp_backward);
-    c->mlp_fits = reference_mlp_fits; /* always */
+    c->mlp_fits = KERNEL(part_mlp_fits);
 }

@@ -4,12 +4,6 @@
 
 #include "compute/cpu/kernels/bf16x3/parts.h"
 
-/* The weight (out_features, in_features) as the right factor of products of parts, kept until it changes:
- * tiles of columns, column_length() elements each, of which the last one is filled up with zeros. Summed over
- * are in_features, or, backward, out_features. NULL where there is no memory, which is then c's status. */
-const part *KERNEL(part_weights)(struct compute *c, const float *weight, int in_features, int out_features,
-                                 int backward);
-
 void KERNEL(part_linear_forward)(struct compute *c, activation *out, const activation *inp,
                                  const float *weight, const float *bias, size_t rows, int in_features,
                                  int out_features);

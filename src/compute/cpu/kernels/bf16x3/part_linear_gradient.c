@@ -61,10 +61,10 @@ static void make_lines(const struct gradient_work *work, const struct gradient_s
     const struct line_sizes sizes = {
         .features = z->out_features, .pitch = z->pitch, .part_length = lines_length(z)};
     for (int first = 0; first < z->out_features; first += tile_rows) {
-        const __mmask16 present = first_lanes(z->out_features - first);
         for (int row = 0; row < rows; row += tile_depth) {
             split_lines(work->lines + (size_t)first * z->pitch + row, &sizes,
-                        dout + (size_t)row * z->out_features + first, rows - row, present);
+                        (const activation *)dout + (size_t)row * z->out_features + first, rows - row,
+                        z->out_features - first);
         }
     }
 }

@@ -1,7 +1,7 @@
 #include "compute/cpu/kernels/bf16x3/part_mlp.h"
 
 #include "compute/cpu/kernels/bf16x3/block_products.h"
-#include "compute/cpu/kernels/bf16x3/part_linear.h"
+#include "compute/cpu/kernels/bf16x3/part_weights.h"
 #include "compute/cpu/kernels/gelu.h"
 #include "compute/cpu/kernels/layer_norm_rows.h"
 
@@ -18,8 +18,9 @@ struct forward_pass {
 
 /* One thread's memory. */
 struct forward_work {
-    float *row;      /* (channel_pitch) */
-    part *normed;    /* (block, row_length(channels)) */
+    activation *row;             /* (channel_pitch) */
+    struct row_moments *moments; /* (block) */
+    part *normed;                /* (block, row_length(channels)) */
     float *groups;   /* (2, group_sums) of hidden columns: the one that is made and the one before it */
     float *panel;    /* (block, 16): a last tile of them */
     part *activated; /* (block, row_length(chunk)) */
@@ -30,7 +31,8 @@ static size_t lay_out_work(struct forward_work *w, unsigned char *memory, const 
 {
     const size_t block = z->block;
     size_t at = 0;
-    w->row = take_bytes(&at, memory, z->channel_pitch * sizeof(float));
+    w->row = take_bytes(&at, memory, z->channel_pitch * sizeof(activation));
+    w->moments = take_bytes(&at, memory, block * sizeof *w->moments);
     w->normed = take_bytes(&at, memory, block * row_length(z->channels) * sizeof(part));
     w->groups = take_bytes(&at, memory, 2 * group_sums * sizeof(float));
     w->panel = take_bytes(&at, memory, block * tile_columns * sizeof(float));
@@ -44,11 +46,11 @@ static void begin_rows(const struct forward_pass *p, const struct forward_work *
 {
     const int channels = p->z.channels;
     const size_t length = row_length(channels);
+    moments_of_all_rows(w->moments, p->x + first * channels, rows, channels);
     for (int r = 0; r < rows; r++) {
         const activation *x = p->x + (first + r) * channels;
         float *sums = w->sums + (size_t)r * p->z.channel_pitch;
-        normalise_row((activation *)w->row, x, moments_of_row(x, channels), p->mlp->norm_weight,
-                      p->mlp->norm_bias, channels);
+        normalise_row(w->row, x, w->moments[r], p->mlp->norm_weight, p->mlp->norm_bias, channels);
         split_row(w->normed + r * length, w->row, channels);
         for (int ch = 0; ch < channels; ch += lanes) {
             const int count = channels - ch < lanes ? channels - ch : lanes;
@@ -156,6 +158,13 @@ static void forward_block(const struct forward_pass *p, const struct forward_wor
         activations_of(p->out + (first + r) * z->channels, w->sums + (size_t)r * z->channel_pitch,
                        z->channels);
     }
+}
+
+int KERNEL(part_mlp_fits)(struct compute *c, int channels, int hidden)
+{
+    enum { most_elements = 384 * 1536 }; /* of a weight in bf16: measured up to there */
+    (void)c;
+    return part_count > 1 || channels * (long)hidden <= most_elements;
 }
 
 void KERNEL(part_mlp_forward)(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,

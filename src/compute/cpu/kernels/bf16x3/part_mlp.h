@@ -13,6 +13,9 @@ void KERNEL(part_mlp_backward)(struct compute *c, activation *dx, const struct m
                                const activation *dout, const activation *x, const struct mlp *mlp,
                                size_t rows);
 
+/* Whether that is faster than layer by layer. */
+int KERNEL(part_mlp_fits)(struct compute *c, int channels, int hidden);
+
 enum { row_unit = 4 * tile_rows }; /* blocks are whole ones of these */
 
 struct mlp_sizes {

@@ -1,9 +1,9 @@
 #include "compute/cpu/kernels/bf16x3/block_products.h"
-#include "compute/cpu/kernels/bf16x3/part_linear.h"
 #include "compute/cpu/kernels/bf16x3/part_mlp.h"
+#include "compute/cpu/kernels/bf16x3/part_weights.h"
 #include "compute/cpu/kernels/bf16x3/sums_over_rows.h"
 #include "compute/cpu/kernels/gelu.h"
-#include "compute/cpu/kernels/layer_norm_rows.h"
+#include "compute/cpu/kernels/mlp_rows_back.h"
 #include "compute/cpu/kernels/thread_sums.h"
 
 enum {
@@ -30,7 +30,7 @@ struct backward_work {
     /* Of a block. */
     float *channel_sums;             /* as the totals */
     struct row_moments *moments;     /* (block) */
-    float *normed;                   /* (block, channel_pitch) */
+    activation *normed;              /* (block, channel_pitch) */
     float *dnormed;                  /* (block, channel_pitch) */
     part *normed_rows, *dout_rows;   /* (block, row_length(channels)) */
     part *normed_lines, *dout_lines; /* (part_count, channel_pitch, line_pitch) */
@@ -79,7 +79,7 @@ static size_t lay_out_work(struct backward_work *w, unsigned char *memory, const
     *sums = at;
     w->channel_sums = take_bytes(&at, memory, 3 * pitch * sizeof(float));
     w->moments = take_bytes(&at, memory, block * sizeof *w->moments);
-    w->normed = take_bytes(&at, memory, block * pitch * sizeof(float));
+    w->normed = take_bytes(&at, memory, block * pitch * sizeof(activation));
     w->dnormed = take_bytes(&at, memory, block * pitch * sizeof(float));
     w->normed_rows = take_bytes(&at, memory, rows);
     w->dout_rows = take_bytes(&at, memory, rows);
@@ -98,15 +98,14 @@ static size_t lay_out_work(struct backward_work *w, unsigned char *memory, const
 
 /* ---- rows to parts ---- */
 
-static void make_lines(part *to, const struct mlp_sizes *z, const float *from, size_t pitch, int rows)
+static void make_lines(part *to, const struct mlp_sizes *z, const activation *from, size_t pitch, int rows)
 {
     const struct line_sizes sizes = {
         .features = pitch, .pitch = line_pitch(z), .part_length = lines_length(z)};
     for (int first = 0; first < z->channels; first += tile_rows) {
-        const __mmask16 present = first_lanes(z->channels - first);
         for (int row = 0; row < rows; row += tile_depth) {
             split_lines(to + first * sizes.pitch + row, &sizes, from + row * pitch + first, rows - row,
-                        present);
+                        z->channels - first);
         }
     }
 }
@@ -115,13 +114,12 @@ static void begin_rows(const struct backward_pass *p, const struct backward_work
 {
     const struct mlp_sizes *z = &p->z;
     const size_t channels = z->channels, length = row_length(z->channels);
-    const float *dout = (const float *)p->dout + first * channels;
+    const activation *dout = p->dout + first * channels;
+    moments_of_all_rows(w->moments, p->x + first * channels, rows, z->channels);
     for (int r = 0; r < rows; r++) {
         const activation *x = p->x + (first + r) * channels;
-        float *normed = w->normed + (size_t)r * z->channel_pitch;
-        w->moments[r] = moments_of_row(x, z->channels);
-        normalise_row((activation *)normed, x, w->moments[r], p->mlp->norm_weight, p->mlp->norm_bias,
-                      z->channels);
+        activation *normed = w->normed + (size_t)r * z->channel_pitch;
+        normalise_row(normed, x, w->moments[r], p->mlp->norm_weight, p->mlp->norm_bias, z->channels);
         split_row(w->normed_rows + r * length, normed, z->channels);
         split_row(w->dout_rows + r * length, dout + r * channels, z->channels);
     }
@@ -333,20 +331,22 @@ static void add_to_weight(const struct mlp_sizes *z, float *sums, const part *li
 static void end_rows(const struct backward_pass *p, const struct backward_work *w, size_t first, int rows)
 {
     const int channels = p->z.channels, pitch = p->z.channel_pitch;
-    float *dbias2 = w->channel_sums + 2 * pitch;
     memset(w->channel_sums, 0, 3 * pitch * sizeof *w->channel_sums);
-    for (int r = 0; r < rows; r++) {
-        const activation *dout = p->dout + (first + r) * channels;
-        activation *dx = p->dx + (first + r) * channels;
-        row_backward(dx, w->channel_sums, w->channel_sums + pitch,
-                     (const activation *)(w->dnormed + (size_t)r * pitch), p->x + (first + r) * channels,
-                     w->moments[r].average, w->moments[r].scale, p->mlp->norm_weight, channels);
-        for (int ch = 0; ch < channels; ch += lanes) {
-            const int count = channels - ch < lanes ? channels - ch : lanes;
-            const vec past = load_activations_part(dout + ch, count);
-            store_activations_part(dx + ch, load_activations_part(dx + ch, count) + past, count);
-            store(dbias2 + ch, load(dbias2 + ch) + past);
-        }
+    for (int r = 0; r < rows; r += moment_rows) {
+        const size_t at = (first + r) * channels;
+        const struct rows_back back = {.x = p->x + at,
+                                       .dout = p->dout + at,
+                                       .dx = p->dx + at,
+                                       .dnormed = w->dnormed + (size_t)r * pitch,
+                                       .pitch = pitch,
+                                       .moments = w->moments + r,
+                                       .count = rows - r < moment_rows ? rows - r : moment_rows,
+                                       .channels = channels,
+                                       .weight = p->mlp->norm_weight,
+                                       .dweight = w->channel_sums,
+                                       .dbias = w->channel_sums + pitch,
+                                       .dbias2 = w->channel_sums + 2 * (size_t)pitch};
+        mlp_rows_back(&back);
     }
     for (int k = 0; k < 3 * pitch; k += tile_columns) {
         add_to_doubles(w->channel_totals + k, _mm512_loadu_ps(w->channel_sums + k));

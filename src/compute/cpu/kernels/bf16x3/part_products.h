@@ -84,6 +84,15 @@ static ALWAYS_INLINE void load_two_columns(const struct tile_factors *f, size_t 
 /* Smaller products come first, and each tile of the right factor is loaded once. b may be NULL. */
 static ALWAYS_INLINE void add_two_by_two(const struct tile_factors *f, int inner, struct beside *b)
 {
+    for (int k = 0; part_count == 1 && k < all_steps(inner); k++) {
+        load_two_rows(f, (size_t)k * tile_depth);
+        load_two_columns(f, (size_t)k * tile_length);
+        go_on(b);
+        MULTIPLY_TWO_BY_TWO();
+    }
+    if (part_count == 1) {
+        return;
+    }
     size_t row = 0, column = 0;
     for (int k = 0; k < whole_steps(inner); k++) {
         load_two_rows(f, row);
@@ -160,6 +169,13 @@ static ALWAYS_INLINE void load_one_column(const struct tile_factors *f, size_t o
 
 static ALWAYS_INLINE void add_four_by_one(const struct tile_factors *f, int inner)
 {
+    for (int k = 0; part_count == 1 && k < all_steps(inner); k++) {
+        _tile_loadd(5, f->columns[0] + (size_t)k * tile_length, tile_row_bytes);
+        multiply_four_by_5(f, (size_t)k * tile_depth);
+    }
+    if (part_count == 1) {
+        return;
+    }
     size_t row = 0, column = 0;
     for (int k = 0; k < whole_steps(inner); k++) {
         load_one_column(f, column);

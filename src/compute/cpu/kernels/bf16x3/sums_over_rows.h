@@ -15,27 +15,27 @@ struct line_sizes {
     size_t part_length; /* and from a part to the next */
 };
 
-/* Up to 16 columns of up to 16 rows, transposed. */
-static ALWAYS_INLINE void transposed_block(__m512i columns[16], const float *from, size_t pitch, int rows,
-                                           __mmask16 present)
+/* Up to 16 columns of up to 16 rows, transposed; `count` columns are there, or more. */
+static ALWAYS_INLINE void transposed_block(__m512i columns[16], const activation *from, size_t pitch,
+                                           int rows, int count)
 {
     __m512i block[16];
 #pragma GCC unroll 16
     for (int k = 0; k < 16; k++) {
-        block[k] = k < rows ? _mm512_castps_si512(_mm512_maskz_loadu_ps(present, from + k * pitch))
-                            : _mm512_setzero_si512();
+        block[k] =
+            k < rows ? (__m512i)load_activations_up_to(from + k * pitch, count) : _mm512_setzero_si512();
     }
     transpose_pairs(columns, block);
 }
 
-/* 32 rows, or what there is of them, of 16 columns, as 16 lines; zeros behind. */
-static ALWAYS_INLINE void split_lines(part *to, const struct line_sizes *z, const float *from, int rows,
-                                      __mmask16 present)
+/* 32 rows, or what there is of them, of the first `count` of 16 columns, as 16 lines; zeros behind. */
+static ALWAYS_INLINE void split_lines(part *to, const struct line_sizes *z, const activation *from, int rows,
+                                      int count)
 {
     __m512i low[16], high[16];
     const size_t pitch = z->features;
-    transposed_block(low, from, pitch, rows < 16 ? rows : 16, present);
-    transposed_block(high, from + 16 * pitch, pitch, rows < 16 ? 0 : rows - 16, present);
+    transposed_block(low, from, pitch, rows < 16 ? rows : 16, count);
+    transposed_block(high, from + 16 * pitch, pitch, rows < 16 ? 0 : rows - 16, count);
     for (int k = 0; k < 16; k++, to += z->pitch) {
         const struct parts a = parts_of(_mm512_castsi512_ps(low[k]));
         const struct parts b = parts_of(_mm512_castsi512_ps(high[k]));
@@ -84,6 +84,11 @@ static ALWAYS_INLINE void multiply_loaded(int two)
 static ALWAYS_INLINE void add_step(const struct sums_over_rows *s, int two)
 {
     load_lines(s, 0);
+    if (part_count == 1) {
+        load_pairs(s, 0, two);
+        multiply_loaded(two);
+        return;
+    }
     load_pairs(s, 2, two);
     multiply_loaded(two); /* x1 y3 */
     load_pairs(s, 1, two);
@@ -144,13 +149,15 @@ static inline void add_one_by_four(struct sums_over_rows s)
     _tile_loadd(3, s.sums + 3 * tile_sums, tile_row_bytes);
     for (int k = 0; k < s.steps; k++) {
         _tile_loadd(5, s.lines, s.line_bytes);
-        _tile_loadd(6, s.lines + s.line_parts, s.line_bytes);
-        _tile_loadd(7, s.lines + 2 * s.line_parts, s.line_bytes);
-        MULTIPLY_FOUR_PAIRS(5, 2); /* x1 y3 */
-        MULTIPLY_FOUR_PAIRS(6, 1); /* x2 y2 */
-        MULTIPLY_FOUR_PAIRS(7, 0); /* x3 y1 */
-        MULTIPLY_FOUR_PAIRS(5, 1); /* x1 y2 */
-        MULTIPLY_FOUR_PAIRS(6, 0); /* x2 y1 */
+        if (part_count > 1) {
+            _tile_loadd(6, s.lines + s.line_parts, s.line_bytes);
+            _tile_loadd(7, s.lines + 2 * s.line_parts, s.line_bytes);
+            MULTIPLY_FOUR_PAIRS(5, 2); /* x1 y3 */
+            MULTIPLY_FOUR_PAIRS(6, 1); /* x2 y2 */
+            MULTIPLY_FOUR_PAIRS(7, 0); /* x3 y1 */
+            MULTIPLY_FOUR_PAIRS(5, 1); /* x1 y2 */
+            MULTIPLY_FOUR_PAIRS(6, 0); /* x2 y1 */
+        }
         MULTIPLY_FOUR_PAIRS(5, 0); /* x1 y1 */
         s.lines += tile_depth;
         s.pairs += s.pair_step;
