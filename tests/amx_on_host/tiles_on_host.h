@@ -1,5 +1,5 @@
 /* The instructions of AMX as functions, so that the kernels written in them (src/compute/cpu/kernels/amx and
- * bf16x3) run, and are tested, on every x86-64 processor with AVX-512. The kernels' files are compiled once
+ * parts) run, and are tested, on every x86-64 processor with AVX-512. The kernels' files are compiled once
  * more, unchanged, with this one included before all else (-include), and for AVX-512 alone: what GCC and
  * Clang call _tile_... calls a function of tiles_on_host.c, and products of bf16 in vectors, which came with
  * AVX512_BF16, are made of what AVX-512 has.

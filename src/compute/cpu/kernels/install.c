@@ -9,7 +9,7 @@
 #include "compute/cpu/kernels/amx/attention_tiles.h"
 #include "compute/cpu/kernels/amx/tile_convolution.h"
 #include "compute/cpu/kernels/amx/tile_linear.h"
-#include "compute/cpu/kernels/bf16x3/part_mlp.h"
+#include "compute/cpu/kernels/parts/part_mlp.h"
 #endif
 
 void KERNEL(install_kernels)(struct compute *c)

@@ -15,7 +15,7 @@ void install_kernels_avx512_bf16(struct compute *c);
 void install_kernels_avx512bf16_bf16(struct compute *c);
 void install_kernels_amx_bf16(struct compute *c);
 
-/* Those of avx512, and products in tiles (bf16x3/parts.h). */
+/* Those of avx512, and products in tiles (parts/parts.h). */
 void install_kernels_amx_float32(struct compute *c);
 
 #endif

@@ -1,8 +1,8 @@
 /* Rows of activations as rows of parts, which are the left factor of a product (parts.h). */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_PART_ROWS_H
-#define COMPUTE_CPU_KERNELS_BF16X3_PART_ROWS_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_PART_ROWS_H
+#define COMPUTE_CPU_KERNELS_PARTS_PART_ROWS_H
 
-#include "compute/cpu/kernels/bf16x3/parts.h"
+#include "compute/cpu/kernels/parts/parts.h"
 
 static inline int tiles_of(int columns)
 {

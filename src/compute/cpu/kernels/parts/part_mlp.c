@@ -1,9 +1,9 @@
-#include "compute/cpu/kernels/bf16x3/part_mlp.h"
+#include "compute/cpu/kernels/parts/part_mlp.h"
 
-#include "compute/cpu/kernels/bf16x3/block_products.h"
-#include "compute/cpu/kernels/bf16x3/part_weights.h"
 #include "compute/cpu/kernels/gelu.h"
 #include "compute/cpu/kernels/layer_norm_rows.h"
+#include "compute/cpu/kernels/parts/block_products.h"
+#include "compute/cpu/kernels/parts/part_weights.h"
 
 enum { most_rows = 256, most_chunk = 192 }; /* the latter: hidden features */
 

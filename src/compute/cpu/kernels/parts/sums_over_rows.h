@@ -1,10 +1,10 @@
 /* Products of parts that are summed over rows, as the gradients of weights are: the left factor lies in
  * lines, with rows along them, the right one in pairs of rows. Sums are in tiles 0 to 3. */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_SUMS_OVER_ROWS_H
-#define COMPUTE_CPU_KERNELS_BF16X3_SUMS_OVER_ROWS_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_SUMS_OVER_ROWS_H
+#define COMPUTE_CPU_KERNELS_PARTS_SUMS_OVER_ROWS_H
 
 #include "compute/cpu/kernels/amx/transpose_pairs.h"
-#include "compute/cpu/kernels/bf16x3/part_rows.h"
+#include "compute/cpu/kernels/parts/part_rows.h"
 
 enum { tile_sums = tile_rows * tile_columns };
 

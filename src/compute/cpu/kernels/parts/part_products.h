@@ -1,9 +1,9 @@
 /* Products of matrices of parts (parts.h) in registers: four tiles of sums, two by two or four below each
  * other, tiles 0 to 3. */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_PART_PRODUCTS_H
-#define COMPUTE_CPU_KERNELS_BF16X3_PART_PRODUCTS_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_PART_PRODUCTS_H
+#define COMPUTE_CPU_KERNELS_PARTS_PART_PRODUCTS_H
 
-#include "compute/cpu/kernels/bf16x3/parts.h"
+#include "compute/cpu/kernels/parts/parts.h"
 
 /* Up to four tiles of rows of the left factor, 16 rows each, and one or two tiles of columns of the right
  * one.

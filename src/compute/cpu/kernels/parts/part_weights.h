@@ -1,8 +1,8 @@
 /* Weights of linear layers as parts. */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_PART_WEIGHTS_H
-#define COMPUTE_CPU_KERNELS_BF16X3_PART_WEIGHTS_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_PART_WEIGHTS_H
+#define COMPUTE_CPU_KERNELS_PARTS_PART_WEIGHTS_H
 
-#include "compute/cpu/kernels/bf16x3/parts.h"
+#include "compute/cpu/kernels/parts/parts.h"
 
 /* The weight (out_features, in_features) as the right factor of products of parts, kept until it changes:
  * tiles of columns, column_length() elements each, of which the last one is filled up with zeros. Summed over

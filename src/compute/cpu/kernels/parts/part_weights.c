@@ -1,6 +1,6 @@
-#include "compute/cpu/kernels/bf16x3/part_weights.h"
+#include "compute/cpu/kernels/parts/part_weights.h"
 
-#include "compute/cpu/kernels/bf16x3/part_rows.h"
+#include "compute/cpu/kernels/parts/part_rows.h"
 #include "compute/cpu/packed_weights.h"
 
 /* The weight between two features of the product at work; zero behind the last ones. */

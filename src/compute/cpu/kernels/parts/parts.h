@@ -16,8 +16,8 @@
  *
  * Where activations are bf16, a factor is one part, rounded to the nearest, and a product is one. This folder
  * is compiled for amx alone. */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_PARTS_H
-#define COMPUTE_CPU_KERNELS_BF16X3_PARTS_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_PARTS_H
+#define COMPUTE_CPU_KERNELS_PARTS_PARTS_H
 
 #include "compute/cpu/kernels/activation.h"
 #include "compute/cpu/kernels/amx/tiles.h"

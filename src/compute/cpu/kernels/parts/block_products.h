@@ -1,8 +1,8 @@
 /* A block of rows of parts times columns of weights, into sums that lie in whole tiles. */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_BLOCK_PRODUCTS_H
-#define COMPUTE_CPU_KERNELS_BF16X3_BLOCK_PRODUCTS_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_BLOCK_PRODUCTS_H
+#define COMPUTE_CPU_KERNELS_PARTS_BLOCK_PRODUCTS_H
 
-#include "compute/cpu/kernels/bf16x3/part_products.h"
+#include "compute/cpu/kernels/parts/part_products.h"
 
 struct block_product {
     float *sums;

@@ -1,11 +1,11 @@
 /* The MLP of a Swin block (mlp_forward, mlp_backward of compute.h) by products of parts: each thread takes
  * blocks of rows through all of it in its second-level cache, and nothing of the hidden layer's width is
  * written to memory. Hidden features go by in chunks, within a chunk two tiles of columns at a time. */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_PART_MLP_H
-#define COMPUTE_CPU_KERNELS_BF16X3_PART_MLP_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_PART_MLP_H
+#define COMPUTE_CPU_KERNELS_PARTS_PART_MLP_H
 
 #include "compute/compute.h"
-#include "compute/cpu/kernels/bf16x3/part_rows.h"
+#include "compute/cpu/kernels/parts/part_rows.h"
 
 void KERNEL(part_mlp_forward)(struct compute *c, activation *out, const activation *x, const struct mlp *mlp,
                               size_t rows);

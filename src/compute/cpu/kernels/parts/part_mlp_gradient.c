@@ -1,9 +1,9 @@
-#include "compute/cpu/kernels/bf16x3/block_products.h"
-#include "compute/cpu/kernels/bf16x3/part_mlp.h"
-#include "compute/cpu/kernels/bf16x3/part_weights.h"
-#include "compute/cpu/kernels/bf16x3/sums_over_rows.h"
 #include "compute/cpu/kernels/gelu.h"
 #include "compute/cpu/kernels/mlp_rows_back.h"
+#include "compute/cpu/kernels/parts/block_products.h"
+#include "compute/cpu/kernels/parts/part_mlp.h"
+#include "compute/cpu/kernels/parts/part_weights.h"
+#include "compute/cpu/kernels/parts/sums_over_rows.h"
 #include "compute/cpu/kernels/thread_sums.h"
 
 enum {

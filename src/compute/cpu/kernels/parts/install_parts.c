@@ -1,6 +1,6 @@
-#include "compute/cpu/kernels/bf16x3/part_linear.h"
-#include "compute/cpu/kernels/bf16x3/part_mlp.h"
 #include "compute/cpu/kernels/install.h"
+#include "compute/cpu/kernels/parts/part_linear.h"
+#include "compute/cpu/kernels/parts/part_mlp.h"
 
 void install_kernels_amx_float32(struct compute *c)
 {

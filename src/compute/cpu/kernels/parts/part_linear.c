@@ -1,8 +1,8 @@
-#include "compute/cpu/kernels/bf16x3/part_linear.h"
+#include "compute/cpu/kernels/parts/part_linear.h"
 
-#include "compute/cpu/kernels/bf16x3/part_products.h"
-#include "compute/cpu/kernels/bf16x3/part_rows.h"
-#include "compute/cpu/kernels/bf16x3/part_weights.h"
+#include "compute/cpu/kernels/parts/part_products.h"
+#include "compute/cpu/kernels/parts/part_rows.h"
+#include "compute/cpu/kernels/parts/part_weights.h"
 
 enum { block_rows = 4 * tile_rows }; /* the unit that threads share out */
 

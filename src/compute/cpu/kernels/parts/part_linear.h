@@ -1,8 +1,8 @@
 /* Linear layers of floats by products of parts, as struct kernels has them (cpu_state.h). */
-#ifndef COMPUTE_CPU_KERNELS_BF16X3_PART_LINEAR_H
-#define COMPUTE_CPU_KERNELS_BF16X3_PART_LINEAR_H
+#ifndef COMPUTE_CPU_KERNELS_PARTS_PART_LINEAR_H
+#define COMPUTE_CPU_KERNELS_PARTS_PART_LINEAR_H
 
-#include "compute/cpu/kernels/bf16x3/parts.h"
+#include "compute/cpu/kernels/parts/parts.h"
 
 void KERNEL(part_linear_forward)(struct compute *c, activation *out, const activation *inp,
                                  const float *weight, const float *bias, size_t rows, int in_features,

@@ -1,7 +1,7 @@
 /* The weight's gradient: (out_features, rows) times (rows, in_features). Rows are taken in stretches, whose
  * parts lie in the second-level cache: dout with rows along a line, inp as pairs of rows. */
-#include "compute/cpu/kernels/bf16x3/part_linear.h"
-#include "compute/cpu/kernels/bf16x3/sums_over_rows.h"
+#include "compute/cpu/kernels/parts/part_linear.h"
+#include "compute/cpu/kernels/parts/sums_over_rows.h"
 
 enum {
     most_stretch = 256,        /* rows, a multiple of tile_depth */
