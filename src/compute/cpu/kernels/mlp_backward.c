@@ -149,22 +149,19 @@ static void backward_block(const struct backward_pass *p, const struct backward_
         backward_chunk(p, w, normed_turns, dout_turns, from, whole);
     }
     memset(w->channel_sums, 0, sums * sizeof *w->channel_sums);
-    for (int r = 0; r < rows; r += moment_rows) {
-        const size_t at = (first + r) * b->channels;
-        const struct rows_back back = {.x = p->x + at,
-                                       .dout = p->dout + at,
-                                       .dx = p->dx + at,
-                                       .dnormed = w->dnormed + (size_t)r * b->pitch,
-                                       .pitch = b->pitch,
-                                       .moments = w->moments + r,
-                                       .count = rows - r < moment_rows ? rows - r : moment_rows,
-                                       .channels = b->channels,
-                                       .weight = p->mlp->norm_weight,
-                                       .dweight = w->channel_sums + NORM_WEIGHT * b->pitch,
-                                       .dbias = w->channel_sums + NORM_BIAS * b->pitch,
-                                       .dbias2 = w->channel_sums + BIAS2 * b->pitch};
-        mlp_rows_back(&back);
-    }
+    const size_t at = first * b->channels;
+    mlp_rows_back(&(struct rows_back){.x = p->x + at,
+                                      .dout = p->dout + at,
+                                      .dx = p->dx + at,
+                                      .dnormed = w->dnormed,
+                                      .pitch = b->pitch,
+                                      .moments = w->moments,
+                                      .count = rows,
+                                      .channels = b->channels,
+                                      .weight = p->mlp->norm_weight,
+                                      .dweight = w->channel_sums + NORM_WEIGHT * b->pitch,
+                                      .dbias = w->channel_sums + NORM_BIAS * b->pitch,
+                                      .dbias2 = w->channel_sums + BIAS2 * b->pitch});
     add_to_doubles(w->channel_totals, w->channel_sums, sums);
 }
 

@@ -4,7 +4,7 @@
 
 #include "compute/cpu/kernels/layer_norm_rows.h"
 
-/* Up to moment_rows rows: dx = dout + rstd (g - mean(g) - xhat mean(g xhat)) with g = dnormed weight. */
+/* dx = dout + rstd (g - mean(g) - xhat mean(g xhat)) with g = dnormed weight. */
 struct rows_back {
     const activation *x, *dout; /* (count, channels) */
     activation *dx;
@@ -28,7 +28,7 @@ static ALWAYS_INLINE vec xhat_of(const struct rows_back *rows, int r, int ch)
     return (x - rows->moments[r].average) * rows->moments[r].scale;
 }
 
-/* The means of g and of g xhat, and the rows' share of the norm's parameters. */
+/* The means of g and of g xhat of up to moment_rows rows, and their share of the norm's parameters. */
 static inline void means_of_rows_back(float g_mean[moment_rows], float g_xhat_mean[moment_rows],
                                       const struct rows_back *rows)
 {
@@ -55,7 +55,7 @@ static inline void means_of_rows_back(float g_mean[moment_rows], float g_xhat_me
     }
 }
 
-static inline void mlp_rows_back(const struct rows_back *rows)
+static inline void few_rows_back(const struct rows_back *rows)
 {
     float g_mean[moment_rows], g_xhat_mean[moment_rows];
     means_of_rows_back(g_mean, g_xhat_mean, rows);
@@ -72,6 +72,21 @@ static inline void mlp_rows_back(const struct rows_back *rows)
             store_activations_up_to(rows->dx + at, through * rows->moments[r].scale + past, count);
         }
         store(rows->dbias2 + ch, bias_sum);
+    }
+}
+
+static inline void mlp_rows_back(const struct rows_back *rows)
+{
+    for (int first = 0; first < rows->count; first += moment_rows) {
+        const size_t at = (size_t)first * rows->channels;
+        struct rows_back few = *rows;
+        few.x += at;
+        few.dout += at;
+        few.dx += at;
+        few.dnormed += (size_t)first * rows->pitch;
+        few.moments += first;
+        few.count = rows->count - first < moment_rows ? rows->count - first : moment_rows;
+        few_rows_back(&few);
     }
 }
 

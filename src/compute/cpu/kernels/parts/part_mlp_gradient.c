@@ -332,22 +332,19 @@ static void end_rows(const struct backward_pass *p, const struct backward_work *
 {
     const int channels = p->z.channels, pitch = p->z.channel_pitch;
     memset(w->channel_sums, 0, 3 * pitch * sizeof *w->channel_sums);
-    for (int r = 0; r < rows; r += moment_rows) {
-        const size_t at = (first + r) * channels;
-        const struct rows_back back = {.x = p->x + at,
-                                       .dout = p->dout + at,
-                                       .dx = p->dx + at,
-                                       .dnormed = w->dnormed + (size_t)r * pitch,
-                                       .pitch = pitch,
-                                       .moments = w->moments + r,
-                                       .count = rows - r < moment_rows ? rows - r : moment_rows,
-                                       .channels = channels,
-                                       .weight = p->mlp->norm_weight,
-                                       .dweight = w->channel_sums,
-                                       .dbias = w->channel_sums + pitch,
-                                       .dbias2 = w->channel_sums + 2 * (size_t)pitch};
-        mlp_rows_back(&back);
-    }
+    const size_t at = first * channels;
+    mlp_rows_back(&(struct rows_back){.x = p->x + at,
+                                      .dout = p->dout + at,
+                                      .dx = p->dx + at,
+                                      .dnormed = w->dnormed,
+                                      .pitch = pitch,
+                                      .moments = w->moments,
+                                      .count = rows,
+                                      .channels = channels,
+                                      .weight = p->mlp->norm_weight,
+                                      .dweight = w->channel_sums,
+                                      .dbias = w->channel_sums + pitch,
+                                      .dbias2 = w->channel_sums + 2 * (size_t)pitch});
     for (int k = 0; k < 3 * pitch; k += tile_columns) {
         add_to_doubles(w->channel_totals + k, _mm512_loadu_ps(w->channel_sums + k));
     }
