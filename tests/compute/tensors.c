@@ -13,7 +13,7 @@
 
 const double accumulated_start = 0.5;
 
-enum { kept_seeds = 32, most_kept = 1 << 20 };
+enum { kept_seeds = 32, most_kept = 1 << 18 };
 
 static real *tensor(size_t count)
 {
@@ -32,11 +32,11 @@ static void draw_normals(double *normals, uint32_t seed, size_t first, size_t co
     }
 }
 
-/* The first `count` numbers of a seed, which are kept: the same small tensors are made again for every
+/* The first `count` numbers of a seed, which the thread keeps: the same small tensors are made again for every
  * implementation and precision, and drawing takes longer than most operations. */
 static const double *kept_normals(uint32_t seed, size_t count)
 {
-    static struct {
+    static _Thread_local struct {
         double *normals;
         size_t count;
     } kept[kept_seeds];
