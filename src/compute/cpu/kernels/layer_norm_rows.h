@@ -72,16 +72,6 @@ static inline void moments_of_rows(struct row_moments *moments, const activation
     }
 }
 
-/* Of any number of rows. */
-static inline void moments_of_all_rows(struct row_moments *moments, const activation *x, int rows,
-                                       int channels)
-{
-    for (int first = 0; first < rows; first += moment_rows) {
-        const int count = rows - first < moment_rows ? rows - first : moment_rows;
-        moments_of_rows(moments + first, x + (size_t)first * channels, count, channels);
-    }
-}
-
 /* y may be x; weight and bias both or neither. */
 static inline void normalise_row(activation *y, const activation *x, struct row_moments m,
                                  const float *weight, const float *bias, int channels)

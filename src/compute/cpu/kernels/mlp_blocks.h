@@ -61,7 +61,10 @@ static inline int whole_rows(int rows)
 static inline void normalise_rows(factor *to, struct row_moments *moments, const activation *x, int rows,
                                   const struct mlp_blocks *b, const struct mlp *mlp)
 {
-    moments_of_all_rows(moments, x, rows, b->channels);
+    for (int first = 0; first < rows; first += moment_rows) {
+        const int count = rows - first < moment_rows ? rows - first : moment_rows;
+        moments_of_rows(moments + first, x + (size_t)first * b->channels, count, b->channels);
+    }
     for (int ch = 0; ch < b->channels; ch += lanes) {
         const int count = vector_length(ch, b->channels);
         const vec weight = load_part(mlp->norm_weight + ch, count),

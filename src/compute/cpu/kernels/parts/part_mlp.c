@@ -18,9 +18,8 @@ struct forward_pass {
 
 /* One thread's memory. */
 struct forward_work {
-    activation *row;             /* (channel_pitch) */
-    struct row_moments *moments; /* (block) */
-    part *normed;                /* (block, row_length(channels)) */
+    activation *row; /* (channel_pitch) */
+    part *normed;    /* (block, row_length(channels)) */
     float *groups;   /* (2, group_sums) of hidden columns: the one that is made and the one before it */
     float *panel;    /* (block, 16): a last tile of them */
     part *activated; /* (block, row_length(chunk)) */
@@ -32,7 +31,6 @@ static size_t lay_out_work(struct forward_work *w, unsigned char *memory, const 
     const size_t block = z->block;
     size_t at = 0;
     w->row = take_bytes(&at, memory, z->channel_pitch * sizeof(activation));
-    w->moments = take_bytes(&at, memory, block * sizeof *w->moments);
     w->normed = take_bytes(&at, memory, block * row_length(z->channels) * sizeof(part));
     w->groups = take_bytes(&at, memory, 2 * group_sums * sizeof(float));
     w->panel = take_bytes(&at, memory, block * tile_columns * sizeof(float));
@@ -46,11 +44,11 @@ static void begin_rows(const struct forward_pass *p, const struct forward_work *
 {
     const int channels = p->z.channels;
     const size_t length = row_length(channels);
-    moments_of_all_rows(w->moments, p->x + first * channels, rows, channels);
     for (int r = 0; r < rows; r++) {
         const activation *x = p->x + (first + r) * channels;
         float *sums = w->sums + (size_t)r * p->z.channel_pitch;
-        normalise_row(w->row, x, w->moments[r], p->mlp->norm_weight, p->mlp->norm_bias, channels);
+        normalise_row(w->row, x, moments_of_row(x, channels), p->mlp->norm_weight, p->mlp->norm_bias,
+                      channels);
         split_row(w->normed + r * length, w->row, channels);
         for (int ch = 0; ch < channels; ch += lanes) {
             const int count = channels - ch < lanes ? channels - ch : lanes;

@@ -115,10 +115,10 @@ static void begin_rows(const struct backward_pass *p, const struct backward_work
     const struct mlp_sizes *z = &p->z;
     const size_t channels = z->channels, length = row_length(z->channels);
     const activation *dout = p->dout + first * channels;
-    moments_of_all_rows(w->moments, p->x + first * channels, rows, z->channels);
     for (int r = 0; r < rows; r++) {
         const activation *x = p->x + (first + r) * channels;
         activation *normed = w->normed + (size_t)r * z->channel_pitch;
+        w->moments[r] = moments_of_row(x, z->channels);
         normalise_row(normed, x, w->moments[r], p->mlp->norm_weight, p->mlp->norm_bias, z->channels);
         split_row(w->normed_rows + r * length, normed, z->channels);
         split_row(w->dout_rows + r * length, dout + r * channels, z->channels);
