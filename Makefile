@@ -24,6 +24,7 @@ test: all
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer. Slower by far, so what tells of numbers only and goes
 # through code that others go through as well is left to `make test`: golden sets, float64, measurements, kills, numbers of
 # threads, encoding, conversion and ranks at the command line, jobs of more than two ranks and, on the host, of two.
+# And single tests that say so themselves (tests/sanitizers.h).
 test-asan: setup
 	@cmake --preset asan -G Ninja >/dev/null
 	@cmake --build build-asan
