@@ -3,6 +3,7 @@
 #define COMPUTE_CPU_KERNELS_MLP_ROWS_BACK_H
 
 #include "compute/cpu/kernels/layer_norm_rows.h"
+#include "compute/cpu/kernels/row_blocks.h"
 
 /* dx = dout + rstd (g - mean(g) - xhat mean(g xhat)) with g = dnormed weight. */
 struct rows_back {
@@ -16,15 +17,10 @@ struct rows_back {
     float *dweight, *dbias, *dbias2; /* whole vectors, to which the rows' share is added */
 };
 
-static ALWAYS_INLINE int channels_of_vector(const struct rows_back *rows, int ch)
-{
-    return rows->channels - ch < lanes ? rows->channels - ch : lanes;
-}
-
 static ALWAYS_INLINE vec xhat_of(const struct rows_back *rows, int r, int ch)
 {
     const vec x =
-        load_activations_up_to(rows->x + (size_t)r * rows->channels + ch, channels_of_vector(rows, ch));
+        load_activations_up_to(rows->x + (size_t)r * rows->channels + ch, vector_length(ch, rows->channels));
     return (x - rows->moments[r].average) * rows->moments[r].scale;
 }
 
@@ -34,7 +30,7 @@ static inline void means_of_rows_back(float g_mean[moment_rows], float g_xhat_me
 {
     vec g[moment_rows] = {{0}}, g_xhat[moment_rows] = {{0}};
     for (int ch = 0; ch < rows->channels; ch += lanes) {
-        const vec weight = load_part(rows->weight + ch, channels_of_vector(rows, ch));
+        const vec weight = load_part(rows->weight + ch, vector_length(ch, rows->channels));
         vec weight_sum = load(rows->dweight + ch), bias_sum = load(rows->dbias + ch);
         for (int r = 0; r < rows->count; r++) {
             const vec upstream = load(rows->dnormed + (size_t)r * rows->pitch + ch);
@@ -60,7 +56,7 @@ static inline void few_rows_back(const struct rows_back *rows)
     float g_mean[moment_rows], g_xhat_mean[moment_rows];
     means_of_rows_back(g_mean, g_xhat_mean, rows);
     for (int ch = 0; ch < rows->channels; ch += lanes) {
-        const int count = channels_of_vector(rows, ch);
+        const int count = vector_length(ch, rows->channels);
         const vec weight = load_part(rows->weight + ch, count);
         vec bias_sum = load(rows->dbias2 + ch);
         for (int r = 0; r < rows->count; r++) {

@@ -9,7 +9,7 @@ enum { block_rows = 4 * tile_rows }; /* the unit that threads share out */
 /* out (rows, outer) = inp (rows, inner) weights + bias. */
 struct product {
     float *out;
-    const float *inp;
+    const activation *inp;
     const part *weights; /* (tiles of outer, column_length) */
     const float *bias;   /* (whole tiles of outer), or NULL */
     size_t rows;
@@ -65,7 +65,7 @@ static void multiply_block(const struct product *p, struct product_work *work, s
 {
     const size_t length = row_length(p->inner), column = column_length(p->inner);
     for (int r = 0; r < rows; r++) {
-        split_row(work->rows + r * length, (const activation *)p->inp + (first + r) * p->inner, p->inner);
+        split_row(work->rows + r * length, p->inp + (first + r) * p->inner, p->inner);
     }
     struct tile_factors f = {.row_bytes = length * sizeof(part)};
     const size_t tile_of_rows = tile_rows * length;
@@ -145,7 +145,7 @@ void KERNEL(part_linear_forward)(struct compute *c, activation *out, const activ
                                  int out_features)
 {
     struct product p = {.out = (float *)out,
-                        .inp = (const float *)inp,
+                        .inp = inp,
                         .weights = KERNEL(part_weights)(c, weight, in_features, out_features, 0),
                         .bias = bias,
                         .rows = rows,
@@ -159,7 +159,7 @@ void KERNEL(part_linear_input_gradient)(struct compute *c, activation *dinp, con
                                         const float *weight, size_t rows, int in_features, int out_features)
 {
     struct product p = {.out = (float *)dinp,
-                        .inp = (const float *)dout,
+                        .inp = dout,
                         .weights = KERNEL(part_weights)(c, weight, in_features, out_features, 1),
                         .rows = rows,
                         .inner = out_features,

@@ -55,16 +55,15 @@ static size_t lay_out_work(struct gradient_work *work, unsigned char *memory, co
     return sums + lines + part_count * pairs_length(z) * sizeof(part);
 }
 
-static void make_lines(const struct gradient_work *work, const struct gradient_sizes *z, const float *dout,
-                       int rows)
+static void make_lines(const struct gradient_work *work, const struct gradient_sizes *z,
+                       const activation *dout, int rows)
 {
     const struct line_sizes sizes = {
         .features = z->out_features, .pitch = z->pitch, .part_length = lines_length(z)};
     for (int first = 0; first < z->out_features; first += tile_rows) {
         for (int row = 0; row < rows; row += tile_depth) {
             split_lines(work->lines + (size_t)first * z->pitch + row, &sizes,
-                        (const activation *)dout + (size_t)row * z->out_features + first, rows - row,
-                        z->out_features - first);
+                        dout + (size_t)row * z->out_features + first, rows - row, z->out_features - first);
         }
     }
 }
@@ -111,8 +110,8 @@ static ALWAYS_INLINE void add_tiles(const struct gradient_work *work, const stru
     add_two_lines(s, two);
 }
 
-static void add_stretch(const struct gradient_work *work, const struct gradient_sizes *z, const float *dout,
-                        const float *inp, int rows)
+static void add_stretch(const struct gradient_work *work, const struct gradient_sizes *z,
+                        const activation *dout, const float *inp, int rows)
 {
     const int steps = (rows + tile_depth - 1) / tile_depth;
     make_lines(work, z, dout, rows);
@@ -171,8 +170,7 @@ void KERNEL(part_linear_weight_gradient)(struct compute *c, float *dweight, cons
         for (size_t k = share_begin(stretches, piece, threads);
              k < share_begin(stretches, piece + 1, threads); k++) {
             const size_t first = k * z.stretch, left = rows - first;
-            add_stretch(&work, &z, (const float *)dout + first * out_features,
-                        (const float *)inp + first * in_features,
+            add_stretch(&work, &z, dout + first * out_features, (const float *)inp + first * in_features,
                         left < (size_t)z.stretch ? (int)left : z.stretch);
         }
         _tile_release();
